@@ -1,0 +1,45 @@
+# make run     the engine in the foreground; everything it needs is set up first
+# make test    the tests, on a PostgreSQL and a Redis of their own
+# make lint    style, types, and the floors of the architecture
+# make docs    write .env.example and the README's settings table anew, from the code
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check --quiet
+
+export PORT HOST ENGINE_DATA_DIR
+
+.PHONY: run test lint docs
+
+run: $(VENV)/installed-run
+	@exec $(BIN)/python -m energy_engine.run
+
+test: $(VENV)/installed-dev
+	$(BIN)/pytest --numprocesses=auto $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	SECRET_KEY=lint DATABASE_URL=postgresql://lint/lint $(BIN)/mypy .
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+
+docs: $(VENV)/installed-run
+	$(BIN)/python -m energy_engine.environment > .env.example
+	$(BIN)/python -m energy_engine.environment --readme README.md
+
+$(BIN)/python:
+	@echo "Setting up $(VENV) …"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with PYTHON=…")'
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/installed-run: requirements.txt | $(BIN)/python
+	@echo "Installing what the engine needs (once) …"
+	@$(PIP) install --requirement requirements.txt
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt requirements.txt | $(BIN)/python
+	@echo "Installing what the tests need (once) …"
+	@$(PIP) install --requirement requirements-dev.txt
+	@touch $@ $(VENV)/installed-run

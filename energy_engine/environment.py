@@ -1,0 +1,194 @@
+"""Every value that the engine reads from the environment, with its default and its meaning.
+
+The only place that knows them: `settings.py` and the launcher read through `read`, and
+`python -m energy_engine.environment` prints `.env.example` (or, with `--markdown`, the table of
+the README), so that neither can drift from the code.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import environ
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class InvalidEnvironment(Exception):
+    """A variable of the environment has a value that the engine cannot use; the text says which."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable; the type of `default` is the type of its value."""
+
+    name: str
+    default: str | int | float | bool
+    meaning: str
+    choices: tuple[str, ...] = ()
+    at_least: float | None = None
+
+    def parse(self, text: str) -> Any:
+        """Return the value that `text` stands for. Errors: `InvalidEnvironment`."""
+        if isinstance(self.default, bool):
+            # A typo such as `ture` must not silently mean False.
+            if text.lower() not in (*environ.Env.BOOLEAN_TRUE_STRINGS, "false", "off", "no", "0"):
+                raise InvalidEnvironment(f"{self.name} must be true or false")
+            return text.lower() in environ.Env.BOOLEAN_TRUE_STRINGS
+        try:
+            value = type(self.default)(text)
+        except ValueError:
+            kind = "a whole number" if isinstance(self.default, int) else "a number"
+            raise InvalidEnvironment(f"{self.name} must be {kind}") from None
+        if self.choices and value not in self.choices:
+            raise InvalidEnvironment(f"{self.name} must be one of {', '.join(self.choices)}")
+        if self.at_least is not None and not float(value) >= self.at_least:
+            raise InvalidEnvironment(f"{self.name} must be at least {self.at_least:g}")
+        return value
+
+
+VARIABLES = (
+    Variable(
+        "ENGINE_DATA_DIR",
+        ".data",
+        "Folder of the embedded PostgreSQL and Redis, and of the generated secret key.",
+    ),
+    Variable("HOST", "127.0.0.1", "Address that the HTTP server listens on."),
+    Variable("PORT", 8000, "Port that the HTTP server listens on.", at_least=1),
+    Variable("WEB_WORKERS", 2, "Processes that answer HTTP requests.", at_least=1),
+    Variable(
+        "DATABASE_URL",
+        "",
+        "PostgreSQL to use, as postgresql://user:password@host:port/name; "
+        "empty means the embedded one.",
+    ),
+    Variable(
+        "DATABASE_POOL_SIZE",
+        10,
+        "Connections to PostgreSQL that each process may hold.",
+        at_least=1,
+    ),
+    Variable(
+        "REDIS_URL", "", "Redis to cache in, as redis://host:port/0; empty means the embedded one."
+    ),
+    Variable(
+        "SECRET_KEY",
+        "",
+        "Key that signs sessions: 50 random characters or more; "
+        "under `make run` one is generated and kept in ENGINE_DATA_DIR.",
+    ),
+    Variable(
+        "ALLOWED_HOSTS",
+        "localhost,127.0.0.1,[::1]",
+        "Host names that requests may be addressed to, separated by commas.",
+    ),
+    Variable(
+        "CSRF_TRUSTED_ORIGINS",
+        "",
+        "Origins, such as https://fleet.example.com, that the admin's forms may be sent from "
+        "when a proxy changes the Host header.",
+    ),
+    Variable(
+        "SECURE_COOKIES",
+        True,
+        "Send session cookies over HTTPS only; `make run` switches it off on a loopback address.",
+    ),
+    Variable(
+        "DEBUG", False, "Show tracebacks in the browser; never where others can reach the engine."
+    ),
+    Variable(
+        "LOG_LEVEL",
+        "INFO",
+        "Least severe message that is logged.",
+        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+    ),
+    Variable(
+        "INGEST_UNKNOWN_DEVICES",
+        "register",
+        "What happens to a reading from a device that is not in the registry.",
+        choices=("register", "reject"),
+    ),
+    Variable(
+        "HISTORY_HORIZON_DAYS",
+        400,
+        "Oldest reading that is accepted, in days before now.",
+        at_least=1,
+    ),
+    Variable(
+        "HISTORY_PARTITION_SIZE",
+        "month",
+        "Time span of one history partition; choose it before the first start.",
+        choices=("month", "week", "day"),
+    ),
+    Variable(
+        "HEALTHY_EFFICIENCY_PERCENT",
+        85.0,
+        "Efficiency from which a vehicle is healthy.",
+        at_least=0,
+    ),
+    Variable(
+        "DEGRADED_EFFICIENCY_PERCENT",
+        70.0,
+        "Efficiency from which a vehicle is degraded; below it, critical.",
+        at_least=0,
+    ),
+    Variable(
+        "PERFORMANCE_CACHE_SECONDS",
+        30,
+        "How long a cached performance figure is served, in seconds.",
+        at_least=1,
+    ),
+)
+_BY_NAME = {variable.name: variable for variable in VARIABLES}
+
+
+def read(name: str) -> Any:
+    """Return the value of variable `name`; unset or empty means its default.
+
+    Errors: `InvalidEnvironment`, naming the variable and what it may be.
+    """
+    variable = _BY_NAME[name]
+    text = os.environ.get(name, "").strip()
+    return variable.parse(text) if text else variable.default
+
+
+def data_dir() -> Path:
+    """Return the absolute path of ENGINE_DATA_DIR; a relative one starts at the project's root."""
+    return (ROOT / str(read("ENGINE_DATA_DIR"))).resolve()
+
+
+def _shown(default: str | int | float | bool) -> str:
+    return str(default).lower() if isinstance(default, bool) else f"{default}"
+
+
+def as_env_file() -> str:
+    """Return the text of `.env.example`."""
+    blocks = [
+        f"# {variable.meaning}{_choices(variable)}\n{variable.name}={_shown(variable.default)}\n"
+        for variable in VARIABLES
+    ]
+    return "\n".join(blocks)
+
+
+def as_markdown() -> str:
+    """Return the settings table of the README."""
+    rows = [
+        f"| `{variable.name}` | {_code(_shown(variable.default))} "
+        f"| {variable.meaning}{_choices(variable)} |\n"
+        for variable in VARIABLES
+    ]
+    return "| variable | default | meaning |\n|---|---|---|\n" + "".join(rows)
+
+
+def _choices(variable: Variable) -> str:
+    return f" One of: {', '.join(variable.choices)}." if variable.choices else ""
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(as_markdown() if "--markdown" in sys.argv else as_env_file())

@@ -1,0 +1,23 @@
+"""How gunicorn runs the engine, under `make run` and in the container alike.
+
+Imports neither Django nor psycopg: a gevent worker has to patch the standard library before
+psycopg is imported, or waiting for PostgreSQL would block every request of the process.
+"""
+
+from energy_engine import environment
+
+wsgi_app = "energy_engine.wsgi"
+_host = environment.read("HOST")
+bind = f"{f'[{_host}]' if ':' in _host else _host}:{environment.read('PORT')}"
+workers = environment.read("WEB_WORKERS")
+worker_class = "gevent"
+# Each device may keep its connection open; a greenlet costs a few KB.
+worker_connections = 2000
+backlog = 2048
+keepalive = 75
+# A stopping worker finishes the requests that it has begun.
+graceful_timeout = 20
+timeout = 60
+loglevel = "warning"
+# Nothing but the engine's own log: a line per reading would cost more than the reading.
+accesslog = None

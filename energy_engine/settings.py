@@ -1,0 +1,214 @@
+"""Django settings, grouped by topic. Values of the environment come from `environment.py`."""
+
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from energy_engine import __version__, embedded, environment
+
+
+DATA_DIR = environment.data_dir()
+DEBUG = environment.read("DEBUG")
+
+
+def _names(variable: str) -> list[str]:
+    return [name.strip() for name in environment.read(variable).split(",") if name.strip()]
+
+
+def _secret_key() -> str:
+    """Return the key of the environment, or the one that `make run` keeps."""
+    kept = DATA_DIR / "secret_key"
+    key = environment.read("SECRET_KEY") or (kept.read_text() if kept.exists() else "")
+    if not key:
+        raise ImproperlyConfigured("Set SECRET_KEY, or start the engine with `make run`")
+    return str(key)
+
+
+def _database() -> dict[str, Any]:
+    """Return Django's description of DATABASE_URL, or of the embedded PostgreSQL."""
+    url = environment.read("DATABASE_URL") or embedded.database_url(DATA_DIR)
+    if not url:
+        raise ImproperlyConfigured("Set DATABASE_URL, or start the engine with `make run`")
+    database = environ.Env.db_url_config(url, engine="psqlextra.backend")
+    options = database.setdefault("OPTIONS", {})
+    options |= {
+        # Without a pool, each greenlet would open a connection of its own for each request.
+        "pool": {
+            "min_size": 1,
+            "max_size": environment.read("DATABASE_POOL_SIZE"),
+            # Refuse with 503 within two seconds instead of queueing without end.
+            "timeout": 1.5,
+        },
+        "connect_timeout": 2,
+        # Statements run with `fleet.statements` are planned once per connection.
+        "prepare_threshold": 0,
+        "application_name": "energy-engine",
+    }
+    return database
+
+
+# --- Security ---------------------------------------------------------------------------------
+
+SECRET_KEY = _secret_key()
+ALLOWED_HOSTS = _names("ALLOWED_HOSTS")
+CSRF_TRUSTED_ORIGINS = _names("CSRF_TRUSTED_ORIGINS")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = environment.read("SECURE_COOKIES")
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+# --- Applications -----------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "energy_engine.apps.EnergyEngineConfig",
+    "analytics.apps.AnalyticsConfig",
+    "ingestion.apps.IngestionConfig",
+    "fleet.apps.FleetConfig",
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "psqlextra",
+    "procrastinate.contrib.django",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+]
+MIDDLEWARE = [
+    "energy_engine.request_id.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+ROOT_URLCONF = "energy_engine.urls"
+WSGI_APPLICATION = "energy_engine.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Time and language ------------------------------------------------------------------------
+
+# Partition bounds follow TIME_ZONE, so it has to stay UTC.
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+LANGUAGE_CODE = "en"
+
+# --- PostgreSQL -------------------------------------------------------------------------------
+
+DATABASES = {"default": _database()}
+POSTGRES_EXTRA_AUTO_EXTENSION_SET_UP = False  # hstore, which the engine does not use
+PSQLEXTRA_PARTITIONING_MANAGER = "ingestion.partitions.manager"
+
+# --- Redis ------------------------------------------------------------------------------------
+
+CACHES = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": environment.read("REDIS_URL") or embedded.redis_url(DATA_DIR),
+        # Keys stand in Redis as the contract names them.
+        "KEY_FUNCTION": "energy_engine.cache_keys.as_given",
+        "OPTIONS": {
+            # Not pickle: whoever writes to Redis must not run code here.
+            "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
+            "SOCKET_CONNECT_TIMEOUT": 0.5,
+            "SOCKET_TIMEOUT": 0.5,
+        },
+    }
+}
+# With Redis down, every answer comes from the database.
+DJANGO_REDIS_IGNORE_EXCEPTIONS = True
+DJANGO_REDIS_LOG_IGNORED_EXCEPTIONS = True
+
+# --- API --------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "UNAUTHENTICATED_USER": None,
+    "DEFAULT_RENDERER_CLASSES": ["energy_engine.rendering.JsonRenderer"],
+    "DEFAULT_PARSER_CLASSES": [],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "energy_engine.rendering.AlwaysFirstRenderer",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "energy_engine.errors.exception_handler",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Energy Ingestion Engine",
+    "DESCRIPTION": "Readings of meters and vehicles in; energy, efficiency and health out.",
+    "VERSION": __version__,
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "PREPROCESSING_HOOKS": ["energy_engine.openapi.canonical_paths_only"],
+    "POSTPROCESSING_HOOKS": ["energy_engine.openapi.add_components"],
+}
+
+# --- Ingestion --------------------------------------------------------------------------------
+
+INGEST_UNKNOWN_DEVICES = environment.read("INGEST_UNKNOWN_DEVICES")
+HISTORY_HORIZON_DAYS = environment.read("HISTORY_HORIZON_DAYS")
+HISTORY_PARTITION_SIZE = environment.read("HISTORY_PARTITION_SIZE")
+
+# --- Analytics --------------------------------------------------------------------------------
+
+HEALTHY_EFFICIENCY_PERCENT = environment.read("HEALTHY_EFFICIENCY_PERCENT")
+DEGRADED_EFFICIENCY_PERCENT = environment.read("DEGRADED_EFFICIENCY_PERCENT")
+PERFORMANCE_CACHE_SECONDS = environment.read("PERFORMANCE_CACHE_SECONDS")
+
+# --- Background jobs --------------------------------------------------------------------------
+
+PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "jobs"
+
+# --- Static files -----------------------------------------------------------------------------
+
+STATIC_URL = "/static/"
+# Served from where the packages keep them: no copy to make, and none to go stale.
+WHITENOISE_USE_FINDERS = True
+
+# --- Logs -------------------------------------------------------------------------------------
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": environment.read("LOG_LEVEL")},
+    "loggers": {
+        # A refused request is the client's to read, not an event of the server's log.
+        "django.request": {"level": "ERROR"},
+        # Each cache access with Redis down would be a line; the health check reports it.
+        "django_redis": {"level": "CRITICAL"},
+        "procrastinate": {"level": "WARNING"},
+    },
+}
