@@ -1,0 +1,19 @@
+from django.apps import AppConfig
+from django.urls import register_converter
+from django.urls.converters import StringConverter
+
+from fleet.device_ids import DEVICE_ID_PATTERN
+
+
+class DeviceIdConverter(StringConverter):
+    """`<device_id:…>` in a route; what can't be an id is an unknown path."""
+
+    regex = DEVICE_ID_PATTERN
+
+
+class FleetConfig(AppConfig):
+    name = "fleet"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        register_converter(DeviceIdConverter, "device_id")

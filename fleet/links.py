@@ -1,0 +1,94 @@
+"""Change which meter serves which vehicle: the only writer of links, for API and admin alike."""
+
+from datetime import datetime
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
+from django.dispatch import Signal
+from django.utils import timezone
+from psqlextra.types import ConflictAction
+
+from fleet.models import Meter, Vehicle, VehicleMeterLink
+
+# Sent after the commit, with `vehicle_id`. Figures derived from the vehicle's links are stale.
+links_changed = Signal()
+
+
+class UnknownDevice(Exception):
+    """A device that is not in the registry, where devices do not register themselves."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"{kind} not found")
+
+
+class NoLinkInForce(Exception):
+    """The vehicle is not linked to any meter at this time."""
+
+
+def link_vehicle(
+    vehicle_id: str, meter_id: str, valid_from: datetime | None = None
+) -> tuple[VehicleMeterLink, bool]:
+    """Link the vehicle to the meter from `valid_from` (default now) until further notice.
+
+    Ends the link in force at that instant; links that would begin later are superseded and go.
+    Devices that are not in the registry yet join it, unless INGEST_UNKNOWN_DEVICES forbids it.
+    Returns the link, and whether anything changed: the same link again changes nothing.
+    Errors: `UnknownDevice`.
+    """
+    with transaction.atomic():
+        _register(Vehicle, "vehicle_id", vehicle_id)
+        _register(Meter, "meter_id", meter_id)
+        _lock(vehicle_id)
+        valid_from = valid_from or timezone.now()
+        in_force = _links_of(vehicle_id).filter(valid_during__contains=valid_from).first()
+        if in_force and in_force.meter_id == meter_id and in_force.valid_during.upper is None:
+            return in_force, False
+        _cut_off(vehicle_id, valid_from)
+        link = VehicleMeterLink.objects.create(
+            vehicle_id=vehicle_id, meter_id=meter_id, valid_during=(valid_from, None)
+        )
+        _announce(vehicle_id)
+        return link, True
+
+
+def end_link(vehicle_id: str) -> VehicleMeterLink:
+    """End the vehicle's link in force now, and return it. Errors: `NoLinkInForce`."""
+    with transaction.atomic():
+        _lock(vehicle_id)
+        now = timezone.now()
+        link = _links_of(vehicle_id).filter(valid_during__contains=now).first()
+        if link is None:
+            raise NoLinkInForce
+        link.valid_during = (link.valid_during.lower, now)
+        link.save(update_fields=["valid_during"])
+        link.refresh_from_db()
+        _announce(vehicle_id)
+        return link
+
+
+def _links_of(vehicle_id: str) -> QuerySet[VehicleMeterLink]:
+    return VehicleMeterLink.objects.filter(vehicle_id=vehicle_id)
+
+
+def _register(model: type[Vehicle | Meter], key: str, device_id: str) -> None:
+    if settings.INGEST_UNKNOWN_DEVICES == "register":
+        model.objects.on_conflict([key], ConflictAction.NOTHING).insert(**{key: device_id})
+    elif not model.objects.filter(pk=device_id).exists():
+        raise UnknownDevice(model.__name__)
+
+
+def _lock(vehicle_id: str) -> None:
+    """Let one change of a vehicle's links happen after the other, not beside it."""
+    Vehicle.objects.select_for_update(no_key=True).filter(pk=vehicle_id).first()
+
+
+def _cut_off(vehicle_id: str, at: datetime) -> None:
+    _links_of(vehicle_id).filter(valid_during__startswith__gte=at).delete()
+    for link in _links_of(vehicle_id).filter(valid_during__contains=at):
+        link.valid_during = (link.valid_during.lower, at)
+        link.save(update_fields=["valid_during"])
+
+
+def _announce(vehicle_id: str) -> None:
+    transaction.on_commit(lambda: links_changed.send(VehicleMeterLink, vehicle_id=vehicle_id))

@@ -1,0 +1,185 @@
+"""The registry of devices, which meter serves which vehicle, and the last known state of each."""
+
+import zoneinfo
+from typing import ClassVar
+
+from django.contrib.postgres.constraints import ExclusionConstraint
+from django.contrib.postgres.fields import DateTimeRangeField, RangeOperators
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator, RegexValidator
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psqlextra.models import PostgresModel
+
+from fleet.device_ids import DEVICE_ID_MAX_LENGTH, DEVICE_ID_PATTERN, DEVICE_ID_RULE
+
+
+class DeviceIdField(models.CharField):
+    """The id of a meter or a vehicle: `varchar(64)`, compared as bytes."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        kwargs |= {"max_length": DEVICE_ID_MAX_LENGTH, "db_collation": "C"}
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+
+    default_validators = [RegexValidator(rf"^{DEVICE_ID_PATTERN}\Z", DEVICE_ID_RULE)]
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str:
+        # The standard's long name of varchar: for a type that is spelled `varchar`, Django adds a
+        # second index for LIKE, which the C collation does without.
+        return f"character varying({DEVICE_ID_MAX_LENGTH})"
+
+
+def validate_time_zone(name: str) -> None:
+    """Errors: `ValidationError` when `name` is no IANA time zone."""
+    if name not in zoneinfo.available_timezones():
+        raise ValidationError("%(name)s is not an IANA time zone", params={"name": name})
+
+
+class Site(PostgresModel):
+    """A depot or car park: where meters stand and vehicles come home to."""
+
+    name = models.CharField(max_length=200, unique=True)
+    time_zone = models.CharField(
+        max_length=64,
+        default="UTC",
+        validators=[validate_time_zone],
+        help_text="IANA name, such as Europe/Berlin",
+    )
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class EnergyRegister(models.TextChoices):
+    """What the energy in a device's reading means."""
+
+    INTERVAL = "interval", "interval: energy since the reading before"
+    COUNTER = "counter", "counter: a cumulative register"
+
+
+class Device(PostgresModel):
+    """What meters and vehicles have in common."""
+
+    site = models.ForeignKey(Site, null=True, blank=True, on_delete=models.PROTECT)
+    energy_register = models.CharField(
+        max_length=8, choices=EnergyRegister, default=EnergyRegister.INTERVAL
+    )
+    max_power_kw = models.FloatField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="kW; a step of the register that would need more is left out as suspect",
+    )
+    registered_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(PostgresModel.Meta):
+        abstract = True
+
+
+class Meter(Device):
+    """A smart meter: measures the AC that goes into a charger."""
+
+    meter_id = DeviceIdField(primary_key=True)
+
+    class Meta(Device.Meta):
+        ordering = ["meter_id"]
+
+    def __str__(self) -> str:
+        return str(self.meter_id)
+
+
+class Vehicle(Device):
+    """A vehicle: reports the DC that arrives in its battery."""
+
+    vehicle_id = DeviceIdField(primary_key=True)
+
+    class Meta(Device.Meta):
+        ordering = ["vehicle_id"]
+
+    def __str__(self) -> str:
+        return str(self.vehicle_id)
+
+
+class VehicleMeterLink(PostgresModel):
+    """The span of time in which a vehicle charged at a meter; `fleet.links` is its only writer.
+
+    Half-open; an upper bound of null means in force until further notice.
+    """
+
+    # No foreign keys between tables that are distributed by device id.
+    vehicle = models.ForeignKey(
+        Vehicle, on_delete=models.PROTECT, related_name="links", db_constraint=False, db_index=False
+    )
+    meter = models.ForeignKey(
+        Meter, on_delete=models.PROTECT, related_name="links", db_constraint=False
+    )
+    valid_during = DateTimeRangeField(default_bounds="[)")
+
+    class Meta(PostgresModel.Meta):
+        ordering = ["vehicle_id", "-valid_during"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            ExclusionConstraint(
+                name="one_meter_per_vehicle_at_any_instant",
+                expressions=[
+                    ("vehicle", RangeOperators.EQUAL),
+                    ("valid_during", RangeOperators.OVERLAPS),
+                ],
+            ),
+            models.CheckConstraint(
+                name="link_begins_and_is_not_empty",
+                condition=models.Q(
+                    valid_during__isempty=False, valid_during__startswith__isnull=False
+                ),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.vehicle_id} at {self.meter_id}"
+
+
+class MeterLiveState(PostgresModel):
+    """The newest reading of a meter; moved forward by `ingestion.writer` alone."""
+
+    meter = models.OneToOneField(
+        Meter,
+        primary_key=True,
+        on_delete=models.DO_NOTHING,
+        related_name="live_state",
+        db_constraint=False,
+    )
+    measured_at = models.DateTimeField()
+    received_at = models.DateTimeField()
+    energy_ac_kwh = models.FloatField()
+    voltage_v = models.FloatField(null=True)
+
+    class Meta(PostgresModel.Meta):
+        verbose_name_plural = "meter live state"
+
+    def __str__(self) -> str:
+        return self.meter_id
+
+
+class VehicleLiveState(PostgresModel):
+    """The newest reading of a vehicle; moved forward by `ingestion.writer` alone."""
+
+    vehicle = models.OneToOneField(
+        Vehicle,
+        primary_key=True,
+        on_delete=models.DO_NOTHING,
+        related_name="live_state",
+        db_constraint=False,
+    )
+    measured_at = models.DateTimeField()
+    received_at = models.DateTimeField()
+    energy_dc_kwh = models.FloatField()
+    soc_percent = models.FloatField(null=True)
+    battery_temp_celsius = models.FloatField(null=True)
+
+    class Meta(PostgresModel.Meta):
+        verbose_name_plural = "vehicle live state"
+
+    def __str__(self) -> str:
+        return self.vehicle_id

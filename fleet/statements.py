@@ -1,0 +1,32 @@
+"""Run the statements of `.sql` files, planned once per connection."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, LiteralString, cast
+
+import psycopg
+from django.db import connection
+from psycopg.rows import namedtuple_row
+
+
+class Statement:
+    """One `.sql` file: a single statement with named parameters.
+
+    Goes past Django's cursor, which binds on the client, so that PostgreSQL would plan the
+    statement anew each time; it takes part in Django's transactions all the same.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._sql = cast("LiteralString", file.read_text())
+
+    def rows(self, parameters: Mapping[str, Any]) -> list[Any]:
+        """Run the statement; return its rows as named tuples, in its own order.
+
+        Errors: those of `django.db.utils`, with the driver's as their cause.
+        """
+        connection.ensure_connection()
+        with (
+            connection.wrap_database_errors,
+            psycopg.Cursor(connection.connection, row_factory=namedtuple_row) as cursor,
+        ):
+            return cursor.execute(self._sql, parameters, prepare=True).fetchall()

@@ -1,0 +1,17 @@
+"""Routes of the fleet below `/v1`."""
+
+from django.urls import path
+
+from fleet.views import LinkViewSet, StatusViewSet
+
+_METER = StatusViewSet.as_view({"get": "meter"})
+_VEHICLE = StatusViewSet.as_view({"get": "vehicle"})
+
+urlpatterns = [
+    path("links", LinkViewSet.as_view({"get": "list", "put": "update"})),
+    path("links/<device_id:vehicle_id>", LinkViewSet.as_view({"delete": "destroy"})),
+    path("status/meter/<device_id:meter_id>", _METER),
+    path("status/vehicle/<device_id:vehicle_id>", _VEHICLE),
+    path("analytics/meter/<device_id:meter_id>/live", _METER),
+    path("analytics/vehicle/<device_id:vehicle_id>/live", _VEHICLE),
+]

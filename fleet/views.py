@@ -1,0 +1,143 @@
+"""Links and live state over HTTP."""
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import msgspec
+from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import NotFound
+from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE
+from fleet.links import NoLinkInForce, UnknownDevice, end_link, link_vehicle
+from fleet.models import VehicleMeterLink
+from fleet.openapi import answer, array, body, schema
+from fleet.status import MeterStatus, VehicleStatus, meter_status, vehicle_status
+from fleet.wire import decode_struct, json_body
+
+_DeviceId = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=f"^{DEVICE_ID_PATTERN}$(?!\n)".replace("\n", r"\n"), extra={"rule": DEVICE_ID_RULE}
+    ),
+]
+_VEHICLE = OpenApiParameter("vehicleId", str, description="only links of this vehicle")
+_METER = OpenApiParameter("meterId", str, description="only links to this meter")
+_CURSOR = OpenApiParameter("cursor", str, description="where to go on: `next` names it")
+_LIMIT = OpenApiParameter("limit", int, description="links per page, 100 unless told, 1000 at most")
+
+
+class LinkOrder(msgspec.Struct):
+    """Link a vehicle to a meter, from an instant on: now, unless told."""
+
+    vehicle_id: _DeviceId = msgspec.field(name="vehicleId")
+    meter_id: _DeviceId = msgspec.field(name="meterId")
+    valid_from: Annotated[datetime, msgspec.Meta(tz=True)] | None = msgspec.field(
+        name="validFrom", default=None
+    )
+
+
+class Link(msgspec.Struct):
+    """The span of time in which a vehicle is linked to a meter; null: until further notice."""
+
+    vehicle_id: str = msgspec.field(name="vehicleId")
+    meter_id: str = msgspec.field(name="meterId")
+    valid_from: datetime = msgspec.field(name="validFrom")
+    valid_to: datetime | None = msgspec.field(name="validTo")
+
+
+class LinkPage(msgspec.Struct):
+    """A page of links; `next` is the address of the page after it."""
+
+    next: str | None
+    previous: str | None
+    results: list[Link]
+
+
+class _Pages(CursorPagination):
+    page_size = 100
+    max_page_size = 1000
+    page_size_query_param = "limit"
+    ordering = ("vehicle_id", "-valid_during", "id")
+
+
+class LinkViewSet(ViewSet):
+    """Which meter serves which vehicle, and when."""
+
+    @extend_schema(
+        operation_id="listLinks",
+        parameters=[_VEHICLE, _METER, _CURSOR, _LIMIT],
+        responses={200: answer(LinkPage, "Links, by vehicle, the newest first")},
+    )
+    def list(self, request: Request) -> Response:
+        pages = _Pages()
+        page = pages.paginate_queryset(_asked_for(request), request)
+        return pages.get_paginated_response([_to_wire(link) for link in page or []])
+
+    @extend_schema(
+        operation_id="linkVehicle",
+        request=body(schema(LinkOrder)),
+        responses={
+            201: answer(Link, "The vehicle is linked; the link in force before has ended"),
+            200: answer(Link, "This link was in force already"),
+        },
+    )
+    def update(self, request: Request) -> Response:
+        order = decode_struct(json_body(request), LinkOrder)
+        try:
+            link, is_new = link_vehicle(order.vehicle_id, order.meter_id, order.valid_from)
+        except UnknownDevice as error:
+            raise NotFound(str(error)) from None
+        return Response(_to_wire(link), HTTPStatus.CREATED if is_new else HTTPStatus.OK)
+
+    @extend_schema(
+        operation_id="endLink",
+        responses={200: answer(Link, "The link that has ended")},
+    )
+    def destroy(self, request: Request, vehicle_id: str) -> Response:
+        try:
+            return Response(_to_wire(end_link(vehicle_id)))
+        except NoLinkInForce:
+            raise NotFound("No link in force") from None
+
+
+class StatusViewSet(ViewSet):
+    """The last known state of a device."""
+
+    @extend_schema(
+        operation_id="meterStatus", responses={200: answer(MeterStatus, "Live state")}
+    )
+    def meter(self, request: Request, meter_id: str) -> Response:
+        status = meter_status(meter_id)
+        if status is None:
+            raise NotFound("Meter not found")
+        return Response(status)
+
+    @extend_schema(
+        operation_id="vehicleStatus",
+        responses={200: answer(VehicleStatus, "Live state")},
+    )
+    def vehicle(self, request: Request, vehicle_id: str) -> Response:
+        status = vehicle_status(vehicle_id)
+        if status is None:
+            raise NotFound("Vehicle not found")
+        return Response(status)
+
+
+def _asked_for(request: Request) -> QuerySet[VehicleMeterLink]:
+    wanted: dict[str, Any] = {
+        field: request.GET[parameter].replace("\0", "")
+        for parameter, field in (("vehicleId", "vehicle_id"), ("meterId", "meter_id"))
+        if parameter in request.GET
+    }
+    return VehicleMeterLink.objects.filter(**wanted)
+
+
+def _to_wire(link: VehicleMeterLink) -> Link:
+    span = link.valid_during
+    return Link(link.vehicle_id, link.meter_id, span.lower, span.upper)

@@ -1,0 +1,171 @@
+"""JSON on the wire: read a body within its limits, and say in words what is wrong with it.
+
+Every body is described by a msgspec struct; decoding and validation are one pass over the bytes,
+and the words of an error come from the same struct as the check.
+"""
+
+import re
+from datetime import UTC, datetime
+from functools import cache
+from http import HTTPStatus
+from typing import Any, Final, TypeVar
+
+import msgspec
+from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
+from rest_framework.request import Request
+
+T = TypeVar("T")
+
+MAX_BODY_BYTES: Final = 10 * 1024 * 1024
+
+# What msgspec raises on bytes that are not the JSON that is asked for.
+DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+_CHARSETS: Final = ("", "utf-8", "utf8", "us-ascii")
+_charset = re.compile(r";\s*charset\s*=\s*\"?([^\";\s]*)", re.IGNORECASE)
+_missing_field = re.compile("missing required field `([^`]+)`")
+_field_at = re.compile(r" - at `\$\.(\w+)`$")
+
+
+class FieldError(msgspec.Struct):
+    """What is wrong with one field; `field` is None where the whole item is."""
+
+    field: str | None
+    code: str
+    message: str
+
+
+class InvalidBody(APIException):
+    """A body that is JSON, but not what the route takes."""
+
+    status_code = HTTPStatus.BAD_REQUEST
+    default_code = "invalid"
+
+    def __init__(self, error: FieldError) -> None:
+        super().__init__(error.message)
+        self.errors = [error]
+
+
+class MalformedBody(ParseError):
+    """A body that is not JSON at all."""
+
+    default_code = "malformed_json"
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"The body is not valid JSON: {_reason(error)}")
+
+
+class BodyTooLarge(APIException):
+    """A body over one of the limits."""
+
+    status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    default_code = "too_large"
+
+
+def json_body(request: Request) -> bytes:
+    """Return the bytes of a JSON body, sent with a length or in chunks.
+
+    Errors: `UnsupportedMediaType`, `BodyTooLarge`, `ParseError` (cut short).
+    """
+    _require_json(request)
+    stream = request.META["wsgi.input"]
+    announced = request.META.get("CONTENT_LENGTH")
+    if announced:
+        length = int(announced)
+        _require_size(length)
+        body: bytes = stream.read(length)
+        if len(body) < length:
+            raise ParseError("The body ended before its Content-Length")
+        return body
+    if not request.META.get("wsgi.input_terminated"):
+        return b""
+    body = stream.read(MAX_BODY_BYTES + 1)
+    _require_size(len(body))
+    return body
+
+
+def decode_struct(body: bytes, struct: type[T]) -> T:
+    """Return `body` as a `struct`. Errors: `MalformedBody`, `InvalidBody`."""
+    try:
+        return msgspec.json.decode(body, type=struct)
+    except msgspec.ValidationError as error:
+        raise InvalidBody(field_error(error, struct)) from None
+    except DECODE_ERRORS as error:
+        raise MalformedBody(error) from None
+
+
+def field_error(error: Exception, struct: type) -> FieldError:
+    """Return `error`, raised on decoding one `struct`, as field, code and rule; never the input."""
+    if not isinstance(error, msgspec.ValidationError):
+        return FieldError(None, "malformed_json", f"not valid JSON: {_reason(error)}")
+    text = str(error)
+    if missing := _missing_field.search(text):
+        field = missing[1]
+        return FieldError(field, "missing", f"{field} is required: {rule(struct, field)}")
+    if not (at := _field_at.search(text)):
+        return FieldError(None, "wrong_type", "must be a JSON object")
+    field = at[1]
+    return FieldError(field, _code(text), f"{field} must be {rule(struct, field)}")
+
+
+@cache
+def rule(struct: type, wire_name: str) -> str:
+    """Return what `wire_name` of `struct` may be, in words; from the same types as the check."""
+    info = msgspec.inspect.type_info(struct)
+    assert isinstance(info, msgspec.inspect.StructType)  # noqa: S101 -- narrows the type
+    field = next(field for field in info.fields if field.encode_name == wire_name)
+    return _words(field.type)
+
+
+def instant(moment: datetime) -> str:
+    """Return an instant as it stands on the wire: RFC 3339 in UTC, ending in Z."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _words(of_type: Any) -> str:
+    if isinstance(of_type, msgspec.inspect.UnionType):
+        of_type = next(t for t in of_type.types if not isinstance(t, msgspec.inspect.NoneType))
+    if isinstance(of_type, msgspec.inspect.Metadata):
+        if of_type.extra and "rule" in of_type.extra:
+            return str(of_type.extra["rule"])
+        of_type = of_type.type
+    if isinstance(of_type, msgspec.inspect.FloatType):
+        return f"a number from {of_type.ge:,.0f} to {of_type.le:,.0f}"
+    if isinstance(of_type, msgspec.inspect.DateTimeType):
+        return "an RFC 3339 time with an offset, at most microseconds"
+    return "a string"
+
+
+def _code(text: str) -> str:
+    if "got `" in text:
+        return "wrong_type"
+    if "Number out of range" in text or "`float`" in text:
+        return "out_of_range"
+    return "invalid_format"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 (byte {error.start})"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    # Names a position, never the input.
+    return str(error).removeprefix("JSON is malformed: ")
+
+
+def _require_json(request: Request) -> None:
+    content_type = request.content_type or ""
+    charset = _charset.search(content_type)
+    if (
+        content_type.split(";")[0].strip().lower() != "application/json"
+        or (charset[1] if charset else "").lower() not in _CHARSETS
+        or request.META.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity"
+    ):
+        raise UnsupportedMediaType(
+            content_type, "The body must be application/json in UTF-8, without Content-Encoding"
+        )
+
+
+def _require_size(length: int) -> None:
+    if length > MAX_BODY_BYTES:
+        raise BodyTooLarge(f"A JSON body may have at most {MAX_BODY_BYTES:,} bytes (10 MiB)")
