@@ -1,0 +1,82 @@
+"""Take one body of readings in: decode it, record what is good, and say what became of each item.
+
+Knows neither HTTP nor SQL. Every delivery that did not come from a command goes through here.
+"""
+
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from ingestion.readings import Decoded, ItemError, Kind, MeterReading, Reading, decode, device_id
+from ingestion.writer import UnknownDevices, record
+
+MAX_LISTED_ERRORS: Final = 100
+
+
+class Outcome(msgspec.Struct):
+    """What became of a body: how many readings were stored, how many not, and why (100 at most)."""
+
+    accepted: int
+    rejected: int
+    errors: list[ItemError]
+
+
+class ArrayExpected(ValueError):
+    """A single reading where the route takes an array."""
+
+
+class NoReadings(ValueError):
+    """An array without any reading."""
+
+
+def take_in(
+    body: bytes,
+    *,
+    kind: Kind | None,
+    received_at: datetime,
+    array_only: bool = False,
+    all_or_nothing: bool = False,
+) -> Outcome:
+    """Record the good readings of `body`; with `all_or_nothing`, none if one is bad.
+
+    Errors: `MalformedBody`, `TooManyReadings`, `ArrayExpected`, `NoReadings`, and those of
+    `record`; nothing was stored then.
+    """
+    decoded = decode(body, kind, received_at)
+    if array_only and not decoded.is_array:
+        raise ArrayExpected("This route takes an array of readings")
+    count = len(decoded.readings) + len(decoded.errors)
+    if count == 0:
+        raise NoReadings("The array holds no reading")
+    if not (all_or_nothing and decoded.errors):
+        _record_known(decoded, received_at, all_or_nothing)
+    accepted = 0 if all_or_nothing and decoded.errors else len(decoded.readings)
+    return Outcome(accepted, count - accepted, decoded.errors[:MAX_LISTED_ERRORS])
+
+
+def _record_known(decoded: Decoded, received_at: datetime, all_or_nothing: bool) -> None:
+    """Record the readings of `decoded`; those of unknown devices move to its errors."""
+    while decoded.readings:
+        try:
+            record(decoded.readings, received_at)
+        except UnknownDevices as unknown:
+            _reject_unknown(decoded, unknown.device_ids)
+            if all_or_nothing:
+                return
+        else:
+            return
+
+
+def _reject_unknown(decoded: Decoded, device_ids: dict[Kind, set[str]]) -> None:
+    kept: list[tuple[int, Reading]] = []
+    for index, reading in zip(decoded.indexes, decoded.readings, strict=True):
+        kind = Kind.METER if isinstance(reading, MeterReading) else Kind.VEHICLE
+        if device_id(reading) in device_ids[kind]:
+            message = f"{kind}Id must be that of a registered {kind}"
+            decoded.errors.append(ItemError(index, f"{kind}Id", "unknown_device", message))
+        else:
+            kept.append((index, reading))
+    decoded.indexes = [index for index, _ in kept]
+    decoded.readings = [reading for _, reading in kept]
+    decoded.errors.sort(key=lambda error: error.index)

@@ -1,0 +1,68 @@
+"""History: every delivery, for ever, in partitions by time."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.checks import CheckMessage
+from django.db import models
+from psqlextra.models import PostgresPartitionedModel
+from psqlextra.types import PostgresPartitioningMethod
+
+from fleet.models import DeviceIdField
+
+
+class IdentityField(models.BigAutoField):
+    """An identity column that is part of a composite primary key rather than the whole of it."""
+
+    def _check_primary_key(self) -> list[CheckMessage]:
+        return []
+
+    def deconstruct(self) -> tuple[str, str, Sequence[Any], dict[str, Any]]:
+        name, path, args, kwargs = super().deconstruct()
+        kwargs.pop("primary_key", None)
+        return name, path, args, kwargs
+
+
+class MeterReading(PostgresPartitionedModel):
+    """One delivery of a meter, appended by `ingestion.writer` and never changed.
+
+    `measured_at` is the meter's time, `received_at` the server's. For one meter and `measured_at`
+    the delivery with the highest (`received_at`, `id`) counts; the others are its audit trail.
+    """
+
+    # Fixed widths first: no padding between columns.
+    measured_at = models.DateTimeField()
+    received_at = models.DateTimeField()
+    id = IdentityField()
+    energy_ac_kwh = models.FloatField()
+    voltage_v = models.FloatField(null=True)
+    meter_id = DeviceIdField()
+    # The only index. It begins with what a distributed table would be sharded by.
+    pk = models.CompositePrimaryKey("meter_id", "measured_at", "id")
+
+    class PartitioningMeta:
+        method = PostgresPartitioningMethod.RANGE
+        key = ["measured_at"]
+
+    def __str__(self) -> str:
+        return f"{self.meter_id} {self.measured_at.isoformat()}"
+
+
+class VehicleReading(PostgresPartitionedModel):
+    """One delivery of a vehicle; what `MeterReading` says holds here too."""
+
+    measured_at = models.DateTimeField()
+    received_at = models.DateTimeField()
+    id = IdentityField()
+    energy_dc_kwh = models.FloatField()
+    soc_percent = models.FloatField(null=True)
+    battery_temp_celsius = models.FloatField(null=True)
+    vehicle_id = DeviceIdField()
+    pk = models.CompositePrimaryKey("vehicle_id", "measured_at", "id")
+
+    class PartitioningMeta:
+        method = PostgresPartitioningMethod.RANGE
+        key = ["measured_at"]
+
+    def __str__(self) -> str:
+        return f"{self.vehicle_id} {self.measured_at.isoformat()}"

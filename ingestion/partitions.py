@@ -1,0 +1,115 @@
+"""Size and look-ahead of every partitioned table, side by side, and partitions made on demand."""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from django.conf import settings
+from django.db import connection, models, transaction
+from django.utils import timezone
+from psqlextra.partitioning import (
+    PostgresCurrentTimePartitioningStrategy,
+    PostgresPartitioningConfig,
+    PostgresPartitioningManager,
+    PostgresTimePartition,
+    PostgresTimePartitionSize,
+)
+from psqlextra.partitioning.constants import AUTO_PARTITIONED_COMMENT
+
+from ingestion.models import MeterReading, VehicleReading
+
+# The same key wherever partitions are made, so that two processes never make one at once.
+_ADVISORY_LOCK: Final = 0x656E65726779  # "energy"
+# Digits only: month names would follow the locale.
+_NAME_FORMATS: Final = {"month": "%Y_%m", "week": "%G_w%V", "day": "%Y_%m_%d"}
+
+
+class _Size(PostgresTimePartitionSize):
+    """A span that begins at midnight; django-postgres-extra 3.0.1 keeps the hour of the moment."""
+
+    def start(self, dt: datetime) -> datetime:
+        return super().start(dt).replace(hour=0)
+
+
+_SIZES: Final = {"month": _Size(months=1), "week": _Size(weeks=1), "day": _Size(days=1)}
+# The current partition and three months more.
+_COUNTS: Final = {"month": 4, "week": 14, "day": 93}
+
+SIZE = _SIZES[settings.HISTORY_PARTITION_SIZE]
+NAME_FORMAT = _NAME_FORMATS[settings.HISTORY_PARTITION_SIZE]
+
+
+def _config(model: type[models.Model]) -> PostgresPartitioningConfig:
+    return PostgresPartitioningConfig(
+        model=model,
+        strategy=PostgresCurrentTimePartitioningStrategy(
+            size=SIZE, count=_COUNTS[settings.HISTORY_PARTITION_SIZE], name_format=NAME_FORMAT
+        ),
+    )
+
+
+# What `manage.py pgpartition` plans and applies.
+manager = PostgresPartitioningManager([_config(MeterReading), _config(VehicleReading)])
+
+
+def ensure_ahead() -> None:
+    """Create the partitions of now and of the next three months that are missing."""
+    now = timezone.now()
+    ahead = _COUNTS[settings.HISTORY_PARTITION_SIZE]
+    ensure_partitions(now + SIZE.as_delta() * number for number in range(ahead))
+
+
+def ensure_partitions(instants: Iterable[datetime]) -> None:
+    """Create, for every partitioned table, the partitions that hold `instants` and are missing.
+
+    Waits for one other maker at most; a table whose partition exists is not touched.
+    """
+    starts = sorted({SIZE.start(instant.astimezone(UTC)) for instant in instants})
+    with transaction.atomic(), connection.cursor() as cursor:
+        # Creating a partition waits for every statement on the table, and new ones queue behind
+        # it: rather give up, and let the device send again, than hold up all of them.
+        cursor.execute("SET LOCAL lock_timeout = '1500ms'")
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+        for config in manager.configs:
+            existing = _existing_names(config.model)
+            for start in starts:
+                partition = _partition(start)
+                if partition.name() not in existing:
+                    _create(config.model, partition)
+
+
+def covered_until() -> datetime:
+    """Return the instant up to which every partitioned table has partitions, from now on."""
+    return min(_covered_until(config.model) for config in manager.configs)
+
+
+def _covered_until(model: type[models.Model]) -> datetime:
+    existing = _existing_names(model)
+    end = timezone.now()
+    for start in _starts_from_now():
+        if _partition(start).name() not in existing:
+            break
+        end = (start + SIZE.as_delta()).replace(tzinfo=UTC)
+    return end
+
+
+def _starts_from_now() -> Iterator[datetime]:
+    start = SIZE.start(timezone.now())
+    while True:
+        yield start
+        start += SIZE.as_delta()
+
+
+def _partition(start: datetime) -> PostgresTimePartition:
+    return PostgresTimePartition(size=SIZE, start_datetime=start, name_format=NAME_FORMAT)
+
+
+def _existing_names(model: type[models.Model]) -> set[str]:
+    with connection.cursor() as cursor:
+        table = connection.introspection.get_partitioned_table(cursor, model._meta.db_table)
+    return {partition.name for partition in table.partitions} if table else set()
+
+
+def _create(model: type[models.Model], partition: PostgresTimePartition) -> None:
+    with connection.schema_editor() as schema_editor:
+        partition.create(model, schema_editor, comment=AUTO_PARTITIONED_COMMENT)

@@ -1,0 +1,261 @@
+"""Readings as they come over the wire, as msgspec structs; no database, no HTTP.
+
+The structs are the only description of the wire format: decoding, the words of an error and the
+OpenAPI document come from them.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+import msgspec
+from django.conf import settings
+
+from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE, are_device_ids
+from fleet.wire import DECODE_ERRORS, FieldError, MalformedBody, field_error, rule
+
+MAX_READINGS: Final = 50_000
+MAX_AHEAD: Final = timedelta(minutes=10)
+
+DeviceId = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=64,
+        # Checked for the whole batch at once, by `are_device_ids`.
+        extra_json_schema={"pattern": f"^{DEVICE_ID_PATTERN}$"},
+        extra={"rule": DEVICE_ID_RULE},
+    ),
+]
+EnergyKwh = Annotated[float, msgspec.Meta(ge=0, le=1e9, description="kWh")]
+Timestamp = Annotated[
+    datetime,
+    msgspec.Meta(
+        tz=True,
+        description="When the device measured; the time of receipt where absent. RFC 3339 with an "
+        "offset, at most microseconds, at most 10 minutes ahead.",
+    ),
+]
+
+
+class Kind(StrEnum):
+    """The two kinds of devices."""
+
+    METER = "meter"
+    VEHICLE = "vehicle"
+
+
+class MeterReading(msgspec.Struct, gc=False):
+    """AC energy that went into a charger."""
+
+    meter_id: DeviceId = msgspec.field(name="meterId")
+    energy_ac_kwh: EnergyKwh = msgspec.field(name="kwhConsumedAc")
+    voltage_v: Annotated[float, msgspec.Meta(ge=0, le=1e6, description="V")] | None = (
+        msgspec.field(name="voltage", default=None)
+    )
+    measured_at: Timestamp | None = msgspec.field(name="timestamp", default=None)
+
+
+class VehicleReading(msgspec.Struct, gc=False):
+    """DC energy that arrived in a vehicle's battery."""
+
+    vehicle_id: DeviceId = msgspec.field(name="vehicleId")
+    energy_dc_kwh: EnergyKwh = msgspec.field(name="kwhDeliveredDc")
+    soc_percent: Annotated[float, msgspec.Meta(ge=0, le=100, description="percent")] | None = (
+        msgspec.field(name="soc", default=None)
+    )
+    battery_temp_celsius: (
+        Annotated[float, msgspec.Meta(ge=-100, le=200, description="°C")] | None
+    ) = msgspec.field(name="batteryTemp", default=None)
+    measured_at: Timestamp | None = msgspec.field(name="timestamp", default=None)
+
+
+Reading = MeterReading | VehicleReading
+
+
+class ItemError(msgspec.Struct):
+    """Why the item at `index` of a body was not accepted."""
+
+    index: int
+    field: str | None
+    code: str
+    message: str
+
+
+class Decoded(msgspec.Struct):
+    """A body, taken apart: `readings[i]` stood at `indexes[i]`; the rest are `errors`."""
+
+    readings: list[Reading]
+    indexes: Sequence[int]
+    errors: list[ItemError]
+    is_array: bool
+
+
+class TooManyReadings(ValueError):
+    """A body with more than `MAX_READINGS` readings."""
+
+
+class _KindOf(msgspec.Struct):
+    """As much of a reading as tells its kind."""
+
+    type: Literal["meter", "vehicle"] | msgspec.UnsetType = msgspec.UNSET
+    meter_id: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="meterId", default=msgspec.UNSET)
+    vehicle_id: msgspec.Raw | msgspec.UnsetType = msgspec.field(
+        name="vehicleId", default=msgspec.UNSET
+    )
+
+
+_STRUCTS: Final[dict[Kind, type[Reading]]] = {
+    Kind.METER: MeterReading,
+    Kind.VEHICLE: VehicleReading,
+}
+_bodies = {
+    kind: msgspec.json.Decoder(struct | list[struct])  # type: ignore[valid-type]
+    for kind, struct in _STRUCTS.items()
+}
+_items = {kind: msgspec.json.Decoder(struct) for kind, struct in _STRUCTS.items()}
+_kind_of = msgspec.json.Decoder(_KindOf)
+_raw_items = msgspec.json.Decoder(list[msgspec.Raw])
+_raw_item = msgspec.json.Decoder(msgspec.Raw)
+# msgspec rounds what is finer than a microsecond; the contract refuses it.
+_finer_than_microseconds = re.compile(rb":\d\d:\d\d\.\d{7}")
+
+
+def decode(body: bytes, kind: Kind | None, received_at: datetime) -> Decoded:
+    """Take `body`, one reading or an array of them, apart into good readings and errors.
+
+    `kind` None means that each item tells its own. A reading without a timestamp gets
+    `received_at`. One C pass for a body that is all good; item by item otherwise, so that a bad
+    item never harms a good one.
+    Errors: `MalformedBody` when it is not JSON, `TooManyReadings`.
+    """
+    if kind is not None:
+        try:
+            value = _bodies[kind].decode(body)
+        except DECODE_ERRORS:
+            return _decode_items(body, kind, received_at)
+        readings = value if isinstance(value, list) else [value]
+        _require_count(len(readings))
+        _stamp(readings, received_at)
+        if _all_valid(readings, body, kind, received_at):
+            return Decoded(readings, range(len(readings)), [], isinstance(value, list))
+    return _decode_items(body, kind, received_at)
+
+
+def device_id(reading: Reading) -> str:
+    """Return the id of the device that measured `reading`."""
+    return reading.meter_id if isinstance(reading, MeterReading) else reading.vehicle_id
+
+
+def _require_count(count: int) -> None:
+    if count > MAX_READINGS:
+        raise TooManyReadings(f"A JSON body may hold at most {MAX_READINGS:,} readings")
+
+
+def _stamp(readings: list[Reading], received_at: datetime) -> None:
+    for reading in readings:
+        if reading.measured_at is None:
+            reading.measured_at = received_at
+
+
+def _all_valid(readings: list[Reading], body: bytes, kind: Kind, received_at: datetime) -> bool:
+    """Return whether `readings`, decoded from `body`, pass what msgspec does not check."""
+    if not readings:
+        return True
+    if kind is Kind.METER:
+        ids = [reading.meter_id for reading in readings]  # type: ignore[union-attr]
+    else:
+        ids = [reading.vehicle_id for reading in readings]  # type: ignore[union-attr]
+    times = [reading.measured_at for reading in readings]
+    return (
+        are_device_ids(ids)
+        and max(times) <= received_at + MAX_AHEAD  # type: ignore[type-var, operator]
+        and min(times) >= received_at - _horizon()  # type: ignore[type-var, operator]
+        and _finer_than_microseconds.search(body) is None
+    )
+
+
+def _horizon() -> timedelta:
+    return timedelta(days=settings.HISTORY_HORIZON_DAYS)
+
+
+def _decode_items(body: bytes, kind: Kind | None, received_at: datetime) -> Decoded:
+    items, is_array = _split(body)
+    _require_count(len(items))
+    decoded = Decoded([], [], [], is_array)
+    indexes: list[int] = []
+    for index, item in enumerate(items):
+        result = _decode_item(bytes(item), kind, received_at)
+        if isinstance(result, FieldError):
+            error = ItemError(index, result.field, result.code, result.message)
+            decoded.errors.append(error)
+        else:
+            decoded.readings.append(result)
+            indexes.append(index)
+    decoded.indexes = indexes
+    return decoded
+
+
+def _split(body: bytes) -> tuple[list[msgspec.Raw], bool]:
+    is_array = body.lstrip(b" \t\r\n").startswith(b"[")
+    try:
+        return (_raw_items.decode(body), True) if is_array else ([_raw_item.decode(body)], False)
+    except DECODE_ERRORS as error:
+        raise MalformedBody(error) from None
+
+
+def _decode_item(item: bytes, kind: Kind | None, received_at: datetime) -> Reading | FieldError:
+    if kind is None:
+        told = _kind_told(item)
+        if isinstance(told, FieldError):
+            return told
+        kind = told
+    try:
+        reading = _items[kind].decode(item)
+    except DECODE_ERRORS as error:
+        return field_error(error, _STRUCTS[kind])
+    return _problem(reading, item, kind, received_at) or reading
+
+
+def _kind_told(item: bytes) -> Kind | FieldError:
+    try:
+        told = _kind_of.decode(item)
+    except DECODE_ERRORS as error:
+        problem = field_error(error, _KindOf)
+        if problem.field == "type":
+            problem.message = "type must be meter or vehicle"
+        return problem
+    if told.type is not msgspec.UNSET:
+        return Kind(told.type)
+    has_meter, has_vehicle = (
+        told.meter_id is not msgspec.UNSET,
+        told.vehicle_id is not msgspec.UNSET,
+    )
+    if has_meter == has_vehicle:
+        which = "both of" if has_meter else "neither of"
+        message = f"a reading with {which} meterId and vehicleId needs a type: meter or vehicle"
+        return FieldError("type", "unknown_kind", message)
+    return Kind.METER if has_meter else Kind.VEHICLE
+
+
+def _problem(
+    reading: Reading, item: bytes, kind: Kind, received_at: datetime
+) -> FieldError | None:
+    """Return what is wrong with a reading that msgspec let through, having stamped its time."""
+    field = f"{kind}Id"
+    if not are_device_ids([device_id(reading)]):
+        return FieldError(field, "invalid_format", f"{field} must be {DEVICE_ID_RULE}")
+    if reading.measured_at is None:
+        reading.measured_at = received_at
+    elif _finer_than_microseconds.search(item):
+        message = f"timestamp must be {rule(type(reading), 'timestamp')}"
+        return FieldError("timestamp", "invalid_format", message)
+    if reading.measured_at > received_at + MAX_AHEAD:
+        message = "timestamp must be at most 10 minutes ahead of the server"
+        return FieldError("timestamp", "out_of_range", message)
+    if reading.measured_at < received_at - _horizon():
+        message = f"timestamp must be at most {settings.HISTORY_HORIZON_DAYS} days old"
+        return FieldError("timestamp", "out_of_range", message)
+    return None

@@ -1,0 +1,110 @@
+"""Readings over HTTP."""
+
+from http import HTTPStatus
+
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from fleet.openapi import answer, array, body, schema
+from fleet.wire import BodyTooLarge, json_body
+from ingestion.intake import ArrayExpected, NoReadings, Outcome, take_in
+from ingestion.readings import Kind, MeterReading, TooManyReadings, VehicleReading
+
+_ATOMIC = OpenApiParameter("atomic", bool, description="true: store nothing if one reading is bad")
+_ANSWERS = {
+    201: answer(Outcome, "Every reading is stored"),
+    200: answer(Outcome, "Some readings are stored; `errors` says why the others are not"),
+}
+_METER, _VEHICLE = schema(MeterReading), schema(VehicleReading)
+
+
+class NothingAccepted(APIException):
+    """No reading of the body was stored; the answer carries the outcome as well."""
+
+    status_code = HTTPStatus.BAD_REQUEST
+    default_code = "rejected"
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__("No reading was accepted")
+        self.errors = outcome.errors
+        self.extra = {"accepted": outcome.accepted, "rejected": outcome.rejected}
+
+
+class IngestViewSet(ViewSet):
+    """Readings of meters and vehicles, one or many; answered once they are committed."""
+
+    @extend_schema(
+        operation_id="ingest",
+        parameters=[_ATOMIC],
+        request=body(_METER, _VEHICLE, array(_METER, _VEHICLE)),
+        responses=_ANSWERS,
+    )
+    def mixed(self, request: Request) -> Response:
+        return _taken_in(request, kind=None)
+
+    @extend_schema(
+        operation_id="ingestMeter",
+        parameters=[_ATOMIC],
+        request=body(_METER, array(_METER)),
+        responses=_ANSWERS,
+    )
+    def meter(self, request: Request) -> Response:
+        return _taken_in(request, Kind.METER)
+
+    @extend_schema(
+        operation_id="ingestVehicle",
+        parameters=[_ATOMIC],
+        request=body(_VEHICLE, array(_VEHICLE)),
+        responses=_ANSWERS,
+    )
+    def vehicle(self, request: Request) -> Response:
+        return _taken_in(request, Kind.VEHICLE)
+
+    @extend_schema(
+        operation_id="ingestMeterBatch",
+        parameters=[_ATOMIC],
+        request=body(array(_METER)),
+        responses=_ANSWERS,
+    )
+    def meter_batch(self, request: Request) -> Response:
+        return _taken_in(request, Kind.METER, array_only=True)
+
+    @extend_schema(
+        operation_id="ingestVehicleBatch",
+        parameters=[_ATOMIC],
+        request=body(array(_VEHICLE)),
+        responses=_ANSWERS,
+    )
+    def vehicle_batch(self, request: Request) -> Response:
+        return _taken_in(request, Kind.VEHICLE, array_only=True)
+
+
+def _taken_in(request: Request, kind: Kind | None, array_only: bool = False) -> Response:
+    received_at = timezone.now()
+    all_or_nothing = _is_atomic(request)
+    try:
+        outcome = take_in(
+            json_body(request),
+            kind=kind,
+            received_at=received_at,
+            array_only=array_only,
+            all_or_nothing=all_or_nothing,
+        )
+    except TooManyReadings as error:
+        raise BodyTooLarge(str(error)) from None
+    except (ArrayExpected, NoReadings) as error:
+        raise ValidationError(str(error)) from None
+    if outcome.accepted == 0:
+        raise NothingAccepted(outcome)
+    return Response(outcome, HTTPStatus.OK if outcome.rejected else HTTPStatus.CREATED)
+
+
+def _is_atomic(request: Request) -> bool:
+    value = request.GET.get("atomic", "false").lower()
+    if value not in ("true", "false"):
+        raise ValidationError("atomic must be true or false")
+    return value == "true"
