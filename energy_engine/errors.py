@@ -1,0 +1,150 @@
+"""Every error as the JSON of the contract; a database that is away as 503."""
+
+import logging
+import sys
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils import timezone
+from django.views import defaults
+from rest_framework.exceptions import APIException, NotFound, ValidationError
+from rest_framework.exceptions import PermissionDenied as NotPermitted
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from energy_engine.request_id import request_id_of
+from fleet.wire import FieldError
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS: Final = 2
+# Raised when PostgreSQL is away, out of connections, out of disk, or gave up waiting for a lock.
+STORAGE_ERRORS: Final = (OperationalError, InterfaceError)
+
+
+class StorageUnavailable(APIException):
+    """The database can't answer now; nothing of the request was stored."""
+
+    status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    default_code = "storage_unavailable"
+    default_detail = "The database is not available; nothing was stored, send the request again"
+    wait = RETRY_AFTER_SECONDS
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Return DRF's answer to `error`; None for what is a fault of the engine."""
+    if isinstance(error, Http404):
+        error = NotFound()
+    elif isinstance(error, PermissionDenied):
+        error = NotPermitted()
+    elif isinstance(error, STORAGE_ERRORS):
+        logger.warning("database not available: %s", type(error.__cause__ or error).__name__)
+        error = StorageUnavailable()
+    if not isinstance(error, APIException):
+        return None
+    set_rollback()
+    body = error_body(
+        context["request"],
+        error.status_code,
+        _message(error),
+        _code(error),
+        getattr(error, "errors", []),
+    )
+    return Response(body | getattr(error, "extra", {}), error.status_code, headers=_headers(error))
+
+
+def error_body(
+    request: HttpRequest,
+    status: int,
+    message: str,
+    code: str,
+    errors: list[FieldError] | None = None,
+) -> dict[str, Any]:
+    """Return the body of an error answer, as the contract has it."""
+    return {
+        "statusCode": int(status),
+        "path": request.path,
+        "message": message,
+        "code": code,
+        "timestamp": timezone.now(),
+        "requestId": request_id_of(request),
+        "errors": errors or [],
+    }
+
+
+def error_response(request: HttpRequest, status: int, message: str, code: str) -> HttpResponse:
+    """Return an error answer for what happens outside of DRF's views."""
+    return HttpResponse(
+        msgspec.json.encode(error_body(request, status, message, code)),
+        content_type="application/json",
+        status=status,
+    )
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Handle 400: a request that Django itself refuses, such as one for an unknown host."""
+    return error_response(request, HTTPStatus.BAD_REQUEST, "Bad request", "bad_request")
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Handle 403."""
+    if _is_for_people(request):
+        return defaults.permission_denied(request, exception)
+    return error_response(request, HTTPStatus.FORBIDDEN, "Not permitted", "permission_denied")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Handle 404: an unknown path."""
+    if _is_for_people(request):
+        return defaults.page_not_found(request, exception)
+    return error_response(request, HTTPStatus.NOT_FOUND, "Not found", "not_found")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Handle 500, and 503 where the cause is the database."""
+    if isinstance(sys.exception(), STORAGE_ERRORS):
+        error = StorageUnavailable()
+        response = error_response(
+            request, error.status_code, str(error.detail), error.default_code
+        )
+        response["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        return response
+    return error_response(
+        request, HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error", "internal_error"
+    )
+
+
+def _is_for_people(request: HttpRequest) -> bool:
+    return request.path.startswith("/admin/")
+
+
+def _message(error: APIException) -> str:
+    if isinstance(error, ValidationError):
+        return " ".join(str(detail) for detail in _flat(error.detail))
+    return str(error.detail)
+
+
+def _flat(detail: Any) -> list[str]:
+    if isinstance(detail, dict):
+        return [text for value in detail.values() for text in _flat(value)]
+    return [text for value in detail for text in _flat(value)] if isinstance(
+        detail, list
+    ) else [str(detail)]
+
+
+def _code(error: APIException) -> str:
+    codes = error.get_codes()
+    return codes if isinstance(codes, str) else error.default_code
+
+
+def _headers(error: APIException) -> dict[str, str]:
+    headers = {}
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = f"{wait:.0f}"
+    if auth_header := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = auth_header
+    return headers

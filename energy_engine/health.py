@@ -1,0 +1,105 @@
+"""Whether the engine is up, and whether it can serve."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cache
+from http import HTTPStatus
+from typing import Any, Final
+
+from django.core.cache import cache as redis_cache
+from django.db import DatabaseError, connection
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from redis.exceptions import RedisError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from energy_engine.errors import RETRY_AFTER_SECONDS, error_body
+from fleet.wire import instant
+from ingestion.partitions import covered_until
+
+# Less than this ahead, and the job that makes partitions has failed for weeks.
+LEAST_PARTITION_HORIZON: Final = timedelta(days=7)
+
+OK: Final = "ok"
+
+
+class LiveView(APIView):
+    """The process answers."""
+
+    @extend_schema(operation_id="healthLive", responses={200: dict})
+    def get(self, request: Request) -> Response:
+        return Response({"status": OK})
+
+
+class ReadyView(APIView):
+    """The engine can take readings and answer; without its cache it is slower, not unready."""
+
+    @extend_schema(operation_id="healthReady", responses={200: dict, 503: dict})
+    def get(self, request: Request) -> Response:
+        checks = {name: check() for name, check in _CHECKS.items()}
+        unready = [name for name, result in checks.items() if result != OK and name != "cache"]
+        if unready:
+            message = f"Not ready: {', '.join(unready)}"
+            body: dict[str, Any] = error_body(
+                request, HTTPStatus.SERVICE_UNAVAILABLE, message, "not_ready"
+            )
+            return Response(
+                body | {"status": "unready", "checks": checks},
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+            )
+        status = OK if checks["cache"] == OK else "degraded"
+        return Response({"status": status, "checks": checks})
+
+
+def _database() -> str:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        return "unreachable"
+    return OK
+
+
+def _migrations() -> str:
+    try:
+        missing = _known_migrations() - set(MigrationRecorder(connection).applied_migrations())
+    except DatabaseError:
+        return "unknown"
+    return f"{len(missing)} not applied: run `python manage.py prepare`" if missing else OK
+
+
+@cache
+def _known_migrations() -> set[tuple[str, str]]:
+    """Return the migrations that this code comes with; they don't change while it runs."""
+    return set(MigrationLoader(None).disk_migrations or ())
+
+
+def _partitions() -> str:
+    try:
+        until = covered_until()
+    except DatabaseError:
+        return "unknown"
+    if until - timezone.now() < LEAST_PARTITION_HORIZON:
+        return f"exist until {instant(until)} only: run `python manage.py pgpartition`"
+    return OK
+
+
+def _cache() -> str:
+    try:
+        redis_cache.client.get_client(write=True).ping()
+    except (RedisError, OSError):
+        return "unreachable"
+    return OK
+
+
+_CHECKS: Final[dict[str, Callable[[], str]]] = {
+    "database": _database,
+    "migrations": _migrations,
+    "partitions": _partitions,
+    "cache": _cache,
+}

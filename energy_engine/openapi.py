@@ -1,0 +1,63 @@
+"""The OpenAPI document: canonical paths only, and the schemas of the msgspec structs."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from analytics.performance import Performance
+from fleet.status import MeterStatus, VehicleStatus
+from fleet.views import Link, LinkOrder, LinkPage
+from fleet.wire import FieldError
+from ingestion.intake import Outcome
+from ingestion.readings import MeterReading, VehicleReading
+
+STRUCTS: Final = (
+    MeterReading,
+    VehicleReading,
+    Outcome,
+    LinkOrder,
+    Link,
+    LinkPage,
+    MeterStatus,
+    VehicleStatus,
+    Performance,
+)
+_ALIASES: Final = ("/api/", "/ingest/")
+
+
+class Error(msgspec.Struct):
+    """What went wrong."""
+
+    status_code: int = msgspec.field(name="statusCode")
+    path: str
+    message: str
+    code: str
+    timestamp: str
+    request_id: str = msgspec.field(name="requestId")
+    errors: list[FieldError]
+
+
+Endpoint = tuple[str, str, str, Callable[..., Any]]
+
+
+def canonical_paths_only(endpoints: list[Endpoint], **_: Any) -> list[Endpoint]:
+    """Leave out aliases: one name for each thing."""
+    return [endpoint for endpoint in endpoints if not endpoint[0].startswith(_ALIASES)]
+
+
+def add_components(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Add the structs' schemas, and the one error that every path can answer with."""
+    _, components = msgspec.json.schema_components(
+        (*STRUCTS, Error), ref_template="#/components/schemas/{name}"
+    )
+    result.setdefault("components", {}).setdefault("schemas", {}).update(components)
+    error = {
+        "description": "Any error",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }
+    for path in result["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("404", None)
+            operation["responses"]["default"] = error
+    return result

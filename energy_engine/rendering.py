@@ -1,0 +1,41 @@
+"""Answers as JSON, encoded by msgspec, whatever the client says that it accepts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+
+
+class JsonRenderer(BaseRenderer):
+    """Encodes structs, dicts and lists; datetimes as RFC 3339 in UTC."""
+
+    media_type = "application/json"
+    format = "json"
+    charset = None
+
+    def render(
+        self,
+        data: Any,
+        accepted_media_type: str | None = None,
+        renderer_context: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        return b"" if data is None else msgspec.json.encode(data)
+
+
+class AlwaysFirstRenderer(BaseContentNegotiation):
+    """Takes a view's first renderer: an API of one format has nothing to negotiate."""
+
+    def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser | None:
+        return parsers[0] if parsers else None
+
+    def select_renderer(
+        self,
+        request: Request,
+        renderers: Sequence[BaseRenderer],
+        format_suffix: str | None = None,
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type

@@ -1,0 +1,34 @@
+"""All routes. Canonical paths start at /v1; the same routes answer under /api/v1."""
+
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
+
+import analytics.urls
+import fleet.urls
+import ingestion.urls
+from energy_engine import errors
+from energy_engine.health import LiveView, ReadyView
+from energy_engine.views import RootView
+
+v1 = [
+    *ingestion.urls.urlpatterns,
+    *fleet.urls.urlpatterns,
+    *analytics.urls.urlpatterns,
+    path("schema", SpectacularJSONAPIView.as_view(), name="schema"),
+    path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+]
+urlpatterns = [
+    path("v1/", include(v1)),
+    path("api/v1/", include(v1)),
+    *ingestion.urls.single_reading,
+    path("", RootView.as_view()),
+    path("health/live", LiveView.as_view()),
+    path("health/ready", ReadyView.as_view()),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = errors.bad_request
+handler403 = errors.permission_denied
+handler404 = errors.not_found
+handler500 = errors.server_error
