@@ -3,13 +3,14 @@
 With Redis away, every answer comes from the database.
 """
 
-from contextlib import contextmanager
 from collections.abc import Iterator
-from typing import Any, Final
+from contextlib import contextmanager, suppress
+from typing import Any, Final, cast
 
 import msgspec
 from django.conf import settings
-from django.core.cache import cache
+from django.core import cache as django_cache
+from django_redis.cache import RedisCache
 from redis.exceptions import RedisError
 
 from analytics.performance import Performance, vehicle_performance
@@ -19,6 +20,8 @@ from analytics.window import Window
 _LOCK_SECONDS: Final = 5.0
 _WAIT_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.02
+
+cache = cast("RedisCache", django_cache.cache)
 
 
 def cached_performance(vehicle_id: str) -> Performance:
@@ -56,7 +59,7 @@ def _read(key: str) -> Performance | None:
 
 @contextmanager
 def _held(key: str) -> Iterator[None]:
-    """Be the only one, in all processes, to work on `key`; after a wait, or without Redis, go on."""
+    """Be the only one, in all processes, to work on `key`; go on after a wait or without Redis."""
     lock = cache.lock(
         f"{key}:lock", timeout=_LOCK_SECONDS, blocking_timeout=_WAIT_SECONDS, sleep=_POLL_SECONDS
     )
@@ -68,7 +71,6 @@ def _held(key: str) -> Iterator[None]:
         yield
     finally:
         if is_held:
-            try:
+            # Held for longer than the lock lasts, or Redis has gone: it is free either way.
+            with suppress(RedisError):
                 lock.release()
-            except RedisError:
-                pass

@@ -41,7 +41,7 @@ class DataPoints(msgspec.Struct):
 
 
 class Performance(msgspec.Struct):
-    """What became of the AC that was drawn for a vehicle; energies in kWh, efficiency in percent."""
+    """What became of the AC drawn for a vehicle; energies in kWh, efficiency in percent."""
 
     vehicle_id: str = msgspec.field(name="vehicleId")
     meter_id: str | None = msgspec.field(name="meterId")
@@ -108,7 +108,7 @@ def vehicle_performance(vehicle_id: str, window: Window) -> Performance:
 
 
 def _slices(vehicle_id: str, window: Window) -> list[_Slice]:
-    """Return the links of a vehicle in time order, cut wherever another joins or leaves the meter."""
+    """Return a vehicle's links in time order, cut wherever another joins or leaves the meter."""
     rows = _links_in_window.rows(
         {"vehicle_id": vehicle_id, "starts_at": window.starts_at, "ends_at": window.ends_at}
     )
@@ -178,9 +178,7 @@ def _linked_ac(vehicle_id: str, slices: Sequence[_Slice], dc: dict[_Span, _Energ
     energy_ac_kwh = energy_dc_kwh = 0.0
     readings = 0
     for cut in slices:
-        taken = {
-            span.device_id: dc.get(span, _Energy()).energy_kwh for span in _vehicles_of(cut)
-        }
+        taken = {span.device_id: dc.get(span, _Energy()).energy_kwh for span in _vehicles_of(cut)}
         part = formulas.share(taken[vehicle_id], sum(taken.values()), len(taken))
         counted = of_meters.get(cut.meter, _Energy())
         energy_ac_kwh += counted.energy_kwh * part
@@ -202,13 +200,12 @@ def _fleet_ac(window: Window, energy_dc_kwh: float) -> _Ac:
     if unlinked.meter_readings == 0:
         return _Ac("none")
     part = energy_dc_kwh / unlinked.energy_dc_kwh if unlinked.energy_dc_kwh > 0 else 0.0
-    return _Ac(
-        "fleet", None, unlinked.energy_ac_kwh * part, energy_dc_kwh, unlinked.meter_readings
-    )
+    return _Ac("fleet", None, unlinked.energy_ac_kwh * part, energy_dc_kwh, unlinked.meter_readings)
 
 
 def _performance(vehicle_id: str, window: Window, dc: _Energy, ac: _Ac) -> Performance:
     efficiency = formulas.efficiency_percent(ac.energy_dc_kwh, ac.energy_ac_kwh)
+    temp = dc.battery_temp_celsius
     return Performance(
         vehicle_id=vehicle_id,
         meter_id=ac.meter_id,
@@ -216,13 +213,13 @@ def _performance(vehicle_id: str, window: Window, dc: _Energy, ac: _Ac) -> Perfo
         energy_ac_kwh=_kept(ac.energy_ac_kwh),
         energy_dc_kwh=_kept(dc.energy_kwh),
         efficiency_percent=efficiency,
-        battery_temp_celsius=_kept(dc.battery_temp_celsius),
+        battery_temp_celsius=None if temp is None else _kept(temp),
         ac_source=ac.source,
         health=formulas.health(efficiency),
         data_points=DataPoints(vehicle=dc.readings, meter=ac.readings),
     )
 
 
-def _kept(value: float | None) -> float | None:
+def _kept(value: float) -> float:
     """Return `value` without the noise of binary fractions: 0.3, not 0.30000000000000004."""
-    return None if value is None else round(value, 9)
+    return round(value, 9)

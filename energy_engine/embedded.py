@@ -6,6 +6,7 @@ their logs and the database password. Nothing listens on a TCP port.
 
 import importlib.util
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -180,18 +181,18 @@ def _prepare_folders(data_dir: Path) -> None:
 
 def _user_id() -> int | None:
     try:
-        return shutil._get_uid(POSTGRES_SYSTEM_USER)  # type: ignore[attr-defined]
-    except LookupError:
+        return pwd.getpwnam(POSTGRES_SYSTEM_USER).pw_uid
+    except KeyError:
         return None
 
 
 def _create_system_user(user: str) -> None:
-    known = subprocess.run(["id", user], capture_output=True)  # noqa: S603, S607
+    known = subprocess.run(["id", user], capture_output=True)
     if known.returncode == 0:
         return
     command = ["useradd", "--system", "--user-group", "--no-create-home"]
     command += ["--shell", "/usr/sbin/nologin", user]
-    made = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+    made = subprocess.run(command, capture_output=True, text=True)
     if made.returncode != 0:
         raise ServiceUnavailable(
             f"PostgreSQL does not run as root, and the system user {user} can't be made "
@@ -219,7 +220,7 @@ def _create_cluster(data_dir: Path, cluster: Path) -> None:
         if user:
             shutil.chown(unfinished, user, user)
             shutil.chown(password_file.name, user, user)
-        made = subprocess.run(  # noqa: S603
+        made = subprocess.run(
             [
                 *(_postgres_bin("initdb"), "-D", unfinished, "--username=engine"),
                 *("--auth=scram-sha-256", f"--pwfile={password_file.name}"),
@@ -247,7 +248,7 @@ def _write_secret(path: Path, secret: str) -> None:
 
 def _require_same_version(cluster: Path) -> None:
     found = (cluster / "PG_VERSION").read_text().strip()
-    printed = subprocess.run(  # noqa: S603
+    printed = subprocess.run(
         [_postgres_bin("postgres"), "--version"], capture_output=True, text=True, check=True
     ).stdout
     ours = printed.split()[-1].split(".")[0]

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import DisallowedHost, PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
@@ -86,8 +86,12 @@ def error_response(request: HttpRequest, status: int, message: str, code: str) -
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Handle 400: a request that Django itself refuses, such as one for an unknown host."""
-    return error_response(request, HTTPStatus.BAD_REQUEST, "Bad request", "bad_request")
+    """Handle 400: a request that Django itself refuses."""
+    if isinstance(exception, DisallowedHost):
+        message, code = "The Host header names none of ALLOWED_HOSTS", "unknown_host"
+    else:
+        message, code = "Bad request", "bad_request"
+    return error_response(request, HTTPStatus.BAD_REQUEST, message, code)
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -108,9 +112,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     """Handle 500, and 503 where the cause is the database."""
     if isinstance(sys.exception(), STORAGE_ERRORS):
         error = StorageUnavailable()
-        response = error_response(
-            request, error.status_code, str(error.detail), error.default_code
-        )
+        response = error_response(request, error.status_code, str(error.detail), error.default_code)
         response["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return response
     return error_response(
@@ -131,9 +133,11 @@ def _message(error: APIException) -> str:
 def _flat(detail: Any) -> list[str]:
     if isinstance(detail, dict):
         return [text for value in detail.values() for text in _flat(value)]
-    return [text for value in detail for text in _flat(value)] if isinstance(
-        detail, list
-    ) else [str(detail)]
+    return (
+        [text for value in detail for text in _flat(value)]
+        if isinstance(detail, list)
+        else [str(detail)]
+    )
 
 
 def _code(error: APIException) -> str:

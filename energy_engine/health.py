@@ -6,7 +6,6 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 
-from django.core.cache import cache as redis_cache
 from django.db import DatabaseError, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
@@ -17,6 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from analytics.cache import cache as redis_cache
 from energy_engine.errors import RETRY_AFTER_SECONDS, error_body
 from fleet.wire import instant
 from ingestion.partitions import covered_until

@@ -48,9 +48,9 @@ def canonical_paths_only(endpoints: list[Endpoint], **_: Any) -> list[Endpoint]:
 
 def add_components(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Add the structs' schemas, and the one error that every path can answer with."""
-    _, components = msgspec.json.schema_components(
+    components = msgspec.json.schema_components(
         (*STRUCTS, Error), ref_template="#/components/schemas/{name}"
-    )
+    )[1]
     result.setdefault("components", {}).setdefault("schemas", {}).update(components)
     error = {
         "description": "Any error",

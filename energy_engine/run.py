@@ -83,7 +83,7 @@ def _programs() -> list[Program]:
     return [
         Program(
             name="worker",
-            argv=[sys.executable, "manage.py", "procrastinate", "worker", "--log-level=warning"],
+            argv=[sys.executable, "manage.py", "procrastinate", "worker"],
         ),
         Program(
             name="web",
@@ -159,7 +159,7 @@ def _require_reachable(url: str) -> None:
 
 
 def _prepare() -> None:
-    prepared = subprocess.run(  # noqa: S603
+    prepared = subprocess.run(
         [sys.executable, "manage.py", "prepare", "--first-login"],
         cwd=environment.ROOT,
         start_new_session=True,  # Ctrl-C waits for it instead of cutting a migration in two

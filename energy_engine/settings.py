@@ -7,7 +7,6 @@ from django.core.exceptions import ImproperlyConfigured
 
 from energy_engine import __version__, embedded, environment
 
-
 DATA_DIR = environment.data_dir()
 DEBUG = environment.read("DEBUG")
 
@@ -30,7 +29,7 @@ def _database() -> dict[str, Any]:
     url = environment.read("DATABASE_URL") or embedded.database_url(DATA_DIR)
     if not url:
         raise ImproperlyConfigured("Set DATABASE_URL, or start the engine with `make run`")
-    database = environ.Env.db_url_config(url, engine="psqlextra.backend")
+    database: dict[str, Any] = environ.Env.db_url_config(url, engine="psqlextra.backend")
     options = database.setdefault("OPTIONS", {})
     options |= {
         # Without a pool, each greenlet would open a connection of its own for each request.
@@ -207,6 +206,7 @@ LOGGING = {
     "loggers": {
         # A refused request is the client's to read, not an event of the server's log.
         "django.request": {"level": "ERROR"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
         # Each cache access with Redis down would be a line; the health check reports it.
         "django_redis": {"level": "CRITICAL"},
         "procrastinate": {"level": "WARNING"},

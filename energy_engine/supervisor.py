@@ -87,7 +87,7 @@ def _spawn(program: Program) -> subprocess.Popen[bytes]:
         output = None
         if program.log_file:
             output = stack.enter_context(program.log_file.open("ab"))
-        return subprocess.Popen(  # noqa: S603 -- the programs are our own
+        return subprocess.Popen(
             program.argv,
             env={**os.environ, **program.environment},
             stdin=subprocess.DEVNULL,

@@ -1,12 +1,15 @@
 """Change which meter serves which vehicle: the only writer of links, for API and admin alike."""
 
 from datetime import datetime
+from typing import cast
 
 from django.conf import settings
 from django.db import transaction
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.db.models import QuerySet
 from django.dispatch import Signal
 from django.utils import timezone
+from psqlextra.manager import PostgresManager
 from psqlextra.types import ConflictAction
 
 from fleet.models import Meter, Vehicle, VehicleMeterLink
@@ -37,8 +40,9 @@ def link_vehicle(
     Errors: `UnknownDevice`.
     """
     with transaction.atomic():
-        _register(Vehicle, "vehicle_id", vehicle_id)
+        # Meters first, as the writer does, so that the two never wait for each other in a circle.
         _register(Meter, "meter_id", meter_id)
+        _register(Vehicle, "vehicle_id", vehicle_id)
         _lock(vehicle_id)
         valid_from = valid_from or timezone.now()
         in_force = _links_of(vehicle_id).filter(valid_during__contains=valid_from).first()
@@ -46,7 +50,7 @@ def link_vehicle(
             return in_force, False
         _cut_off(vehicle_id, valid_from)
         link = VehicleMeterLink.objects.create(
-            vehicle_id=vehicle_id, meter_id=meter_id, valid_during=(valid_from, None)
+            vehicle_id=vehicle_id, meter_id=meter_id, valid_during=_span(valid_from, None)
         )
         _announce(vehicle_id)
         return link, True
@@ -60,9 +64,11 @@ def end_link(vehicle_id: str) -> VehicleMeterLink:
         link = _links_of(vehicle_id).filter(valid_during__contains=now).first()
         if link is None:
             raise NoLinkInForce
-        link.valid_during = (link.valid_during.lower, now)
-        link.save(update_fields=["valid_during"])
-        link.refresh_from_db()
+        link.valid_during = _span(link.valid_during.lower, now)
+        if link.valid_during.isempty:  # it began this very instant
+            link.delete()
+        else:
+            link.save(update_fields=["valid_during"])
         _announce(vehicle_id)
         return link
 
@@ -73,7 +79,8 @@ def _links_of(vehicle_id: str) -> QuerySet[VehicleMeterLink]:
 
 def _register(model: type[Vehicle | Meter], key: str, device_id: str) -> None:
     if settings.INGEST_UNKNOWN_DEVICES == "register":
-        model.objects.on_conflict([key], ConflictAction.NOTHING).insert(**{key: device_id})
+        registry = cast("PostgresManager", model.objects)
+        registry.on_conflict([key], ConflictAction.NOTHING).insert(**{key: device_id})
     elif not model.objects.filter(pk=device_id).exists():
         raise UnknownDevice(model.__name__)
 
@@ -86,8 +93,12 @@ def _lock(vehicle_id: str) -> None:
 def _cut_off(vehicle_id: str, at: datetime) -> None:
     _links_of(vehicle_id).filter(valid_during__startswith__gte=at).delete()
     for link in _links_of(vehicle_id).filter(valid_during__contains=at):
-        link.valid_during = (link.valid_during.lower, at)
+        link.valid_during = _span(link.valid_during.lower, at)
         link.save(update_fields=["valid_during"])
+
+
+def _span(start: datetime, end: datetime | None) -> DateTimeTZRange:
+    return DateTimeTZRange(start, end, "[)")
 
 
 def _announce(vehicle_id: str) -> None:

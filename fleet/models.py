@@ -14,7 +14,7 @@ from psqlextra.models import PostgresModel
 from fleet.device_ids import DEVICE_ID_MAX_LENGTH, DEVICE_ID_PATTERN, DEVICE_ID_RULE
 
 
-class DeviceIdField(models.CharField):
+class DeviceIdField(models.CharField):  # type: ignore[type-arg] # not generic at run time
     """The id of a meter or a vehicle: `varchar(64)`, compared as bytes."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -159,7 +159,7 @@ class MeterLiveState(PostgresModel):
         verbose_name_plural = "meter live state"
 
     def __str__(self) -> str:
-        return self.meter_id
+        return str(self.meter_id)
 
 
 class VehicleLiveState(PostgresModel):
@@ -182,4 +182,4 @@ class VehicleLiveState(PostgresModel):
         verbose_name_plural = "vehicle live state"
 
     def __str__(self) -> str:
-        return self.vehicle_id
+        return str(self.vehicle_id)

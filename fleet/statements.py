@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 from django.db import connection
@@ -17,7 +17,7 @@ class Statement:
     """
 
     def __init__(self, file: Path) -> None:
-        self._sql = cast("LiteralString", file.read_text())
+        self._sql = file.read_text()
 
     def rows(self, parameters: Mapping[str, Any]) -> list[Any]:
         """Run the statement; return its rows as named tuples, in its own order.

@@ -2,28 +2,30 @@
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE
+from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE, are_device_ids
 from fleet.links import NoLinkInForce, UnknownDevice, end_link, link_vehicle
 from fleet.models import VehicleMeterLink
-from fleet.openapi import answer, array, body, schema
+from fleet.openapi import answer, body, schema
 from fleet.status import MeterStatus, VehicleStatus, meter_status, vehicle_status
 from fleet.wire import decode_struct, json_body
 
 _DeviceId = Annotated[
     str,
     msgspec.Meta(
-        pattern=f"^{DEVICE_ID_PATTERN}$(?!\n)".replace("\n", r"\n"), extra={"rule": DEVICE_ID_RULE}
+        # `$` alone would let a trailing newline pass.
+        pattern=rf"^{DEVICE_ID_PATTERN}$(?!\n)",
+        extra={"rule": DEVICE_ID_RULE},
     ),
 ]
 _VEHICLE = OpenApiParameter("vehicleId", str, description="only links of this vehicle")
@@ -64,6 +66,12 @@ class _Pages(CursorPagination):
     max_page_size = 1000
     page_size_query_param = "limit"
     ordering = ("vehicle_id", "-valid_during", "id")
+
+    def get_page_size(self, request: Request) -> int:
+        limit = request.GET.get(self.page_size_query_param, str(self.page_size))
+        if not (limit.isdecimal() and 1 <= int(limit) <= self.max_page_size):
+            raise ValidationError(f"limit must be a whole number from 1 to {self.max_page_size}")
+        return int(limit)
 
 
 class LinkViewSet(ViewSet):
@@ -109,9 +117,7 @@ class LinkViewSet(ViewSet):
 class StatusViewSet(ViewSet):
     """The last known state of a device."""
 
-    @extend_schema(
-        operation_id="meterStatus", responses={200: answer(MeterStatus, "Live state")}
-    )
+    @extend_schema(operation_id="meterStatus", responses={200: answer(MeterStatus, "Live state")})
     def meter(self, request: Request, meter_id: str) -> Response:
         status = meter_status(meter_id)
         if status is None:
@@ -130,11 +136,13 @@ class StatusViewSet(ViewSet):
 
 
 def _asked_for(request: Request) -> QuerySet[VehicleMeterLink]:
-    wanted: dict[str, Any] = {
-        field: request.GET[parameter].replace("\0", "")
+    wanted = {
+        field: request.GET[parameter]
         for parameter, field in (("vehicleId", "vehicle_id"), ("meterId", "meter_id"))
         if parameter in request.GET
     }
+    if not are_device_ids([*wanted.values()]):
+        return VehicleMeterLink.objects.none()
     return VehicleMeterLink.objects.filter(**wanted)
 
 

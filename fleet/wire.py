@@ -103,7 +103,7 @@ def field_error(error: Exception, struct: type) -> FieldError:
         field = missing[1]
         return FieldError(field, "missing", f"{field} is required: {rule(struct, field)}")
     if not (at := _field_at.search(text)):
-        return FieldError(None, "wrong_type", "must be a JSON object")
+        return FieldError(None, "wrong_type", "an item must be a JSON object")
     field = at[1]
     return FieldError(field, _code(text), f"{field} must be {rule(struct, field)}")
 
@@ -149,6 +149,8 @@ def _reason(error: Exception) -> str:
         return f"not UTF-8 (byte {error.start})"
     if isinstance(error, RecursionError):
         return "nested too deeply"
+    if str(error) == "Input data was truncated":
+        return "empty or cut short"
     # Names a position, never the input.
     return str(error).removeprefix("JSON is malformed: ")
 

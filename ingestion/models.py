@@ -11,7 +11,7 @@ from psqlextra.types import PostgresPartitioningMethod
 from fleet.models import DeviceIdField
 
 
-class IdentityField(models.BigAutoField):
+class IdentityField(models.BigAutoField):  # type: ignore[type-arg] # not generic at run time
     """An identity column that is part of a composite primary key rather than the whole of it."""
 
     def _check_primary_key(self) -> list[CheckMessage]:

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
 from django.conf import settings
-from django.db import connection, models, transaction
+from django.db import connection, transaction
 from django.utils import timezone
+from psqlextra.backend.introspection import PostgresIntrospection
+from psqlextra.backend.schema import PostgresSchemaEditor
+from psqlextra.models import PostgresPartitionedModel
 from psqlextra.partitioning import (
     PostgresCurrentTimePartitioningStrategy,
     PostgresPartitioningConfig,
@@ -39,7 +42,7 @@ SIZE = _SIZES[settings.HISTORY_PARTITION_SIZE]
 NAME_FORMAT = _NAME_FORMATS[settings.HISTORY_PARTITION_SIZE]
 
 
-def _config(model: type[models.Model]) -> PostgresPartitioningConfig:
+def _config(model: type[PostgresPartitionedModel]) -> PostgresPartitioningConfig:
     return PostgresPartitioningConfig(
         model=model,
         strategy=PostgresCurrentTimePartitioningStrategy(
@@ -83,7 +86,7 @@ def covered_until() -> datetime:
     return min(_covered_until(config.model) for config in manager.configs)
 
 
-def _covered_until(model: type[models.Model]) -> datetime:
+def _covered_until(model: type[PostgresPartitionedModel]) -> datetime:
     existing = _existing_names(model)
     end = timezone.now()
     for start in _starts_from_now():
@@ -104,12 +107,14 @@ def _partition(start: datetime) -> PostgresTimePartition:
     return PostgresTimePartition(size=SIZE, start_datetime=start, name_format=NAME_FORMAT)
 
 
-def _existing_names(model: type[models.Model]) -> set[str]:
+def _existing_names(model: type[PostgresPartitionedModel]) -> set[str]:
+    introspection = cast("PostgresIntrospection", connection.introspection)
     with connection.cursor() as cursor:
-        table = connection.introspection.get_partitioned_table(cursor, model._meta.db_table)
+        table = introspection.get_partitioned_table(cursor, model._meta.db_table)
     return {partition.name for partition in table.partitions} if table else set()
 
 
-def _create(model: type[models.Model], partition: PostgresTimePartition) -> None:
+def _create(model: type[PostgresPartitionedModel], partition: PostgresTimePartition) -> None:
     with connection.schema_editor() as schema_editor:
-        partition.create(model, schema_editor, comment=AUTO_PARTITIONED_COMMENT)
+        editor = cast("PostgresSchemaEditor", schema_editor)
+        partition.create(model, editor, comment=AUTO_PARTITIONED_COMMENT)

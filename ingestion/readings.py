@@ -52,8 +52,8 @@ class MeterReading(msgspec.Struct, gc=False):
 
     meter_id: DeviceId = msgspec.field(name="meterId")
     energy_ac_kwh: EnergyKwh = msgspec.field(name="kwhConsumedAc")
-    voltage_v: Annotated[float, msgspec.Meta(ge=0, le=1e6, description="V")] | None = (
-        msgspec.field(name="voltage", default=None)
+    voltage_v: Annotated[float, msgspec.Meta(ge=0, le=1e6, description="V")] | None = msgspec.field(
+        name="voltage", default=None
     )
     measured_at: Timestamp | None = msgspec.field(name="timestamp", default=None)
 
@@ -240,9 +240,7 @@ def _kind_told(item: bytes) -> Kind | FieldError:
     return Kind.METER if has_meter else Kind.VEHICLE
 
 
-def _problem(
-    reading: Reading, item: bytes, kind: Kind, received_at: datetime
-) -> FieldError | None:
+def _problem(reading: Reading, item: bytes, kind: Kind, received_at: datetime) -> FieldError | None:
     """Return what is wrong with a reading that msgspec let through, having stamped its time."""
     field = f"{kind}Id"
     if not are_device_ids([device_id(reading)]):

@@ -29,7 +29,7 @@ class NothingAccepted(APIException):
     default_code = "rejected"
 
     def __init__(self, outcome: Outcome) -> None:
-        super().__init__("No reading was accepted")
+        super().__init__(f"No reading was accepted: {outcome.errors[0].message}")
         self.errors = outcome.errors
         self.extra = {"accepted": outcome.accepted, "rejected": outcome.rejected}
 

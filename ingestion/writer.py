@@ -175,6 +175,4 @@ def _require_known(new_ids: dict[Kind, set[str]]) -> None:
 def _is_missing_partition(error: IntegrityError) -> bool:
     """Tell a row that no partition takes from one that breaks a named constraint."""
     cause = error.__cause__
-    return (
-        isinstance(cause, psycopg.errors.CheckViolation) and cause.diag.constraint_name is None
-    )
+    return isinstance(cause, psycopg.errors.CheckViolation) and cause.diag.constraint_name is None

@@ -61,7 +61,11 @@ class Api:
 
 def at(time: str) -> datetime:
     """Return an instant of the tests' day, such as `at("11:59")` or `at("11:59:30")`."""
-    return datetime.combine(NOON.date(), datetime.strptime(time, "%H:%M:%S" if time.count(":") == 2 else "%H:%M").time(), UTC)
+    return datetime.combine(
+        NOON.date(),
+        datetime.strptime(time, "%H:%M:%S" if time.count(":") == 2 else "%H:%M").time(),
+        UTC,
+    )
 
 
 def meter_reading(meter_id: str, time: str = "11:00", kwh: float = 1.0, **fields: float):
