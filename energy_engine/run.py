@@ -150,11 +150,13 @@ def _start_services(supervisor: Supervisor, data_dir: Path) -> None:
 
 
 def _require_reachable(url: str) -> None:
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise CannotStart("DATABASE_URL must begin with postgresql://")
     try:
         psycopg.connect(url, connect_timeout=_DATABASE_CONNECT_SECONDS).close()
     except psycopg.Error as error:
         # The driver's text names host and port, never the password.
-        reason = str(error).strip().splitlines()[-1].strip()
+        reason = str(error).strip().splitlines()[0]
         raise CannotStart(f"DATABASE_URL can't be reached: {reason}") from None
 
 

@@ -64,8 +64,9 @@ def end_link(vehicle_id: str) -> VehicleMeterLink:
         link = _links_of(vehicle_id).filter(valid_during__contains=now).first()
         if link is None:
             raise NoLinkInForce
-        link.valid_during = _span(link.valid_during.lower, now)
-        if link.valid_during.isempty:  # it began this very instant
+        began_at = link.valid_during.lower
+        link.valid_during = _span(began_at, now)
+        if began_at == now:
             link.delete()
         else:
             link.save(update_fields=["valid_during"])

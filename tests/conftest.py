@@ -1,11 +1,17 @@
-"""The cast of the tests: a frozen clock, devices, and their readings."""
+"""The cast of the tests: a frozen clock, the HTTP API, devices' readings, statements sent."""
 
+import json
+import tempfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
 
 import pytest
 import time_machine
 from django.core.cache import cache
+from django.db import connection
+from django.http import HttpResponse
 from django.test import Client
 
 from ingestion import partitions
@@ -15,7 +21,7 @@ NOON = datetime(2026, 7, 15, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: object) -> None:
+def django_db_setup(django_db_setup: None, django_db_blocker) -> None:
     """Give the test database the partitions of the tests' summer."""
     with django_db_blocker.unblock():
         partitions.ensure_partitions([NOON - timedelta(days=31), NOON])
@@ -28,49 +34,86 @@ def _empty_cache() -> Iterator[None]:
 
 
 @pytest.fixture
+def redis_is_away(settings) -> None:
+    """Let nothing listen where Redis is expected."""
+    settings.CACHES = {
+        "default": settings.CACHES["default"] | {"LOCATION": "unix:///nowhere/redis.sock"}
+    }
+
+
+@pytest.fixture
 def clock() -> Iterator[time_machine.Traveller]:
     """Stop the clock at noon of 15 July 2026, UTC; move it with `clock.shift`."""
     with time_machine.travel(NOON, tick=False) as traveller:
         yield traveller
 
 
+class Api:
+    """The HTTP API as a device or an analyst sees it; bodies are JSON text or values."""
+
+    def __init__(self) -> None:
+        self._client = Client(headers={"host": "localhost"}, raise_request_exception=False)
+
+    def get(self, path: str, **headers: str) -> HttpResponse:
+        return self._client.get(path, headers=headers)
+
+    def post(
+        self, path: str, body: object, content_type: str = "application/json", **headers: str
+    ) -> HttpResponse:
+        raw = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        return self._client.generic("POST", path, raw, content_type, headers=headers)
+
+    def put(self, path: str, body: object) -> HttpResponse:
+        return self._client.put(path, body, content_type="application/json")
+
+    def delete(self, path: str) -> HttpResponse:
+        return self._client.delete(path)
+
+
 @pytest.fixture
-def api(clock: time_machine.Traveller) -> "Api":
-    """The HTTP API, as a device or an analyst sees it, at noon."""
+def api(clock: time_machine.Traveller, db: None) -> Api:
+    """The HTTP API, at noon."""
     return Api()
 
 
-class Api:
-    """Speaks JSON with the application."""
-
-    def __init__(self) -> None:
-        self.client = Client(headers={"host": "localhost"}, raise_request_exception=False)
-
-    def get(self, path: str, **headers: str):
-        return self.client.get(path, headers=headers)
-
-    def post(self, path: str, body: object, content_type: str = "application/json"):
-        return self.client.post(path, body, content_type=content_type)
-
-    def put(self, path: str, body: object):
-        return self.client.put(path, body, content_type="application/json")
-
-    def delete(self, path: str):
-        return self.client.delete(path)
-
-
-def at(time: str) -> datetime:
+def at(clock_time: str) -> datetime:
     """Return an instant of the tests' day, such as `at("11:59")` or `at("11:59:30")`."""
-    return datetime.combine(
-        NOON.date(),
-        datetime.strptime(time, "%H:%M:%S" if time.count(":") == 2 else "%H:%M").time(),
-        UTC,
+    return datetime.combine(NOON.date(), time.fromisoformat(clock_time), UTC)
+
+
+def meter_reading(
+    meter_id: str, clock_time: str = "11:00", kwh: float = 1.0, **fields: float
+) -> MeterReading:
+    return MeterReading(meter_id=meter_id, energy_ac_kwh=kwh, measured_at=at(clock_time), **fields)
+
+
+def vehicle_reading(
+    vehicle_id: str, clock_time: str = "11:00", kwh: float = 1.0, **fields: float
+) -> VehicleReading:
+    return VehicleReading(
+        vehicle_id=vehicle_id, energy_dc_kwh=kwh, measured_at=at(clock_time), **fields
     )
 
 
-def meter_reading(meter_id: str, time: str = "11:00", kwh: float = 1.0, **fields: float):
-    return MeterReading(meter_id=meter_id, energy_ac_kwh=kwh, measured_at=at(time), **fields)
+@pytest.fixture
+def statements_sent() -> Callable[[], object]:
+    """Count the statements that go to PostgreSQL, as seen by the driver's own protocol trace.
 
+    `with statements_sent() as sent: …` leaves the count in `sent[0]`. Django's own counter does
+    not see statements that go past its cursor.
+    """
 
-def vehicle_reading(vehicle_id: str, time: str = "11:00", kwh: float = 1.0, **fields: float):
-    return VehicleReading(vehicle_id=vehicle_id, energy_dc_kwh=kwh, measured_at=at(time), **fields)
+    @contextmanager
+    def counted() -> Iterator[list[int]]:
+        connection.ensure_connection()
+        sent: list[int] = []
+        with tempfile.NamedTemporaryFile("r") as trace, open(trace.name, "wb") as written:
+            connection.connection.pgconn.trace(written.fileno())
+            try:
+                yield sent
+            finally:
+                connection.connection.pgconn.untrace()
+            lines = Path(trace.name).read_text().splitlines()
+        sent.append(sum("\tExecute\t" in line or "\tQuery\t" in line for line in lines))
+
+    return counted

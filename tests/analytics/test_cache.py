@@ -1,0 +1,152 @@
+"""Cached figures: in Redis under their documented key, one recompute at a time."""
+
+import threading
+
+import pytest
+from django.core.cache import cache
+from django.db import connection
+
+from analytics import cache as performance_cache
+from fleet.links import end_link, link_vehicle
+from ingestion.writer import record
+from tests.conftest import NOON, at, meter_reading, vehicle_reading
+
+PATH = "/v1/analytics/performance/V1"
+KEY = "analytics:performance:V1"
+
+
+@pytest.fixture
+def linked_vehicle(transactional_db):
+    link_vehicle("V1", "M1", at("08:00"))
+    record([meter_reading("M1", kwh=10.0), vehicle_reading("V1", kwh=9.0)], NOON)
+
+
+@pytest.mark.usefixtures("linked_vehicle")
+def test_figure_is_kept_in_redis_for_as_long_as_the_setting_says(api):
+    api.get(PATH)
+
+    assert cache.client.get_client().exists(KEY)
+    assert 25 < cache.ttl(KEY) <= 30
+
+
+@pytest.mark.usefixtures("linked_vehicle")
+def test_kept_figure_is_served_without_a_statement(api, statements_sent):
+    first = api.get(PATH)
+    with statements_sent() as sent:
+        second = api.get(PATH)
+
+    assert second.content == first.content
+    assert sent == [0]
+
+
+@pytest.mark.usefixtures("linked_vehicle")
+def test_kept_figure_is_dropped_when_the_link_changes(api, clock):
+    assert api.get(PATH).json()["efficiencyRatio"] == 90.0
+    link_vehicle("V1", "M2", at("08:00"))
+    assert api.get(PATH).json()["efficiencyRatio"] is None
+    end_link("V1")
+    link_vehicle("V1", "M1", at("08:00"))
+
+    assert api.get(PATH).json()["efficiencyRatio"] == 90.0
+
+
+@pytest.mark.usefixtures("linked_vehicle", "clock")
+def test_many_readers_at_once_compute_a_figure_once(monkeypatch):
+    computed = []
+    compute = performance_cache.vehicle_performance
+    everybody_is_here = threading.Barrier(8)
+
+    def counted(*args):
+        computed.append(args)
+        return compute(*args)
+
+    def read():
+        everybody_is_here.wait()
+        figures.append(performance_cache.cached_performance("V1"))
+        connection.close()
+
+    monkeypatch.setattr(performance_cache, "vehicle_performance", counted)
+    figures: list[object] = []
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(computed) == 1
+    assert len(figures) == 8
+    assert all(figure == figures[0] for figure in figures)
+
+
+@pytest.mark.usefixtures("linked_vehicle", "clock")
+def test_figure_computed_from_old_links_does_not_outlive_their_change(monkeypatch):
+    """A reader that began before the change writes its figure before the change drops it."""
+    compute = performance_cache.vehicle_performance
+    reader_has_computed, link_has_changed = threading.Event(), threading.Event()
+
+    def slow(*args):
+        figure = compute(*args)
+        reader_has_computed.set()
+        link_has_changed.wait(1)
+        return figure
+
+    def read():
+        performance_cache.cached_performance("V1")
+        connection.close()
+
+    monkeypatch.setattr(performance_cache, "vehicle_performance", slow)
+    reader = threading.Thread(target=read)
+    reader.start()
+    reader_has_computed.wait(5)
+    link_vehicle("V1", "M2", at("08:00"))
+    link_has_changed.set()
+    reader.join()
+
+    assert cache.get(KEY) is None
+
+
+@pytest.mark.usefixtures("linked_vehicle")
+def test_without_redis_the_same_answer_comes_from_the_database(api, redis_is_away):
+    assert api.get(PATH).json()["efficiencyRatio"] == 90.0
+    link_vehicle("V1", "M2", at("08:00"))
+    assert api.get(PATH).json()["efficiencyRatio"] is None
+
+
+def test_unknown_vehicle_is_404(api):
+    answer = api.get("/v1/analytics/performance/UNKNOWN")
+
+    assert answer.status_code == 404
+    body = answer.json()
+    assert body.pop("requestId")
+    assert body == {
+        "statusCode": 404,
+        "path": "/v1/analytics/performance/UNKNOWN",
+        "message": "Vehicle not found",
+        "code": "not_found",
+        "timestamp": "2026-07-15T12:00:00Z",
+        "errors": [],
+    }
+
+
+@pytest.mark.usefixtures("linked_vehicle")
+def test_figure_is_served_in_the_words_of_the_contract(api):
+    assert api.get(PATH).json() == {
+        "vehicleId": "V1",
+        "meterId": "M1",
+        "period": {"start": "2026-07-14T12:00:00Z", "end": "2026-07-15T12:00:00Z"},
+        "energyConsumedAc": 10.0,
+        "energyDeliveredDc": 9.0,
+        "efficiencyRatio": 90.0,
+        "averageBatteryTemp": None,
+        "acSource": "linked",
+        "health": "healthy",
+        "dataPoints": {"vehicle": 1, "meter": 1},
+    }
+
+
+@pytest.mark.parametrize("parameter", ["start", "end", "window"])
+def test_window_that_is_not_served_yet_is_refused(api, parameter):
+    answer = api.get(f"{PATH}?{parameter}=7d")
+
+    assert answer.status_code == 400
+    assert parameter in answer.json()["message"]

@@ -1,0 +1,131 @@
+"""Every error is the JSON of the contract, and a database that is away is 503."""
+
+from unittest import mock
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+
+from tests.conftest import Api
+
+
+def assert_error(answer, status: int, code: str) -> None:
+    assert answer.status_code == status
+    assert answer["Content-Type"] == "application/json"
+    body = answer.json()
+    assert set(body) >= {
+        "statusCode",
+        "path",
+        "message",
+        "code",
+        "timestamp",
+        "requestId",
+        "errors",
+    }
+    assert (body["statusCode"], body["code"]) == (status, code)
+    assert body["requestId"] == answer["X-Request-ID"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nope",
+        "/v1",
+        "/v1/nope",
+        "/v1/ingest/",
+        "/ingest",
+        "/v1/status/vehicle/a%20b",
+        "/v2/ingest",
+    ],
+)
+def test_unknown_path_is_404(api, path):
+    assert_error(api.get(path), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/", "/health/live", "/v1/analytics/performance/V1", "/v1/links"])
+def test_other_method_is_405(api, path):
+    answer = api.post(path, {})
+
+    assert_error(answer, 405, "method_not_allowed")
+    assert "GET" in answer["Allow"]
+
+
+def test_unknown_host_is_400(db):
+    answer = Client(headers={"host": "elsewhere.example"}).get("/")
+
+    assert_error(answer, 400, "unknown_host")
+
+
+def test_request_id_of_a_proxy_is_kept_when_it_is_well_formed(api):
+    assert api.get("/", **{"X-Request-ID": "abc-123"})["X-Request-ID"] == "abc-123"
+    assert api.get("/", **{"X-Request-ID": "a b\n"})["X-Request-ID"] != "a b\n"
+
+
+def test_fault_of_the_engine_is_500_without_a_traceback(api):
+    with mock.patch("fleet.views.vehicle_status", side_effect=ZeroDivisionError("secret")):
+        answer = api.get("/v1/status/vehicle/V1")
+
+    assert_error(answer, 500, "internal_error")
+    assert b"secret" not in answer.content
+    assert b"Traceback" not in answer.content
+
+
+@pytest.fixture
+def database_is_away(transactional_db, settings):
+    """Close the connection, and let the next one go where nothing listens."""
+    connection.close()
+    connection.close_pool()
+    options = connection.settings_dict["OPTIONS"]
+    host = options["host"]
+    options["host"] = "/nowhere"
+    options["pool"]["timeout"], timeout = 0.3, options["pool"]["timeout"]
+    yield
+    options["host"], options["pool"]["timeout"] = host, timeout
+    connection.close_pool()
+
+
+@pytest.mark.usefixtures("database_is_away", "redis_is_away")
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("post", "/v1/ingest"),
+        ("get", "/v1/status/vehicle/V1"),
+        ("get", "/v1/analytics/performance/V1"),
+        ("put", "/v1/links"),
+        ("get", "/v1/links"),
+    ],
+)
+def test_database_that_is_away_is_503_with_retry_after(method, path):
+    api, body = Api(), {"vehicleId": "V1", "meterId": "M1", "type": "meter", "kwhConsumedAc": 1}
+
+    answer = getattr(api, method)(path, *([] if method == "get" else [body]))
+
+    assert_error(answer, 503, "storage_unavailable")
+    assert int(answer["Retry-After"]) >= 1
+
+
+@pytest.mark.usefixtures("database_is_away", "redis_is_away")
+def test_engine_without_database_is_live_but_not_ready():
+    assert Api().get("/health/live").status_code == 200
+
+    answer = Api().get("/health/ready")
+
+    assert_error(answer, 503, "not_ready")
+    assert answer.json()["checks"]["database"] == "unreachable"
+    assert answer["Retry-After"]
+
+
+@pytest.mark.usefixtures("database_is_away")
+def test_admin_without_database_is_503():
+    client = Client(headers={"host": "localhost"}, raise_request_exception=False)
+    client.cookies["sessionid"] = "x" * 32
+
+    assert_error(client.get("/admin/"), 503, "storage_unavailable")
+
+
+def test_page_that_the_admin_does_not_know_is_html(admin_client: Client, admin_user: User):
+    answer = admin_client.get("/admin/nope/", headers={"host": "localhost"})
+
+    assert answer.status_code == 404
+    assert answer["Content-Type"].startswith("text/html")

@@ -1,0 +1,146 @@
+"""Links and live state over HTTP."""
+
+import pytest
+
+from fleet.links import link_vehicle
+from fleet.models import Meter, Vehicle
+from ingestion.writer import record
+from tests.conftest import NOON, at, meter_reading, vehicle_reading
+
+LINK = {"vehicleId": "V1", "meterId": "M1"}
+
+
+def test_put_links_a_vehicle_from_now_on(api):
+    answer = api.put("/v1/links", LINK)
+
+    assert answer.status_code == 201
+    assert answer.json() == LINK | {"validFrom": "2026-07-15T12:00:00Z", "validTo": None}
+
+
+def test_put_of_the_same_link_answers_200(api):
+    api.put("/v1/links", LINK | {"validFrom": "2026-07-15T10:00:00+02:00"})
+    answer = api.put("/v1/links", LINK)
+
+    assert answer.status_code == 200
+    assert answer.json()["validFrom"] == "2026-07-15T08:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"meterId": "M1"}, "vehicleId"),
+        (LINK | {"vehicleId": "a b"}, "vehicleId"),
+        (LINK | {"meterId": "M1\n"}, "meterId"),
+        (LINK | {"validFrom": "2026-07-15T10:00:00"}, "validFrom"),
+        (LINK | {"validFrom": "yesterday"}, "validFrom"),
+    ],
+    ids=str,
+)
+def test_put_names_the_bad_field(api, body, field):
+    answer = api.put("/v1/links", body)
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == field
+    assert field in answer.json()["message"]
+
+
+def test_unknown_device_is_404_where_devices_do_not_register(api, settings):
+    settings.INGEST_UNKNOWN_DEVICES = "reject"
+
+    assert api.put("/v1/links", LINK).json()["message"] == "Meter not found"
+
+
+def test_delete_ends_the_link_in_force(api):
+    link_vehicle("V1", "M1", at("08:00"))
+
+    answer = api.delete("/v1/links/V1")
+    assert answer.status_code == 200
+    assert answer.json()["validTo"] == "2026-07-15T12:00:00Z"
+    again = api.delete("/v1/links/V1")
+    assert (again.status_code, again.json()["message"]) == (404, "No link in force")
+
+
+def test_list_is_filtered_and_the_newest_link_comes_first(api):
+    link_vehicle("V1", "M1", at("08:00"))
+    link_vehicle("V1", "M2", at("09:00"))
+    link_vehicle("V2", "M1", at("08:00"))
+
+    def listed(query: str) -> list[tuple[str, str]]:
+        results = api.get(f"/v1/links{query}").json()["results"]
+        return [(link["vehicleId"], link["meterId"]) for link in results]
+
+    assert listed("") == [("V1", "M2"), ("V1", "M1"), ("V2", "M1")]
+    assert listed("?vehicleId=V1") == [("V1", "M2"), ("V1", "M1")]
+    assert listed("?meterId=M1") == [("V1", "M1"), ("V2", "M1")]
+    assert listed("?vehicleId=V1&meterId=M1") == [("V1", "M1")]
+    assert listed("?vehicleId=%00") == []
+
+
+def test_list_comes_in_pages(api):
+    for number in range(3):
+        link_vehicle(f"V{number}", "M1")
+
+    first = api.get("/v1/links?limit=2").json()
+    second = api.get(first["next"]).json()
+
+    assert [link["vehicleId"] for link in first["results"] + second["results"]] == [
+        "V0",
+        "V1",
+        "V2",
+    ]
+    assert second["next"] is None
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "-1", "abc", "²"])
+def test_page_size_out_of_range_is_named(api, limit):
+    answer = api.get(f"/v1/links?limit={limit}")
+
+    assert answer.status_code == 400
+    assert "1 to 1000" in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/status/vehicle/V1", "/v1/analytics/vehicle/V1/live", "/api/v1/status/vehicle/V1"]
+)
+def test_live_state_of_a_vehicle(api, path):
+    record([vehicle_reading("V1", "11:00", 1.5, soc_percent=80.0)], NOON)
+
+    assert api.get(path).json() == {
+        "vehicleId": "V1",
+        "soc": 80.0,
+        "kwhDeliveredDc": 1.5,
+        "batteryTemp": None,
+        "timestamp": "2026-07-15T11:00:00Z",
+        "receivedAt": "2026-07-15T12:00:00Z",
+    }
+
+
+@pytest.mark.parametrize("path", ["/v1/status/meter/M1", "/v1/analytics/meter/M1/live"])
+def test_live_state_of_a_meter(api, path):
+    record([meter_reading("M1", "11:00", 1.5, voltage_v=231.4)], NOON)
+
+    assert api.get(path).json() == {
+        "meterId": "M1",
+        "kwhConsumedAc": 1.5,
+        "voltage": 231.4,
+        "timestamp": "2026-07-15T11:00:00Z",
+        "receivedAt": "2026-07-15T12:00:00Z",
+    }
+
+
+@pytest.mark.parametrize("kind", ["vehicle", "meter"])
+def test_live_state_of_an_unknown_device_is_404(api, kind):
+    answer = api.get(f"/v1/status/{kind}/UNKNOWN")
+
+    assert (answer.status_code, answer.json()["message"]) == (
+        404,
+        f"{kind.capitalize()} not found",
+    )
+
+
+def test_device_that_has_sent_nothing_yet_has_an_empty_live_state(api):
+    Vehicle.objects.create(vehicle_id="V1")
+    Meter.objects.create(meter_id="M1")
+
+    assert api.get("/v1/status/vehicle/V1").json()["timestamp"] is None
+    assert api.get("/v1/status/meter/M1").json()["kwhConsumedAc"] is None
