@@ -8,8 +8,6 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-export PORT HOST ENGINE_DATA_DIR
-
 .PHONY: run test lint docs
 
 run: $(VENV)/installed-run
@@ -26,8 +24,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/hadolint Dockerfile
 
 docs: $(VENV)/installed-run
-	$(BIN)/python -m energy_engine.environment > .env.example
-	$(BIN)/python -m energy_engine.environment --readme README.md
+	$(BIN)/python -m energy_engine.environment
 
 $(BIN)/python:
 	@echo "Setting up $(VENV) …"

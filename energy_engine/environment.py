@@ -1,17 +1,22 @@
 """Every value that the engine reads from the environment, with its default and its meaning.
 
-The only place that knows them: `settings.py` and the launcher read through `read`, and
-`python -m energy_engine.environment` prints `.env.example` (or, with `--markdown`, the table of
-the README), so that neither can drift from the code.
+The only place that knows them: `settings.py` and the launcher read through `read`, and `make docs`
+writes `.env.example` and the README's table from here, so that neither can drift from the code.
 """
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import environ
+
+_ENV_FILE_BEGINS: Final = """\
+# Every setting with its default. `docker compose` reads a copy of this file that is named .env;
+# elsewhere, export what you want to change.
+"""
+_TABLE_BEGINS: Final = "<!-- settings: written by `make docs` -->\n"
+_TABLE_ENDS: Final = "<!-- /settings -->"
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -169,7 +174,7 @@ def as_env_file() -> str:
         f"# {variable.meaning}{_choices(variable)}\n{variable.name}={_shown(variable.default)}\n"
         for variable in VARIABLES
     ]
-    return "\n".join(blocks)
+    return "\n".join((_ENV_FILE_BEGINS, *blocks))
 
 
 def as_markdown() -> str:
@@ -190,5 +195,14 @@ def _code(text: str) -> str:
     return f"`{text}`" if text else ""
 
 
+def write_documents() -> None:
+    """Write `.env.example` and the settings table of the README anew."""
+    (ROOT / ".env.example").write_text(as_env_file())
+    readme = ROOT / "README.md"
+    before, begin, rest = readme.read_text().partition(_TABLE_BEGINS)
+    _, end, after = rest.partition(_TABLE_ENDS)
+    readme.write_text(f"{before}{begin}{as_markdown()}{end}{after}")
+
+
 if __name__ == "__main__":
-    sys.stdout.write(as_markdown() if "--markdown" in sys.argv else as_env_file())
+    write_documents()

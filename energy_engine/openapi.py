@@ -1,5 +1,6 @@
 """The OpenAPI document: canonical paths only, and the schemas of the msgspec structs."""
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ STRUCTS: Final = (
     VehicleStatus,
     Performance,
 )
-_ALIASES: Final = ("/api/", "/ingest/")
+_aliases = re.compile("/api/|/ingest/|/v1/analytics/(meter|vehicle)/")
 
 
 class Error(msgspec.Struct):
@@ -43,7 +44,7 @@ Endpoint = tuple[str, str, str, Callable[..., Any]]
 
 def canonical_paths_only(endpoints: list[Endpoint], **_: Any) -> list[Endpoint]:
     """Leave out aliases: one name for each thing."""
-    return [endpoint for endpoint in endpoints if not endpoint[0].startswith(_ALIASES)]
+    return [endpoint for endpoint in endpoints if not _aliases.match(endpoint[0])]
 
 
 def add_components(result: dict[str, Any], **_: Any) -> dict[str, Any]:

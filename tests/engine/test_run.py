@@ -50,7 +50,8 @@ def test_engine_that_is_killed_takes_its_processes_along(make_engine):
 
     engine.stop(signal.SIGKILL)
 
-    _, alive = psutil.wait_procs(processes, timeout=30)
+    # The worker first waits for its database, which has gone at the same instant.
+    _, alive = psutil.wait_procs(processes, timeout=90)
     assert alive == []
     engine.start()
 

@@ -1,0 +1,66 @@
+"""Every command of the engine does what it says, and has a test."""
+
+import io
+from pathlib import Path
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.management import call_command, get_commands
+from procrastinate.contrib.django import app as jobs
+
+from energy_engine.environment import ROOT
+from energy_engine.jobs import ensure_partitions
+from ingestion import partitions
+
+pytestmark = pytest.mark.django_db
+
+
+def prepare(*arguments: str) -> str:
+    printed = io.StringIO()
+    call_command("prepare", *arguments, stdout=printed)
+    return printed.getvalue()
+
+
+def test_prepare_makes_partitions_and_no_login_unless_told(clock):
+    assert prepare() == ""
+    assert partitions.covered_until().month == 11
+    assert not get_user_model().objects.exists()
+
+
+def test_prepare_makes_the_first_login_once_and_prints_it_once(clock, client):
+    password = prepare("--first-login").split("password")[1].strip()
+
+    assert client.login(username="admin", password=password)
+    assert prepare("--first-login") == ""
+
+
+def test_migrations_match_the_models():
+    call_command("pgmakemigrations", check=True, dry_run=True, verbosity=0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_migrations_go_back_and_forth():
+    for app in ("ingestion", "fleet"):
+        call_command("migrate", app, "zero", verbosity=0)
+    call_command("migrate", verbosity=0)
+    partitions.ensure_ahead()
+
+
+def test_nightly_job_makes_partitions(clock):
+    ensure_partitions(timestamp=0)
+
+    assert partitions.covered_until().month == 11
+    assert "energy_engine.jobs.ensure_partitions" in jobs.tasks
+
+
+def test_every_command_has_a_test():
+    tests = "".join(path.read_text() for path in Path(ROOT, "tests").rglob("test_*.py"))
+    own = {
+        name
+        for name, app in get_commands().items()
+        if app in ("energy_engine", "analytics", "ingestion", "fleet")
+    }
+
+    assert own >= {"prepare"}
+    for command in own:
+        assert f'"{command}"' in tests, command
