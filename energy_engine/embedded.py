@@ -12,6 +12,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from hashlib import sha256
@@ -205,6 +206,10 @@ def _make_passable(folder: Path) -> None:
     mode = folder.stat().st_mode
     if not mode & stat.S_IXOTH:
         folder.chmod(mode | stat.S_IXOTH)
+        sys.stderr.write(
+            f"energy-engine: other users may now pass through {folder} (not list it): "
+            "PostgreSQL does not run as root\n"
+        )
 
 
 def _create_cluster(data_dir: Path, cluster: Path) -> None:

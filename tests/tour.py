@@ -60,6 +60,6 @@ def miscounted(data_dir: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    wrong = replay(int(sys.argv[1])) + miscounted(Path(sys.argv[2]))
+    wrong = replay(int(sys.argv[1])) + miscounted(Path(sys.argv[2]).resolve())
     sys.stdout.write("\n".join([*wrong, f"{len(steps())} steps, {len(wrong)} differ"]) + "\n")
     sys.exit(bool(wrong))
