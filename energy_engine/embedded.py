@@ -275,6 +275,8 @@ def _wait_for_postgres(supervisor: Supervisor, program: Program, data_dir: Path)
             return
         except psycopg.OperationalError as error:
             reason = str(error).strip().splitlines()[-1]
+        if "authentication failed" in reason:
+            raise ServiceUnavailable(f"{data_dir}/postgres_password is not the one in use: {reason}")
         if supervisor.has_ended(program) or time.monotonic() > deadline:
             raise ServiceUnavailable(
                 f"PostgreSQL does not start ({_last_line(program.log_file) or reason}); "

@@ -164,6 +164,12 @@ def data_dir() -> Path:
     return (ROOT / str(read("ENGINE_DATA_DIR"))).resolve()
 
 
+def own_host() -> str:
+    """Return a name that the engine answers to; it refuses requests for any other host."""
+    first = str(read("ALLOWED_HOSTS")).split(",")[0]
+    return first.strip(" .*") or "localhost"
+
+
 def _shown(default: str | int | float | bool) -> str:
     return str(default).lower() if isinstance(default, bool) else f"{default}"
 

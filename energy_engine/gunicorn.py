@@ -6,7 +6,6 @@ psycopg is imported, or waiting for PostgreSQL would block every request of the 
 
 from energy_engine import environment
 
-wsgi_app = "energy_engine.wsgi"
 _host = environment.read("HOST")
 bind = f"{f'[{_host}]' if ':' in _host else _host}:{environment.read('PORT')}"
 workers = environment.read("WEB_WORKERS")
@@ -19,5 +18,7 @@ keepalive = 75
 graceful_timeout = 20
 timeout = 60
 loglevel = "warning"
+# Two engines of one user would share its default path, and nothing uses it.
+control_socket_disable = True
 # Nothing but the engine's own log: a line per reading would cost more than the reading.
 accesslog = None

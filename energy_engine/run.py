@@ -186,7 +186,7 @@ def _watch_until_ready(
 def _is_ready(host: str, port: int) -> bool:
     connection = HTTPConnection(host, port, timeout=2)
     try:
-        connection.request("GET", "/health/ready", headers={"Host": "localhost"})
+        connection.request("GET", "/health/ready", headers={"Host": environment.own_host()})
         return connection.getresponse().status == HTTPStatus.OK
     except OSError:
         return False

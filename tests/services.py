@@ -18,6 +18,7 @@ POSTGRES_SETTINGS = {"fsync": "off", "shared_buffers": "128MB"}
 
 def _start() -> None:
     data_dir = Path(tempfile.mkdtemp(prefix="energy-engine-tests-"))
+    data_dir.chmod(0o711)  # PostgreSQL passes through it as a user of its own
     supervisor = Supervisor()
     atexit.register(shutil.rmtree, data_dir, ignore_errors=True)
     atexit.register(supervisor.stop)

@@ -131,6 +131,12 @@ def test_second_engine_on_the_same_data_is_refused(make_engine):
     assert first.request("GET", "/health/ready")[0] == 200
 
 
+def test_engine_for_another_host_name_starts(make_engine):
+    engine = make_engine(ALLOWED_HOSTS=".fleet.example.com").start()
+
+    assert engine.request("GET", "/")[0] == 400
+
+
 @pytest.mark.parametrize(
     ("variable", "value"), [("PORT", "http"), ("WEB_WORKERS", "0"), ("DEBUG", "ture")]
 )
