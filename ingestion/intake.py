@@ -8,8 +8,9 @@ from typing import Final
 
 import msgspec
 
+from ingestion.group_commit import group_commit
 from ingestion.readings import Decoded, ItemError, Kind, MeterReading, Reading, decode, device_id
-from ingestion.writer import UnknownDevices, record
+from ingestion.writer import UnknownDevices
 
 MAX_LISTED_ERRORS: Final = 100
 
@@ -41,7 +42,7 @@ def take_in(
     """Record the good readings of `body`; with `all_or_nothing`, none if one is bad.
 
     Errors: `MalformedBody`, `TooManyReadings`, `ArrayExpected`, `NoReadings`, and those of
-    `record`; nothing was stored then.
+    `group_commit.record`; nothing was stored then.
     """
     decoded = decode(body, kind, received_at)
     if array_only and not decoded.is_array:
@@ -59,7 +60,7 @@ def _record_known(decoded: Decoded, received_at: datetime, all_or_nothing: bool)
     """Record the readings of `decoded`; those of unknown devices move to its errors."""
     while decoded.readings:
         try:
-            record(decoded.readings, received_at)
+            group_commit.record(decoded.readings, received_at)
         except UnknownDevices as unknown:
             _reject_unknown(decoded, unknown.device_ids)
             if all_or_nothing:

@@ -11,6 +11,7 @@ from rest_framework.viewsets import ViewSet
 
 from fleet.openapi import answer, array, body, schema
 from fleet.wire import BodyTooLarge, json_body
+from ingestion.group_commit import Overloaded
 from ingestion.intake import ArrayExpected, NoReadings, Outcome, take_in
 from ingestion.readings import Kind, MeterReading, TooManyReadings, VehicleReading
 
@@ -32,6 +33,15 @@ class NothingAccepted(APIException):
         super().__init__(f"No reading was accepted: {outcome.errors[0].message}")
         self.errors = outcome.errors
         self.extra = {"accepted": outcome.accepted, "rejected": outcome.rejected}
+
+
+class TryLater(APIException):
+    """More is coming in than can be written."""
+
+    status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    default_code = "overloaded"
+    default_detail = "Too much is waiting to be written; send the request again"
+    wait = 1
 
 
 class IngestViewSet(ViewSet):
@@ -94,6 +104,8 @@ def _taken_in(request: Request, kind: Kind | None, array_only: bool = False) -> 
             array_only=array_only,
             all_or_nothing=all_or_nothing,
         )
+    except Overloaded:
+        raise TryLater from None
     except TooManyReadings as error:
         raise BodyTooLarge(str(error)) from None
     except (ArrayExpected, NoReadings) as error:

@@ -4,18 +4,19 @@ One prepared statement per kind appends history, moves live state forward and re
 that are new, for any number of readings.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
-from operator import attrgetter
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psycopg
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from msgspec.structs import astuple
 
 from fleet.models import Meter, Vehicle
 from fleet.statements import Statement
@@ -23,6 +24,11 @@ from ingestion.partitions import ensure_partitions
 from ingestion.readings import Kind, MeterReading, Reading, VehicleReading
 
 _SQL: Final = Path(__file__).parent / "sql"
+
+# A reading as a row: id, energy, optional values, `measured_at`, `received_at`.
+_Row = tuple[Any, ...]
+_OPTIONAL_VALUES: Final = slice(2, -2)
+_ID_AND_TIMES: Final = itemgetter(0, -2, -1)
 
 
 class UnknownDevices(Exception):
@@ -36,129 +42,126 @@ class UnknownDevices(Exception):
         self.device_ids = device_ids
 
 
+class Delivery(NamedTuple):
+    """Readings that arrived together, each with `measured_at`."""
+
+    readings: Sequence[Reading]
+    received_at: datetime
+
+
 @dataclass(frozen=True)
 class _Stream:
-    """How the readings of one kind are written."""
+    """How the readings of one kind are written: columns are the fields of its struct, in order."""
 
     kind: Kind
     reading: type[Reading]
     registry: type[Meter | Vehicle]
     statement: Statement
-    id_field: str
-    energy_field: str
-    # What a reading may leave out; live state then keeps the last known value.
-    optional_fields: tuple[str, ...]
 
     @property
-    def device_id(self) -> Callable[[Reading], str]:
-        return attrgetter(self.id_field)
+    def columns(self) -> tuple[str, ...]:
+        return (*self.reading.__struct_fields__, "received_at")
 
 
 # Every transaction writes in this order, so that none waits for another in a circle.
 _STREAMS: Final = (
-    _Stream(
-        kind=Kind.METER,
-        reading=MeterReading,
-        registry=Meter,
-        statement=Statement(_SQL / "record_meter_readings.sql"),
-        id_field="meter_id",
-        energy_field="energy_ac_kwh",
-        optional_fields=("voltage_v",),
-    ),
-    _Stream(
-        kind=Kind.VEHICLE,
-        reading=VehicleReading,
-        registry=Vehicle,
-        statement=Statement(_SQL / "record_vehicle_readings.sql"),
-        id_field="vehicle_id",
-        energy_field="energy_dc_kwh",
-        optional_fields=("soc_percent", "battery_temp_celsius"),
-    ),
+    _Stream(Kind.METER, MeterReading, Meter, Statement(_SQL / "record_meter_readings.sql")),
+    _Stream(Kind.VEHICLE, VehicleReading, Vehicle, Statement(_SQL / "record_vehicle_readings.sql")),
 )
 
 
 def record(readings: Sequence[Reading], received_at: datetime) -> None:
+    """Record one delivery; what `record_all` says holds here too."""
+    record_all([Delivery(readings, received_at)])
+
+
+def record_all(deliveries: Sequence[Delivery]) -> None:
     """Append every reading to history and move live state forward, in one transaction.
 
-    Shape: any length, any order, both kinds, each with `measured_at`; a repeat is appended again,
-    and of two with one timestamp the later in `readings` counts. Committed on return, unless the
-    caller has a transaction open. Makes missing partitions.
+    Shape: any number of deliveries of any length, any order, both kinds; a repeat is appended
+    again, and of two with one timestamp the one received last counts, or stands later. Committed on
+    return, unless the caller has a transaction open. Makes missing partitions.
     Errors: `UnknownDevices`; `django.db.OperationalError` when the database is away, full or out of
     connections: nothing was committed as far as we know, and it is safe to call again.
     """
     try:
-        _write(readings, received_at)
+        _write(deliveries)
     except IntegrityError as error:
         if not _is_missing_partition(error):
             raise
-        ensure_partitions({reading.measured_at for reading in readings if reading.measured_at})
-        _write(readings, received_at)
+        ensure_partitions(
+            {reading.measured_at for delivery in deliveries for reading in delivery.readings}
+        )
+        _write(deliveries)
 
 
-def _write(readings: Sequence[Reading], received_at: datetime) -> None:
+def _write(deliveries: Sequence[Delivery]) -> None:
     register = settings.INGEST_UNKNOWN_DEVICES == "register"
     rounds = [
-        (stream, part)
-        for stream in _STREAMS
-        for part in _rounds([r for r in readings if type(r) is stream.reading], stream)
+        (stream, rows) for stream in _STREAMS for rows in _rounds(_rows(deliveries, stream.reading))
     ]
     # A single statement is a transaction of its own: no round trips for BEGIN and COMMIT.
     alone = register and len(rounds) == 1
     with nullcontext() if alone else transaction.atomic():
         new_ids: dict[Kind, set[str]] = {stream.kind: set() for stream in _STREAMS}
-        for stream, part in rounds:
-            rows = stream.statement.rows(_columns(part, stream, received_at, register))
-            new_ids[stream.kind].update(row.device_id for row in rows)
+        for stream, rows in rounds:
+            new = stream.statement.rows(_parameters(rows, stream, register))
+            new_ids[stream.kind].update(row.device_id for row in new)
         if not register:
             _require_known(new_ids)
 
 
-def _rounds(readings: list[Reading], stream: _Stream) -> list[list[Reading]]:
-    """Sort `readings` and cut them so that, in each part, only a device's last one matters to live
+def _rows(deliveries: Sequence[Delivery], kind: type[Reading]) -> list[_Row]:
+    """Return the readings of one kind as rows: id, energy, optional values, both times."""
+    return [
+        (*astuple(reading), delivery.received_at)
+        for delivery in deliveries
+        for reading in delivery.readings
+        if type(reading) is kind
+    ]
+
+
+def _rounds(rows: list[_Row]) -> list[list[_Row]]:
+    """Sort `rows` and cut them so that, in each part, only a device's last one matters to live
     state.
 
-    One part, nearly always. More where a device's newest reading lacks a field that an earlier one
+    One part, nearly always. More where a device's newest reading lacks a value that an earlier one
     of the same call carries: live state has to see that one first.
     """
-    if not readings:
+    if not rows:
         return []
-    readings = sorted(readings, key=attrgetter(stream.id_field, "measured_at"))
-    if len({*map(stream.device_id, readings)}) == len(readings):
-        return [readings]
-    rounds: list[list[Reading]] = [[] for _ in range(len(stream.optional_fields) + 1)]
-    for _, of_device in groupby(readings, key=stream.device_id):
-        for number, part in enumerate(_parts(list(of_device), stream.optional_fields)):
+    rows.sort(key=_ID_AND_TIMES)
+    if len({row[0] for row in rows}) == len(rows):
+        return [rows]
+    rounds: list[list[_Row]] = [[] for _ in range(len(rows[0]))]
+    for _, of_device in groupby(rows, key=itemgetter(0)):
+        for number, part in enumerate(_parts(list(of_device))):
             rounds[number].extend(part)
     return [part for part in rounds if part]
 
 
-def _parts(of_device: list[Reading], optional_fields: tuple[str, ...]) -> Iterator[list[Reading]]:
-    """Cut one device's readings, oldest first, after the last one to carry each optional field."""
-    end = len(of_device)
-    cuts = {end}
-    for field in optional_fields:
-        index = end - 1
-        while index >= 0 and getattr(of_device[index], field) is None:
-            index -= 1
-        if index >= 0:
-            cuts.add(index + 1)
+def _parts(of_device: list[_Row]) -> Iterator[list[_Row]]:
+    """Cut one device's rows, oldest first, after the last one to carry each optional value."""
+    cuts = {len(of_device)}
+    for values in zip(*(row[_OPTIONAL_VALUES] for row in of_device), strict=True):
+        carrying = len(values)
+        while carrying and values[carrying - 1] is None:
+            carrying -= 1
+        cuts.add(carrying or len(values))
     start = 0
     for cut in sorted(cuts):
         yield of_device[start:cut]
         start = cut
 
 
-def _columns(
-    readings: list[Reading], stream: _Stream, received_at: datetime, register: bool
-) -> dict[str, Any]:
-    ids = [*map(stream.device_id, readings)]
-    columns: dict[str, Any] = {
-        field: [*map(attrgetter(field), readings)]
-        for field in ("measured_at", stream.energy_field, *stream.optional_fields)
-    }
-    columns[f"{stream.id_field}s"] = ids
-    columns["is_newest"] = [*map(str.__ne__, ids, [*ids[1:], ""])]
-    return columns | {"received_at": received_at, "register": register}
+def _parameters(rows: list[_Row], stream: _Stream, register: bool) -> dict[str, Any]:
+    parameters: dict[str, Any] = dict(
+        zip(stream.columns, map(list, zip(*rows, strict=True)), strict=True)
+    )
+    ids = [row[0] for row in rows]
+    parameters["is_newest"] = [*map(str.__ne__, ids, [*ids[1:], ""])]
+    parameters["register"] = register
+    return parameters
 
 
 def _require_known(new_ids: dict[Kind, set[str]]) -> None:

@@ -1,15 +1,15 @@
--- Append vehicle readings to history and move the live state of the vehicles forward. Returns the vehicles
--- that had no live state before: the only ones that can be unknown.
+-- Append vehicle readings to history and move the live state of the vehicles forward. Returns the
+-- vehicles that had no live state before: the only ones that can be unknown.
 --
 -- Parameters, arrays of one length, sorted by vehicle:
---   vehicle_ids            text[]
+--   vehicle_id             text[]
 --   measured_at            timestamptz[]
 --   energy_dc_kwh          float8[]
 --   soc_percent            float8[], null where absent
 --   battery_temp_celsius   float8[], null where absent
+--   received_at            timestamptz[]
 --   is_newest              boolean[], true for the newest reading of each vehicle
 -- and
---   received_at            timestamptz
 --   register               boolean, whether unknown vehicles join the registry
 --
 -- Leans on the primary keys of live state and registry. Concurrent statements lock live rows in
@@ -17,14 +17,21 @@
 WITH delivered AS MATERIALIZED (
     SELECT *
     FROM unnest(
-        %(vehicle_ids)b::text[],
+        %(vehicle_id)b::text[],
         %(measured_at)b::timestamptz[],
         %(energy_dc_kwh)b::float8[],
         %(soc_percent)b::float8[],
         %(battery_temp_celsius)b::float8[],
+        %(received_at)b::timestamptz[],
         %(is_newest)b::boolean[]
     ) AS delivery (
-        vehicle_id, measured_at, energy_dc_kwh, soc_percent, battery_temp_celsius, is_newest
+        vehicle_id,
+        measured_at,
+        energy_dc_kwh,
+        soc_percent,
+        battery_temp_celsius,
+        received_at,
+        is_newest
     )
 ),
 history AS (
@@ -32,7 +39,7 @@ history AS (
         (measured_at, received_at, energy_dc_kwh, soc_percent, battery_temp_celsius, vehicle_id)
     SELECT
         measured_at,
-        %(received_at)s::timestamptz,
+        received_at,
         energy_dc_kwh,
         soc_percent,
         battery_temp_celsius,
@@ -45,7 +52,7 @@ live AS (
     SELECT
         vehicle_id,
         measured_at,
-        %(received_at)s::timestamptz,
+        received_at,
         energy_dc_kwh,
         soc_percent,
         battery_temp_celsius
@@ -61,11 +68,11 @@ live AS (
         )
     -- Of two deliveries with one timestamp, the one received last counts; here as in history.
     WHERE (EXCLUDED.measured_at, EXCLUDED.received_at) >= (shown.measured_at, shown.received_at)
-    RETURNING vehicle_id, xmax = 0 AS is_new
+    RETURNING vehicle_id, received_at, xmax = 0 AS is_new
 ),
 registered AS (
     INSERT INTO fleet_vehicle (vehicle_id, energy_register, registered_at)
-    SELECT vehicle_id, 'interval', %(received_at)s::timestamptz
+    SELECT vehicle_id, 'interval', received_at
     FROM live
     WHERE is_new AND %(register)s::boolean
     ON CONFLICT (vehicle_id) DO NOTHING
