@@ -276,7 +276,7 @@ def _wait_for_postgres(supervisor: Supervisor, program: Program, data_dir: Path)
         except psycopg.OperationalError as error:
             reason = str(error).strip().splitlines()[-1]
         if "authentication failed" in reason:
-            raise ServiceUnavailable(f"{data_dir}/postgres_password is not the one in use: {reason}")
+            raise ServiceUnavailable(f"{data_dir}/postgres_password is not the one in use")
         if supervisor.has_ended(program) or time.monotonic() > deadline:
             raise ServiceUnavailable(
                 f"PostgreSQL does not start ({_last_line(program.log_file) or reason}); "

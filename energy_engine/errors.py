@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 from django.core.exceptions import DisallowedHost, PermissionDenied
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views import defaults
@@ -16,6 +16,7 @@ from rest_framework.exceptions import PermissionDenied as NotPermitted
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from energy_engine.pages import is_page
 from energy_engine.request_id import request_id_of
 from fleet.wire import FieldError
 
@@ -96,21 +97,25 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Handle 403."""
-    if _is_for_people(request):
+    if is_page(request):
         return defaults.permission_denied(request, exception)
     return error_response(request, HTTPStatus.FORBIDDEN, "Not permitted", "permission_denied")
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Handle 404: an unknown path."""
-    if _is_for_people(request):
+    if is_page(request):
         return defaults.page_not_found(request, exception)
     return error_response(request, HTTPStatus.NOT_FOUND, "Not found", "not_found")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Handle 500, and 503 where the cause is the database."""
-    if isinstance(sys.exception(), STORAGE_ERRORS):
+    """Handle 500, and what is not the engine's fault: 503 where the database is away."""
+    cause = sys.exception()
+    if is_page(request) and isinstance(cause, DataError):
+        # An address made by hand, with a value that no column takes, such as a NUL.
+        return bad_request(request, cause)
+    if isinstance(cause, STORAGE_ERRORS):
         error = StorageUnavailable()
         response = error_response(request, error.status_code, str(error.detail), error.default_code)
         response["Retry-After"] = str(RETRY_AFTER_SECONDS)
@@ -118,10 +123,6 @@ def server_error(request: HttpRequest) -> HttpResponse:
     return error_response(
         request, HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error", "internal_error"
     )
-
-
-def _is_for_people(request: HttpRequest) -> bool:
-    return request.path.startswith("/admin/")
 
 
 def _message(error: APIException) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from django.urls import reverse_lazy
 
 from energy_engine import __version__, embedded, environment
 
@@ -91,11 +92,11 @@ MIDDLEWARE = [
     "energy_engine.request_id.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "energy_engine.pages.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "energy_engine.pages.AuthenticationMiddleware",
+    "energy_engine.pages.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 TEMPLATES = [
@@ -166,11 +167,65 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Readings of meters and vehicles in; energy, efficiency and health out.",
     "VERSION": __version__,
     "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/v1",  # operations are grouped by what follows it
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "PREPROCESSING_HOOKS": ["energy_engine.openapi.canonical_paths_only"],
     "POSTPROCESSING_HOOKS": ["energy_engine.openapi.add_components"],
+}
+
+# --- Admin ------------------------------------------------------------------------------------
+
+
+def _page(title: str, icon: str, model: str) -> dict[str, Any]:
+    """Return the sidebar's way to the list of a model, for those who may see it."""
+    app, name = model.split(".")
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{app}_{name}_changelist"),
+        "permission": lambda request: request.user.has_perm(f"{app}.view_{name}"),
+    }
+
+
+_BOLT = (
+    "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24'>"
+    "<path d='M13 2 4 14h6l-1 8 9-12h-6z' fill='%239810fa'/></svg>"
+)
+UNFOLD = {
+    "SITE_TITLE": "Energy Ingestion Engine",
+    "SITE_HEADER": "Energy Ingestion Engine",
+    "SITE_SYMBOL": "bolt",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _BOLT}],
+    "SITE_URL": None,
+    "SIDEBAR": {
+        "navigation": [
+            {
+                "title": "Fleet",
+                "items": [
+                    _page("Vehicles", "electric_car", "fleet.vehicle"),
+                    _page("Meters", "electric_meter", "fleet.meter"),
+                    _page("Sites", "location_on", "fleet.site"),
+                    _page("Links", "link", "fleet.vehiclemeterlink"),
+                ],
+            },
+            {
+                "title": "Live state",
+                "items": [
+                    _page("Vehicles", "battery_charging_full", "fleet.vehiclelivestate"),
+                    _page("Meters", "speed", "fleet.meterlivestate"),
+                ],
+            },
+            {
+                "title": "People and access",
+                "items": [
+                    _page("Users", "person", "auth.user"),
+                    _page("Groups", "group", "auth.group"),
+                ],
+            },
+        ],
+    },
 }
 
 # --- Ingestion --------------------------------------------------------------------------------

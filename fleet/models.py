@@ -68,10 +68,11 @@ class Device(PostgresModel):
         max_length=8, choices=EnergyRegister, default=EnergyRegister.INTERVAL
     )
     max_power_kw = models.FloatField(
+        "max power, kW",
         null=True,
         blank=True,
         validators=[MinValueValidator(0)],
-        help_text="kW; a step of the register that would need more is left out as suspect",
+        help_text="a step of the register that would need more is left out as suspect",
     )
     registered_at = models.DateTimeField(auto_now_add=True)
 
@@ -119,6 +120,7 @@ class VehicleMeterLink(PostgresModel):
     valid_during = DateTimeRangeField(default_bounds="[)")
 
     class Meta(PostgresModel.Meta):
+        verbose_name = "link"
         ordering = ["vehicle_id", "-valid_during"]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             ExclusionConstraint(

@@ -90,7 +90,12 @@ def record_all(deliveries: Sequence[Delivery]) -> None:
         if not _is_missing_partition(error):
             raise
         ensure_partitions(
-            {reading.measured_at for delivery in deliveries for reading in delivery.readings}
+            {
+                reading.measured_at
+                for delivery in deliveries
+                for reading in delivery.readings
+                if reading.measured_at
+            }
         )
         _write(deliveries)
 

@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
             name='Meter',
             fields=[
                 ('energy_register', models.CharField(choices=[('interval', 'interval: energy since the reading before'), ('counter', 'counter: a cumulative register')], default='interval', max_length=8)),
-                ('max_power_kw', models.FloatField(blank=True, help_text='kW; a step of the register that would need more is left out as suspect', null=True, validators=[django.core.validators.MinValueValidator(0)])),
+                ('max_power_kw', models.FloatField(blank=True, help_text='a step of the register that would need more is left out as suspect', null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='max power, kW')),
                 ('registered_at', models.DateTimeField(auto_now_add=True)),
                 ('meter_id', fleet.models.DeviceIdField(db_collation='C', max_length=64, primary_key=True, serialize=False)),
             ],
@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
             name='Vehicle',
             fields=[
                 ('energy_register', models.CharField(choices=[('interval', 'interval: energy since the reading before'), ('counter', 'counter: a cumulative register')], default='interval', max_length=8)),
-                ('max_power_kw', models.FloatField(blank=True, help_text='kW; a step of the register that would need more is left out as suspect', null=True, validators=[django.core.validators.MinValueValidator(0)])),
+                ('max_power_kw', models.FloatField(blank=True, help_text='a step of the register that would need more is left out as suspect', null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='max power, kW')),
                 ('registered_at', models.DateTimeField(auto_now_add=True)),
                 ('vehicle_id', fleet.models.DeviceIdField(db_collation='C', max_length=64, primary_key=True, serialize=False)),
                 ('site', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, to='fleet.site')),
@@ -118,6 +118,7 @@ class Migration(migrations.Migration):
                 ('vehicle', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='links', to='fleet.vehicle')),
             ],
             options={
+                'verbose_name': 'link',
                 'ordering': ['vehicle_id', '-valid_during'],
                 'abstract': False,
                 'base_manager_name': 'objects',

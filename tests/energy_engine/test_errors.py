@@ -129,3 +129,12 @@ def test_page_that_the_admin_does_not_know_is_html(admin_client: Client, admin_u
 
     assert answer.status_code == 404
     assert answer["Content-Type"].startswith("text/html")
+
+
+def test_page_asked_for_with_a_value_that_no_column_takes_is_400(admin_client: Client):
+    admin_client.raise_request_exception = False
+    answer = admin_client.get(
+        "/admin/fleet/vehicle/?energy_register__exact=%00", headers={"host": "localhost"}
+    )
+
+    assert_error(answer, 400, "bad_request")

@@ -1,0 +1,45 @@
+"""Sites, devices and links for tests."""
+
+import factory
+from factory.django import DjangoModelFactory
+
+from fleet.links import link_vehicle
+from fleet.models import Meter, Site, Vehicle, VehicleMeterLink
+from tests.conftest import at
+
+
+class SiteFactory(DjangoModelFactory):
+    name = factory.Sequence(lambda number: f"Depot {number}")
+
+    class Meta:
+        model = Site
+
+
+class MeterFactory(DjangoModelFactory):
+    meter_id = factory.Sequence(lambda number: f"M{number}")
+
+    class Meta:
+        model = Meter
+
+
+class VehicleFactory(DjangoModelFactory):
+    vehicle_id = factory.Sequence(lambda number: f"V{number}")
+
+    class Meta:
+        model = Vehicle
+
+
+class LinkFactory(factory.Factory):
+    """Links from `valid_from` on, made by the writer of links like all others."""
+
+    vehicle = factory.SubFactory(VehicleFactory)
+    meter = factory.SubFactory(MeterFactory)
+    valid_from = at("08:00")
+
+    class Meta:
+        model = VehicleMeterLink
+
+    @classmethod
+    def _create(cls, model_class, *args, **kwargs):
+        link, _ = link_vehicle(kwargs["vehicle"].pk, kwargs["meter"].pk, kwargs["valid_from"])
+        return link
