@@ -116,6 +116,12 @@ VARIABLES = (
         choices=("register", "reject"),
     ),
     Variable(
+        "INGEST_STREAM_CHUNK_READINGS",
+        5000,
+        "Readings of an NDJSON stream that are committed together.",
+        at_least=1,
+    ),
+    Variable(
         "HISTORY_HORIZON_DAYS",
         400,
         "Oldest reading that is accepted, in days before now.",

@@ -19,6 +19,7 @@ from rest_framework.views import set_rollback
 from energy_engine.pages import is_page
 from energy_engine.request_id import request_id_of
 from fleet.wire import FieldError
+from ingestion.stream import StreamInterrupted
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,10 @@ class StorageUnavailable(APIException):
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """Return DRF's answer to `error`; None for what is a fault of the engine."""
+    so_far: dict[str, Any] = {}
+    if isinstance(error, StreamInterrupted):
+        so_far = msgspec.structs.asdict(error.outcome)
+        error = error.cause
     if isinstance(error, Http404):
         error = NotFound()
     elif isinstance(error, PermissionDenied):
@@ -55,7 +60,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         _code(error),
         getattr(error, "errors", []),
     )
-    return Response(body | getattr(error, "extra", {}), error.status_code, headers=_headers(error))
+    body |= getattr(error, "extra", {}) | so_far
+    return Response(body, error.status_code, headers=_headers(error))
 
 
 def error_body(

@@ -22,6 +22,11 @@ def body(*schemas: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": schemas[0] if len(schemas) == 1 else {"oneOf": [*schemas]}}
 
 
+def stream(item: dict[str, Any]) -> dict[str, Any]:
+    """Return the description of a body of one JSON object per line."""
+    return {"application/x-ndjson": item}
+
+
 def array(*schemas: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of an array of any of `schemas`."""
     items = schemas[0] if len(schemas) == 1 else {"oneOf": [*schemas]}

@@ -13,12 +13,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
+from fleet.body import json_body
 from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE, are_device_ids
 from fleet.links import NoLinkInForce, UnknownDevice, end_link, link_vehicle
 from fleet.models import VehicleMeterLink
 from fleet.openapi import answer, body, schema
 from fleet.status import MeterStatus, VehicleStatus, meter_status, vehicle_status
-from fleet.wire import decode_struct, json_body
+from fleet.wire import decode_struct
 
 _DeviceId = Annotated[
     str,

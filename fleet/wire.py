@@ -1,4 +1,4 @@
-"""JSON on the wire: read a body within its limits, and say in words what is wrong with it.
+"""JSON on the wire: decode it, and say in words what is wrong with it.
 
 Every body is described by a msgspec struct; decoding and validation are one pass over the bytes,
 and the words of an error come from the same struct as the check.
@@ -11,18 +11,13 @@ from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 import msgspec
-from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
-from rest_framework.request import Request
+from rest_framework.exceptions import APIException, ParseError
 
 T = TypeVar("T")
-
-MAX_BODY_BYTES: Final = 10 * 1024 * 1024
 
 # What msgspec raises on bytes that are not the JSON that is asked for.
 DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-_CHARSETS: Final = ("", "utf-8", "utf8", "us-ascii")
-_charset = re.compile(r";\s*charset\s*=\s*\"?([^\";\s]*)", re.IGNORECASE)
 _missing_field = re.compile("missing required field `([^`]+)`")
 _field_at = re.compile(r" - at `\$\.(\w+)`$")
 
@@ -53,35 +48,6 @@ class MalformedBody(ParseError):
 
     def __init__(self, error: Exception) -> None:
         super().__init__(f"The body is not valid JSON: {_reason(error)}")
-
-
-class BodyTooLarge(APIException):
-    """A body over one of the limits."""
-
-    status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    default_code = "too_large"
-
-
-def json_body(request: Request) -> bytes:
-    """Return the bytes of a JSON body, sent with a length or in chunks.
-
-    Errors: `UnsupportedMediaType`, `BodyTooLarge`, `ParseError` (cut short).
-    """
-    _require_json(request)
-    stream = request.META["wsgi.input"]
-    announced = request.META.get("CONTENT_LENGTH")
-    if announced:
-        length = int(announced)
-        _require_size(length)
-        body: bytes = stream.read(length)
-        if len(body) < length:
-            raise ParseError("The body ended before its Content-Length")
-        return body
-    if not request.META.get("wsgi.input_terminated"):
-        return b""
-    body = stream.read(MAX_BODY_BYTES + 1)
-    _require_size(len(body))
-    return body
 
 
 def decode_struct(body: bytes, struct: type[T]) -> T:
@@ -153,21 +119,3 @@ def _reason(error: Exception) -> str:
         return "empty or cut short"
     # Names a position, never the input.
     return str(error).removeprefix("JSON is malformed: ")
-
-
-def _require_json(request: Request) -> None:
-    content_type = request.content_type or ""
-    charset = _charset.search(content_type)
-    if (
-        content_type.split(";")[0].strip().lower() != "application/json"
-        or (charset[1] if charset else "").lower() not in _CHARSETS
-        or request.META.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity"
-    ):
-        raise UnsupportedMediaType(
-            content_type, "The body must be application/json in UTF-8, without Content-Encoding"
-        )
-
-
-def _require_size(length: int) -> None:
-    if length > MAX_BODY_BYTES:
-        raise BodyTooLarge(f"A JSON body may have at most {MAX_BODY_BYTES:,} bytes (10 MiB)")

@@ -51,12 +51,12 @@ def take_in(
     if count == 0:
         raise NoReadings("The array holds no reading")
     if not (all_or_nothing and decoded.errors):
-        _record_known(decoded, received_at, all_or_nothing)
+        record_known(decoded, received_at, all_or_nothing)
     accepted = 0 if all_or_nothing and decoded.errors else len(decoded.readings)
     return Outcome(accepted, count - accepted, decoded.errors[:MAX_LISTED_ERRORS])
 
 
-def _record_known(decoded: Decoded, received_at: datetime, all_or_nothing: bool) -> None:
+def record_known(decoded: Decoded, received_at: datetime, all_or_nothing: bool = False) -> None:
     """Record the readings of `decoded`; those of unknown devices move to its errors."""
     while decoded.readings:
         try:

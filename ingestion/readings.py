@@ -144,6 +144,20 @@ def decode(body: bytes, kind: Kind | None, received_at: datetime) -> Decoded:
     return _decode_items(body, kind, received_at)
 
 
+def decode_lines(lines: bytes, kind: Kind | None, received_at: datetime) -> Decoded:
+    """Take `lines`, one reading each, apart as `decode` does with an array; blank ones are none."""
+    if kind is not None:
+        try:
+            readings = _items[kind].decode_lines(lines)
+        except DECODE_ERRORS:
+            return _judged(lines.split(b"\n"), kind, received_at)
+        _stamp(readings, received_at)
+        has_blank_lines = len(readings) != lines.count(b"\n") + (not lines.endswith(b"\n"))
+        if not has_blank_lines and _all_valid(readings, lines, kind, received_at):
+            return Decoded(readings, range(len(readings)), [], is_array=True)
+    return _judged(lines.split(b"\n"), kind, received_at)
+
+
 def device_id(reading: Reading) -> str:
     """Return the id of the device that measured `reading`."""
     return reading.meter_id if isinstance(reading, MeterReading) else reading.vehicle_id
@@ -184,10 +198,19 @@ def _horizon() -> timedelta:
 def _decode_items(body: bytes, kind: Kind | None, received_at: datetime) -> Decoded:
     items, is_array = _split(body)
     _require_count(len(items))
+    return _judged([bytes(item) for item in items], kind, received_at, is_array)
+
+
+def _judged(
+    items: list[bytes], kind: Kind | None, received_at: datetime, is_array: bool = True
+) -> Decoded:
+    """Decode `items` one by one; an empty one, such as a blank line, is none."""
     decoded = Decoded([], [], [], is_array)
     indexes: list[int] = []
     for index, item in enumerate(items):
-        result = _decode_item(bytes(item), kind, received_at)
+        if not item or item.isspace():
+            continue
+        result = _decode_item(item, kind, received_at)
         if isinstance(result, FieldError):
             error = ItemError(index, result.field, result.code, result.message)
             decoded.errors.append(error)

@@ -9,11 +9,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from fleet.openapi import answer, array, body, schema
-from fleet.wire import BodyTooLarge, json_body
+from fleet.body import BodyTooLarge, MediaType, blocks, json_body, media_type
+from fleet.openapi import answer, array, body, schema, stream
 from ingestion.group_commit import Overloaded
 from ingestion.intake import ArrayExpected, NoReadings, Outcome, take_in
 from ingestion.readings import Kind, MeterReading, TooManyReadings, VehicleReading
+from ingestion.stream import take_in_stream
 
 _ATOMIC = OpenApiParameter("atomic", bool, description="true: store nothing if one reading is bad")
 _ANSWERS = {
@@ -21,6 +22,7 @@ _ANSWERS = {
     200: answer(Outcome, "Some readings are stored; `errors` says why the others are not"),
 }
 _METER, _VEHICLE = schema(MeterReading), schema(VehicleReading)
+_EITHER = {"oneOf": [_METER, _VEHICLE]}
 
 
 class NothingAccepted(APIException):
@@ -50,7 +52,7 @@ class IngestViewSet(ViewSet):
     @extend_schema(
         operation_id="ingest",
         parameters=[_ATOMIC],
-        request=body(_METER, _VEHICLE, array(_METER, _VEHICLE)),
+        request=body(_METER, _VEHICLE, array(_METER, _VEHICLE)) | stream(_EITHER),
         responses=_ANSWERS,
     )
     def mixed(self, request: Request) -> Response:
@@ -59,7 +61,7 @@ class IngestViewSet(ViewSet):
     @extend_schema(
         operation_id="ingestMeter",
         parameters=[_ATOMIC],
-        request=body(_METER, array(_METER)),
+        request=body(_METER, array(_METER)) | stream(_METER),
         responses=_ANSWERS,
     )
     def meter(self, request: Request) -> Response:
@@ -68,7 +70,7 @@ class IngestViewSet(ViewSet):
     @extend_schema(
         operation_id="ingestVehicle",
         parameters=[_ATOMIC],
-        request=body(_VEHICLE, array(_VEHICLE)),
+        request=body(_VEHICLE, array(_VEHICLE)) | stream(_VEHICLE),
         responses=_ANSWERS,
     )
     def vehicle(self, request: Request) -> Response:
@@ -77,7 +79,7 @@ class IngestViewSet(ViewSet):
     @extend_schema(
         operation_id="ingestMeterBatch",
         parameters=[_ATOMIC],
-        request=body(array(_METER)),
+        request=body(array(_METER)) | stream(_METER),
         responses=_ANSWERS,
     )
     def meter_batch(self, request: Request) -> Response:
@@ -86,7 +88,7 @@ class IngestViewSet(ViewSet):
     @extend_schema(
         operation_id="ingestVehicleBatch",
         parameters=[_ATOMIC],
-        request=body(array(_VEHICLE)),
+        request=body(array(_VEHICLE)) | stream(_VEHICLE),
         responses=_ANSWERS,
     )
     def vehicle_batch(self, request: Request) -> Response:
@@ -94,10 +96,20 @@ class IngestViewSet(ViewSet):
 
 
 def _taken_in(request: Request, kind: Kind | None, array_only: bool = False) -> Response:
+    if media_type(request, MediaType.JSON, MediaType.NDJSON) is MediaType.NDJSON:
+        outcome = _stream_taken_in(request, kind)
+    else:
+        outcome = _body_taken_in(request, kind, array_only)
+    if outcome.accepted == 0:
+        raise NothingAccepted(outcome)
+    return Response(outcome, HTTPStatus.OK if outcome.rejected else HTTPStatus.CREATED)
+
+
+def _body_taken_in(request: Request, kind: Kind | None, array_only: bool) -> Outcome:
     received_at = timezone.now()
     all_or_nothing = _is_atomic(request)
     try:
-        outcome = take_in(
+        return take_in(
             json_body(request),
             kind=kind,
             received_at=received_at,
@@ -110,9 +122,15 @@ def _taken_in(request: Request, kind: Kind | None, array_only: bool = False) -> 
         raise BodyTooLarge(str(error)) from None
     except (ArrayExpected, NoReadings) as error:
         raise ValidationError(str(error)) from None
-    if outcome.accepted == 0:
-        raise NothingAccepted(outcome)
-    return Response(outcome, HTTPStatus.OK if outcome.rejected else HTTPStatus.CREATED)
+
+
+def _stream_taken_in(request: Request, kind: Kind | None) -> Outcome:
+    if _is_atomic(request):
+        raise ValidationError("atomic is for JSON bodies: a stream is committed in chunks")
+    outcome = take_in_stream(blocks(request), kind)
+    if outcome.accepted + outcome.rejected == 0:
+        raise ValidationError("The stream holds no reading")
+    return outcome
 
 
 def _is_atomic(request: Request) -> bool:

@@ -49,6 +49,13 @@ def test_limits_of_a_reading_are_those_of_the_structs(document):
     assert reading["properties"]["vehicleId"]["maxLength"] == 64
 
 
+def test_every_ingest_route_takes_json_and_streams(document):
+    for path, operations in document["paths"].items():
+        if path.startswith("/v1/ingest"):
+            media = operations["post"]["requestBody"]["content"]
+            assert set(media) == {"application/json", "application/x-ndjson"}, path
+
+
 def test_page_takes_everything_from_the_engine_itself(api):
     page = api.get("/v1/docs")
 

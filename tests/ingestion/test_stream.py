@@ -1,0 +1,225 @@
+"""NDJSON streams and gzip: any length, in constant memory, counted as far as they came."""
+
+import gzip
+import json
+import tracemalloc
+import zlib
+from collections.abc import Iterable, Iterator
+
+import pytest
+from django.db import OperationalError
+
+from fleet.body import BLOCK_BYTES, BodyCutShort
+from ingestion import stream
+from ingestion.models import MeterReading, VehicleReading
+from ingestion.readings import Kind
+from ingestion.stream import StreamInterrupted, take_in_stream
+
+NDJSON = "application/x-ndjson"
+METER = {"meterId": "M1", "kwhConsumedAc": 25.5}
+VEHICLE = {"vehicleId": "V1", "kwhDeliveredDc": 21.5}
+BAD = VEHICLE | {"soc": 101}
+
+
+def lines(*items: object) -> bytes:
+    return b"".join(json.dumps(item).encode() + b"\n" for item in items)
+
+
+def post(api, body: bytes, path: str = "/v1/ingest/vehicle", media: str = NDJSON, **headers: str):
+    return api._client.generic("POST", path, body, media, headers=headers)
+
+
+def test_lines_are_stored_and_answered_with_201(api):
+    answer = post(api, lines(*[VEHICLE] * 3))
+
+    assert (answer.status_code, answer.json()["accepted"]) == (201, 3)
+    assert VehicleReading.objects.count() == 3
+
+
+def test_mixed_stream_stores_both_kinds(api):
+    assert post(api, lines(METER, VEHICLE), "/v1/ingest").json()["accepted"] == 2
+    assert MeterReading.objects.count() == VehicleReading.objects.count() == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/ingest", "/v1/ingest/vehicle", "/v1/ingest/vehicle/batch"])
+def test_last_line_needs_no_newline_and_blank_lines_are_none(api, path):
+    body = b"\n" + lines(VEHICLE) + b"\r\n  \n" + lines(VEHICLE).rstrip()
+
+    assert post(api, body, path).json() == {"accepted": 2, "rejected": 0, "errors": []}
+
+
+def test_bad_lines_are_named_by_their_number_and_the_good_ones_stored(api, settings):
+    settings.INGEST_STREAM_CHUNK_READINGS = 1
+    body = lines(VEHICLE) + b"{\n\n" + lines(VEHICLE, BAD)
+
+    answer = post(api, body)
+
+    assert (answer.status_code, answer.json()["accepted"]) == (200, 2)
+    errors = [(e["index"], e["field"], e["code"]) for e in answer.json()["errors"]]
+    assert errors == [(1, None, "malformed_json"), (4, "soc", "out_of_range")]
+
+
+def test_numbers_of_bad_lines_go_on_from_chunk_to_chunk(db, clock, settings):
+    settings.INGEST_STREAM_CHUNK_READINGS = 2
+    blocks = [lines(VEHICLE, BAD), lines(VEHICLE, VEHICLE), lines(BAD)]
+
+    outcome = take_in_stream(blocks, Kind.VEHICLE)
+
+    assert [error.index for error in outcome.errors] == [1, 4]
+    assert (outcome.accepted, outcome.rejected) == (3, 2)
+
+
+def test_at_most_100_errors_are_listed(db, clock, settings):
+    settings.INGEST_STREAM_CHUNK_READINGS = 30
+    outcome = take_in_stream([lines(*[BAD] * 30)] * 5, Kind.VEHICLE)
+
+    assert outcome.rejected == 150
+    assert len(outcome.errors) == 100
+
+
+def test_lines_may_be_cut_anywhere_between_blocks(db, clock):
+    body = lines(*[VEHICLE] * 5)
+
+    outcome = take_in_stream([body[i : i + 7] for i in range(0, len(body), 7)], Kind.VEHICLE)
+
+    assert (outcome.accepted, outcome.rejected) == (5, 0)
+
+
+@pytest.mark.parametrize("body", [b"\n", b" \n\n"])
+def test_stream_without_a_reading_is_refused(api, body):
+    answer = post(api, body)
+
+    assert (answer.status_code, answer.json()["message"]) == (400, "The stream holds no reading")
+
+
+def test_stream_of_bad_lines_only_is_400(api):
+    assert post(api, lines(BAD, BAD)).json()["rejected"] == 2
+
+
+def test_atomic_is_refused_for_a_stream(api):
+    answer = post(api, lines(VEHICLE), "/v1/ingest/vehicle?atomic=true")
+
+    assert answer.status_code == 400
+    assert not VehicleReading.objects.exists()
+
+
+@pytest.mark.parametrize("media", [NDJSON, "application/json"])
+def test_gzip_is_taken_for_both_types(api, media):
+    body = gzip.compress(lines(VEHICLE))
+
+    assert post(api, body, media=media, **{"Content-Encoding": "gzip"}).status_code == 201
+
+
+def test_one_gzip_after_another_is_one_body(api):
+    body = gzip.compress(lines(VEHICLE)) + gzip.compress(lines(VEHICLE))
+
+    assert post(api, body, **{"Content-Encoding": "gzip"}).json()["accepted"] == 2
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "bogus"])
+def test_other_encoding_is_415(api, encoding):
+    assert post(api, b"", **{"Content-Encoding": encoding}).status_code == 415
+
+
+@pytest.mark.parametrize("media", [NDJSON, "application/json"])
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"not gzip at all", "broken_gzip"),
+        (gzip.compress(b" " * 1000)[:-20], "cut_short"),
+        (gzip.compress(b" ")[:-4] + b"xxxx", "broken_gzip"),
+        (zlib.compress(b" "), "broken_gzip"),
+    ],
+    ids=["no gzip", "cut", "wrong length", "zlib"],
+)
+def test_body_that_is_not_the_gzip_it_claims_to_be_is_400(api, media, body, code):
+    answer = post(api, body, media=media, **{"Content-Encoding": "gzip"})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
+
+
+def test_gzip_within_gzip_is_no_json(api):
+    body = gzip.compress(gzip.compress(lines(VEHICLE)))
+    answer = post(api, body, media="application/json", **{"Content-Encoding": "gzip"})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_json")
+
+
+def bomb(content: bytes, times: int) -> bytes:
+    packer = zlib.compressobj(9, wbits=31)
+    return b"".join(packer.compress(content) for _ in range(times)) + packer.flush()
+
+
+@pytest.mark.parametrize("media", [NDJSON, "application/json"])
+def test_bomb_is_413_before_it_takes_memory(api, media):
+    body = bomb(b" " * 1024 * 1024, 200)
+    tracemalloc.start()
+    answer = post(api, body, media=media, **{"Content-Encoding": "gzip"})
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert answer.status_code == 413
+    assert peak_bytes < 40 * 1024 * 1024
+
+
+def test_line_that_is_too_long_ends_the_stream_after_what_came_before(api):
+    body = lines(VEHICLE) + b'{"x":"' + b"a" * (stream.MAX_LINE_BYTES + BLOCK_BYTES)
+
+    answer = post(api, body)
+
+    assert answer.status_code == 413
+    assert answer.json()["accepted"] == 1
+    assert "65,536 bytes" in answer.json()["message"]
+    assert VehicleReading.objects.count() == 1
+
+
+def test_client_that_breaks_off_gets_counted_what_was_stored(db, clock, settings):
+    settings.INGEST_STREAM_CHUNK_READINGS = 2
+
+    def broken_off() -> Iterator[bytes]:
+        yield lines(VEHICLE, VEHICLE)
+        yield lines(VEHICLE) + b'{"vehicleId": "V1", "kwhDel'
+        raise BodyCutShort
+
+    with pytest.raises(StreamInterrupted) as interrupted:
+        take_in_stream(broken_off(), Kind.VEHICLE)
+
+    assert interrupted.value.outcome.accepted == 3
+    assert VehicleReading.objects.count() == 3
+
+
+def test_database_that_goes_away_mid_stream_is_503_and_says_what_was_stored(
+    api, settings, monkeypatch
+):
+    settings.INGEST_STREAM_CHUNK_READINGS = 1
+    record_known, chunks = stream.record_known, []
+
+    def fails_at_the_second(*arguments: object) -> None:
+        chunks.append(arguments)
+        if len(chunks) == 2:
+            raise OperationalError("gone")
+        record_known(*arguments)
+
+    monkeypatch.setattr(stream, "record_known", fails_at_the_second)
+    padding = b" " * BLOCK_BYTES + b"\n"
+    answer = post(api, lines(VEHICLE) + padding + lines(VEHICLE) + padding)
+
+    assert answer.status_code == 503
+    assert answer["Retry-After"]
+    assert answer.json()["accepted"] == 1
+
+
+def test_memory_does_not_grow_with_the_stream(db, clock, monkeypatch):
+    monkeypatch.setattr(stream, "record_known", lambda *_: None)
+    block = lines(*[VEHICLE] * 500)
+
+    def peak_of(blocks: Iterable[bytes]) -> int:
+        tracemalloc.start()
+        take_in_stream(blocks, Kind.VEHICLE)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return peak_bytes
+
+    short, long = peak_of(block for _ in range(20)), peak_of(block for _ in range(200))
+
+    assert long < short * 1.2
