@@ -1,6 +1,7 @@
 # make run     the engine in the foreground; everything it needs is set up first
 # make test    the tests, on a PostgreSQL and a Redis of their own
 # make lint    style, types, and the floors of the architecture
+# make bench   how fast it is, as ratios to what the machine can do
 # make docs    write .env.example and the README's settings table anew, from the code
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: run test lint docs
+.PHONY: run test lint bench docs
 
 run: $(VENV)/installed-run
 	@exec $(BIN)/python -m energy_engine.run
@@ -22,6 +23,10 @@ lint: $(VENV)/installed-dev
 	SECRET_KEY=lint DATABASE_URL=postgresql://lint/lint $(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+
+bench: $(VENV)/installed-dev
+	@command -v wrk >/dev/null || apt-get install --yes --quiet wrk
+	@$(BIN)/python -m tests.benchmarks
 
 docs: $(VENV)/installed-run
 	$(BIN)/python -m energy_engine.environment
