@@ -1,6 +1,16 @@
 from django.apps import AppConfig
+from django.conf import settings
+from django.core.signals import request_started
+from django.db import close_old_connections, reset_queries
 
 
 class EnergyEngineConfig(AppConfig):
     name = "energy_engine"
     verbose_name = "Energy Ingestion Engine"
+
+    def ready(self) -> None:
+        # Connections go back to the pool at the end of a request, so none is left to look at when
+        # the next one begins; the log of queries is kept under DEBUG alone.
+        request_started.disconnect(close_old_connections)
+        if not settings.DEBUG:
+            request_started.disconnect(reset_queries)

@@ -69,10 +69,11 @@ def start_postgres(
     `settings` are server settings beside `POSTGRES_SETTINGS`. Errors: `ServiceUnavailable`.
     """
     cluster = data_dir / "postgres"
+    if cluster.exists():
+        _require_same_version(cluster)
     _prepare_folders(data_dir)
     if not cluster.exists():
         _create_cluster(data_dir, cluster)
-    _require_same_version(cluster)
     options = {
         **POSTGRES_SETTINGS,
         "unix_socket_directories": str(_run_dir(data_dir)),

@@ -54,6 +54,8 @@ class BrokenGzip(ParseError):
 def media_type(request: Request, *allowed: MediaType) -> MediaType:
     """Return what the body is said to be. Errors: `UnsupportedMediaType`."""
     content_type = request.content_type or ""
+    if content_type in allowed and "HTTP_CONTENT_ENCODING" not in request.META:
+        return MediaType(content_type)  # as nearly every device says it
     named = content_type.split(";")[0].strip().lower()
     charset = _charset.search(content_type)
     if (
