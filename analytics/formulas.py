@@ -1,6 +1,7 @@
 """Pure functions: how efficiency, health and shares come from energies. Each formula once."""
 
 from enum import StrEnum
+from math import isfinite
 
 from django.conf import settings
 
@@ -19,7 +20,8 @@ def efficiency_percent(energy_dc_kwh: float, energy_ac_kwh: float) -> float | No
     """Return 100 · DC / AC, two decimals; None where no AC is known."""
     if energy_ac_kwh <= 0:
         return None
-    return round(100 * energy_dc_kwh / energy_ac_kwh, 2)
+    percent = 100 * energy_dc_kwh / energy_ac_kwh
+    return round(percent, 2) if isfinite(percent) else None
 
 
 def health(efficiency_ratio: float | None) -> Health:

@@ -100,8 +100,7 @@ def start_redis(supervisor: Supervisor, data_dir: Path) -> None:
     Errors: `ServiceUnavailable`.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
-    run_dir = _run_dir(data_dir)
-    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    run_dir = _make_run_dir(data_dir)
     options = {
         "port": "0",
         "unixsocket": f"{run_dir}/redis.sock",
@@ -131,6 +130,19 @@ def _run_dir(data_dir: Path) -> Path:
         return run_dir
     digest = sha256(os.fsencode(data_dir)).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"energy-engine-{os.getuid()}-{digest}"
+
+
+def _make_run_dir(data_dir: Path) -> Path:
+    """Make the folder of the sockets; refuse one in /tmp that another user has put there."""
+    run_dir = _run_dir(data_dir)
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = run_dir.lstat()
+    is_ours = found.st_uid in (os.geteuid(), _user_id())
+    if not (stat.S_ISDIR(found.st_mode) and is_ours and not found.st_mode & 0o077):
+        raise ServiceUnavailable(
+            f"{run_dir} is not a folder of this user alone; remove it, or set ENGINE_DATA_DIR"
+        )
+    return run_dir
 
 
 def _package_dir(package: str) -> Path | None:
@@ -168,13 +180,11 @@ def _postgres_user() -> str | None:
 
 def _prepare_folders(data_dir: Path) -> None:
     data_dir.mkdir(parents=True, exist_ok=True)
-    run_dir = _run_dir(data_dir)
-    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if run_dir.stat().st_uid not in (os.geteuid(), _user_id()):
-        raise ServiceUnavailable(f"{run_dir} belongs to another user; set ENGINE_DATA_DIR")
     user = _postgres_user()
     if user:
         _create_system_user(user)
+    run_dir = _make_run_dir(data_dir)
+    if user:
         shutil.chown(run_dir, user, user)
         package = _postgres_bin("postgres").parent.parent
         for folder in {*package.parents, *data_dir.parents, data_dir, package}:
@@ -242,14 +252,17 @@ def _create_cluster(data_dir: Path, cluster: Path) -> None:
     if made.returncode != 0:
         reason = (made.stderr.strip() or made.stdout.strip()).splitlines()[-1]
         raise ServiceUnavailable(f"PostgreSQL can't set up {cluster}: {reason}")
-    _write_secret(data_dir / "postgres_password", password)
+    write_secret(data_dir / "postgres_password", password)
     unfinished.rename(cluster)
 
 
-def _write_secret(path: Path, secret: str) -> None:
-    path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(secret)
+def write_secret(path: Path, secret: str) -> None:
+    """Write a file that only its owner reads; whole, or not at all."""
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.unlink(missing_ok=True)
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(secret)
+    unfinished.rename(path)
 
 
 def _require_same_version(cluster: Path) -> None:

@@ -34,6 +34,7 @@ class Variable:
     meaning: str
     choices: tuple[str, ...] = ()
     at_least: float | None = None
+    at_most: float | None = None
 
     def parse(self, text: str) -> Any:
         """Return the value that `text` stands for. Errors: `InvalidEnvironment`."""
@@ -51,6 +52,8 @@ class Variable:
             raise InvalidEnvironment(f"{self.name} must be one of {', '.join(self.choices)}")
         if self.at_least is not None and not float(value) >= self.at_least:
             raise InvalidEnvironment(f"{self.name} must be at least {self.at_least:g}")
+        if self.at_most is not None and not float(value) <= self.at_most:
+            raise InvalidEnvironment(f"{self.name} must be at most {self.at_most:g}")
         return value
 
 
@@ -61,7 +64,7 @@ VARIABLES = (
         "Folder of the embedded PostgreSQL and Redis, and of the generated secret key.",
     ),
     Variable("HOST", "127.0.0.1", "Address that the HTTP server listens on."),
-    Variable("PORT", 8000, "Port that the HTTP server listens on.", at_least=1),
+    Variable("PORT", 8000, "Port that the HTTP server listens on.", at_least=1, at_most=65535),
     Variable("WEB_WORKERS", 2, "Processes that answer HTTP requests.", at_least=1),
     Variable(
         "DATABASE_URL",
@@ -126,6 +129,7 @@ VARIABLES = (
         400,
         "Oldest reading that is accepted, in days before now.",
         at_least=1,
+        at_most=36_500,
     ),
     Variable(
         "HISTORY_PARTITION_SIZE",

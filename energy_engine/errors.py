@@ -19,6 +19,7 @@ from rest_framework.views import set_rollback
 from energy_engine.pages import is_page
 from energy_engine.request_id import request_id_of
 from fleet.wire import FieldError
+from ingestion.group_commit import Overloaded
 from ingestion.stream import StreamInterrupted
 
 logger = logging.getLogger(__name__)
@@ -29,12 +30,21 @@ STORAGE_ERRORS: Final = (OperationalError, InterfaceError)
 
 
 class StorageUnavailable(APIException):
-    """The database can't answer now; nothing of the request was stored."""
+    """The database can't answer now; unless it went away in a commit, nothing was stored."""
 
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     default_code = "storage_unavailable"
-    default_detail = "The database is not available; nothing was stored, send the request again"
+    default_detail = "The database is not available; send the request again"
     wait = RETRY_AFTER_SECONDS
+
+
+class TryLater(APIException):
+    """More is coming in than can be written."""
+
+    status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    default_code = "overloaded"
+    default_detail = "Too much is waiting to be written; send the request again"
+    wait = 1
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -47,6 +57,11 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         error = NotFound()
     elif isinstance(error, PermissionDenied):
         error = NotPermitted()
+    elif isinstance(error, Overloaded):
+        error = TryLater()
+    elif isinstance(error, DataError):
+        # A value that no column takes, such as a NUL in a query parameter.
+        error = ValidationError("The request holds a value that cannot be stored")
     elif isinstance(error, STORAGE_ERRORS):
         logger.warning("database not available: %s", type(error.__cause__ or error).__name__)
         error = StorageUnavailable()

@@ -11,11 +11,12 @@ from energy_engine import environment
 _host = environment.read("HOST")
 bind = f"{f'[{_host}]' if ':' in _host else _host}:{environment.read('PORT')}"
 workers = environment.read("WEB_WORKERS")
-worker_class = "gevent"
-# Each device may keep its connection open; a greenlet costs a few KB.
+worker_class = "energy_engine.worker.Worker"
+# Many devices at once may hold a connection; a greenlet costs a few KB.
 worker_connections = 2000
 backlog = 2048
-keepalive = 75
+# A stop waits for connections that are kept open; a device that reports every minute connects anew.
+keepalive = 5
 # A stopping worker finishes the requests that it has begun.
 graceful_timeout = 20
 timeout = 60

@@ -1,6 +1,5 @@
 """Whether the engine is up, and whether it can serve."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from http import HTTPStatus
@@ -16,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from analytics.cache import cache as redis_cache
+from analytics.cache import redis
 from energy_engine.errors import RETRY_AFTER_SECONDS, error_body
 from fleet.wire import instant
 from ingestion.partitions import covered_until
@@ -40,7 +39,10 @@ class ReadyView(APIView):
 
     @extend_schema(operation_id="healthReady", responses={200: dict, 503: dict})
     def get(self, request: Request) -> Response:
-        checks = {name: check() for name, check in _CHECKS.items()}
+        checks = {"database": _database()}
+        if checks["database"] == OK:  # else each of them would wait for it as long again
+            checks |= {"migrations": _migrations(), "partitions": _partitions()}
+        checks["cache"] = _cache()
         unready = [name for name, result in checks.items() if result != OK and name != "cache"]
         if unready:
             message = f"Not ready: {', '.join(unready)}"
@@ -66,10 +68,7 @@ def _database() -> str:
 
 
 def _migrations() -> str:
-    try:
-        missing = _known_migrations() - set(MigrationRecorder(connection).applied_migrations())
-    except DatabaseError:
-        return "unknown"
+    missing = _known_migrations() - set(MigrationRecorder(connection).applied_migrations())
     return f"{len(missing)} not applied: run `python manage.py prepare`" if missing else OK
 
 
@@ -80,10 +79,7 @@ def _known_migrations() -> set[tuple[str, str]]:
 
 
 def _partitions() -> str:
-    try:
-        until = covered_until()
-    except DatabaseError:
-        return "unknown"
+    until = covered_until()
     if until - timezone.now() < LEAST_PARTITION_HORIZON:
         return f"exist until {instant(until)} only: run `python manage.py pgpartition`"
     return OK
@@ -91,15 +87,7 @@ def _partitions() -> str:
 
 def _cache() -> str:
     try:
-        redis_cache.client.get_client(write=True).ping()
+        redis().ping()
     except (RedisError, OSError):
         return "unreachable"
     return OK
-
-
-_CHECKS: Final[dict[str, Callable[[], str]]] = {
-    "database": _database,
-    "migrations": _migrations,
-    "partitions": _partitions,
-    "cache": _cache,
-}

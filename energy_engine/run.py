@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from energy_engine import embedded, environment
 from energy_engine.supervisor import Program, Supervisor
@@ -50,6 +51,10 @@ def main() -> int:
         run(stopping)
     except (CannotStart, embedded.ServiceUnavailable, environment.InvalidEnvironment) as error:
         sys.stderr.write(f"energy-engine: {error}\n")
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"energy-engine: {where}{error.strerror}\n")
         return 1
     return 0
 
@@ -111,7 +116,7 @@ def _require_free_port(host: str, port: int) -> None:
         except OSError as error:
             raise CannotStart(
                 f"port {port} of {host} can't be used ({error.strerror}); "
-                "set PORT to a free one, such as `make run PORT=8001`"
+                "set HOST and PORT, such as `make run PORT=8001`"
             ) from None
 
 
@@ -133,8 +138,7 @@ def _set_defaults(host: str, data_dir: Path) -> None:
     """Fill in what a machine of one's own needs no setting for."""
     secret_file = data_dir / "secret_key"
     if not secret_file.exists():
-        secret_file.touch(mode=0o600)
-        secret_file.write_text(secrets.token_urlsafe(50))
+        embedded.write_secret(secret_file, secrets.token_urlsafe(50))
     if host in _LOOPBACK_HOSTS:
         os.environ.setdefault("SECURE_COOKIES", "false")
 
@@ -153,9 +157,17 @@ def _require_reachable(url: str) -> None:
     if not url.startswith(("postgresql://", "postgres://")):
         raise CannotStart("DATABASE_URL must begin with postgresql://")
     try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        parts = {"host": "@"}
+    if "@" in str(parts.get("host", "")):
+        # Not in the driver's words, which repeat the password.
+        raise CannotStart(
+            "DATABASE_URL is not a valid URL: write special characters of its password as %XX"
+        )
+    try:
         psycopg.connect(url, connect_timeout=_DATABASE_CONNECT_SECONDS).close()
     except psycopg.Error as error:
-        # The driver's text names host and port, never the password.
         reason = str(error).strip().splitlines()[0]
         raise CannotStart(f"DATABASE_URL can't be reached: {reason}") from None
 

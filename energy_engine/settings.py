@@ -39,8 +39,14 @@ def _database() -> dict[str, Any]:
             "max_size": environment.read("DATABASE_POOL_SIZE"),
             # Refuse with 503 within two seconds instead of queueing without end.
             "timeout": 1.5,
+            # The pauses between attempts double up to this many seconds, then begin anew.
+            "reconnect_timeout": 2,
         },
         "connect_timeout": 2,
+        # A network that has gone is noticed in seconds, not hours.
+        "tcp_user_timeout": 5000,
+        # A 2xx means committed, whatever the server's own default is.
+        "options": f"{options.get('options', '')} -c synchronous_commit=on".strip(),
         # Statements run with `fleet.statements` are planned once per connection.
         "prepare_threshold": 0,
         "application_name": "energy-engine",

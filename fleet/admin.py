@@ -20,7 +20,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSplitDateTimeWidget
 
-from fleet.links import NoLinkInForce, UnknownDevice, end_link, link_vehicle
+from fleet.links import NoLinkInForce, OutOfBounds, UnknownDevice, end_link, link_vehicle
 from fleet.listing import (
     IN_FORCE,
     LINK_COLUMNS,
@@ -102,7 +102,7 @@ class DeviceAdmin(FleetAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         key = self.list_display[0] if obj else self.model._meta.pk.name
-        editable = (None, {"fields": [key, "site", "energy_register", "max_power_kw"]})
+        editable = (None, {"fields": [key, "site"]})
         known = ("Last known", {"fields": [*self.last_known, REGISTERED]})
         return [editable, known] if obj else [editable]
 
@@ -267,7 +267,7 @@ class VehicleMeterLinkAdmin(FleetAdmin):
         except LinkInForceAlready:
             self.message_user(request, "This link is in force already", messages.INFO)
             return HttpResponseRedirect(reverse("admin:fleet_vehiclemeterlink_changelist"))
-        except UnknownDevice as error:
+        except (OutOfBounds, UnknownDevice) as error:
             self.message_user(request, str(error), messages.ERROR)
         except (IntegrityError, DataError):
             self.message_user(request, "This link cannot be stored", messages.ERROR)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
 
+from gunicorn.http.errors import ParseException
 from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
 from rest_framework.request import Request
 
@@ -110,7 +111,7 @@ def _received(request: Request) -> Iterator[bytes]:
         size = BLOCK_BYTES if missing is None else min(missing, BLOCK_BYTES)
         try:
             block = stream.read(size)
-        except OSError:
+        except (OSError, ParseException):
             raise BodyCutShort from None
         if not block:
             break

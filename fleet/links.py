@@ -1,7 +1,7 @@
 """Change which meter serves which vehicle: the only writer of links, for API and admin alike."""
 
-from datetime import datetime
-from typing import cast
+from datetime import UTC, datetime, timedelta
+from typing import Final, cast
 
 from django.conf import settings
 from django.db import transaction
@@ -14,6 +14,10 @@ from psqlextra.types import ConflictAction
 
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 
+# Beyond these, an instant is a slip of the hand, and some can't be represented at all.
+EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+MAX_AHEAD: Final = timedelta(days=3650)
+
 # Sent after the commit, with `vehicle_id`. Figures derived from the vehicle's links are stale.
 links_changed = Signal()
 
@@ -23,6 +27,13 @@ class UnknownDevice(Exception):
 
     def __init__(self, kind: str) -> None:
         super().__init__(f"{kind} not found")
+
+
+class OutOfBounds(Exception):
+    """A link that would begin at an instant that makes no sense; the text says the limits."""
+
+    def __init__(self) -> None:
+        super().__init__("validFrom must be from the year 2000 on, at most 10 years ahead")
 
 
 class NoLinkInForce(Exception):
@@ -37,8 +48,10 @@ def link_vehicle(
     Ends the link in force at that instant; links that would begin later are superseded and go.
     Devices that are not in the registry yet join it, unless INGEST_UNKNOWN_DEVICES forbids it.
     Returns the link, and whether anything changed: the same link again changes nothing.
-    Errors: `UnknownDevice`.
+    Errors: `UnknownDevice`, `OutOfBounds`.
     """
+    if valid_from and not EARLIEST <= valid_from <= timezone.now() + MAX_AHEAD:
+        raise OutOfBounds
     with transaction.atomic():
         # Meters first, as the writer does, so that the two never wait for each other in a circle.
         _register(Meter, "meter_id", meter_id)

@@ -15,11 +15,11 @@ from rest_framework.viewsets import ViewSet
 
 from fleet.body import json_body
 from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE, are_device_ids
-from fleet.links import NoLinkInForce, UnknownDevice, end_link, link_vehicle
+from fleet.links import NoLinkInForce, OutOfBounds, UnknownDevice, end_link, link_vehicle
 from fleet.models import VehicleMeterLink
 from fleet.openapi import answer, body, schema
 from fleet.status import MeterStatus, VehicleStatus, meter_status, vehicle_status
-from fleet.wire import decode_struct
+from fleet.wire import FieldError, InvalidBody, decode_struct
 
 _DeviceId = Annotated[
     str,
@@ -67,6 +67,8 @@ class _Pages(CursorPagination):
     max_page_size = 1000
     page_size_query_param = "limit"
     ordering = ("vehicle_id", "-valid_during", "id")
+    # The cursor stands at a vehicle and counts its links from there, however many they are.
+    offset_cutoff = None  # type: ignore[assignment] # DRF documents it, its types do not
 
     def get_page_size(self, request: Request) -> int:
         limit = request.GET.get(self.page_size_query_param, str(self.page_size))
@@ -102,6 +104,8 @@ class LinkViewSet(ViewSet):
             link, is_new = link_vehicle(order.vehicle_id, order.meter_id, order.valid_from)
         except UnknownDevice as error:
             raise NotFound(str(error)) from None
+        except OutOfBounds as error:
+            raise InvalidBody(FieldError("validFrom", "out_of_range", str(error))) from None
         return Response(_to_wire(link), HTTPStatus.CREATED if is_new else HTTPStatus.OK)
 
     @extend_schema(

@@ -25,6 +25,8 @@ MAX_GROUP_READINGS: Final = 1_000
 MAX_WAITING_READINGS: Final = 20_000
 MAX_WAIT_SECONDS: Final = 1.8
 
+_DATABASE_ERRORS: Final = (OperationalError, InterfaceError)
+
 
 class Overloaded(Exception):
     """The engine can't write these readings in time; as far as we know they are not stored."""
@@ -95,6 +97,9 @@ class GroupCommit:
         group = self._take_a_group()
         try:
             _write(group)
+            if isinstance(group[0].error, _DATABASE_ERRORS):
+                # Who waits behind this group would only wait for the same time-out once more.
+                group += self._take_all(group[0].error)
         except BaseException as error:
             for member in group:
                 member.error = error
@@ -118,6 +123,16 @@ class GroupCommit:
             self._waiting_readings -= size
         return group
 
+    def _take_all(self, error: BaseException) -> list[_Member]:
+        """Empty the queue: all that waits has failed with `error`."""
+        with self._lock:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            self._waiting_readings = 0
+        for member in waiting:
+            member.error = error
+        return waiting
+
     def _pass_on(self) -> None:
         with self._lock:
             self._is_writing = bool(self._waiting)
@@ -130,7 +145,7 @@ def _write(group: list[_Member]) -> None:
     """Write a group in one transaction; if that fails, one by one, so that none fails another."""
     try:
         record_all([member.delivery for member in group])
-    except (OperationalError, InterfaceError) as error:
+    except _DATABASE_ERRORS as error:
         # The database, not one of them, is the cause; to try each would take as many time-outs.
         for member in group:
             member.error = error

@@ -1,6 +1,6 @@
 """Take one body of readings in: decode it, record what is good, and say what became of each item.
 
-Knows neither HTTP nor SQL. Every delivery that did not come from a command goes through here.
+Knows neither HTTP nor SQL. Every delivery of a device or of a file goes through here.
 """
 
 from datetime import datetime

@@ -4,6 +4,7 @@ The structs are the only description of the wire format: decoding, the words of 
 OpenAPI document come from them.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -18,6 +19,9 @@ from fleet.wire import DECODE_ERRORS, FieldError, MalformedBody, field_error, ru
 
 MAX_READINGS: Final = 50_000
 MAX_AHEAD: Final = timedelta(minutes=10)
+_TOO_MANY: Final = f"A JSON body may hold at most {MAX_READINGS:,} readings"
+# Twenty a reading: more are an array of next to nothings, which would only take memory.
+_MOST_COMMAS: Final = 20 * MAX_READINGS
 
 DeviceId = Annotated[
     str,
@@ -107,6 +111,12 @@ class _KindOf(msgspec.Struct):
     )
 
 
+class _TimestampOf(msgspec.Struct):
+    """A reading's timestamp as it was written."""
+
+    timestamp: str
+
+
 _STRUCTS: Final[dict[Kind, type[Reading]]] = {
     Kind.METER: MeterReading,
     Kind.VEHICLE: VehicleReading,
@@ -117,6 +127,7 @@ _bodies = {
 }
 _items = {kind: msgspec.json.Decoder(struct) for kind, struct in _STRUCTS.items()}
 _kind_of = msgspec.json.Decoder(_KindOf)
+_timestamp_of = msgspec.json.Decoder(_TimestampOf)
 _raw_items = msgspec.json.Decoder(list[msgspec.Raw])
 _raw_item = msgspec.json.Decoder(msgspec.Raw)
 # msgspec rounds what is finer than a microsecond; the contract refuses it.
@@ -165,7 +176,7 @@ def device_id(reading: Reading) -> str:
 
 def _require_count(count: int) -> None:
     if count > MAX_READINGS:
-        raise TooManyReadings(f"A JSON body may hold at most {MAX_READINGS:,} readings")
+        raise TooManyReadings(_TOO_MANY)
 
 
 def _stamp(readings: list[Reading], received_at: datetime) -> None:
@@ -223,10 +234,27 @@ def _judged(
 
 def _split(body: bytes) -> tuple[list[msgspec.Raw], bool]:
     is_array = body.lstrip(b" \t\r\n").startswith(b"[")
+    if body.count(b",") > _MOST_COMMAS:
+        raise TooManyReadings(_TOO_MANY)
     try:
         return (_raw_items.decode(body), True) if is_array else ([_raw_item.decode(body)], False)
     except DECODE_ERRORS as error:
-        raise MalformedBody(error) from None
+        items = _split_leniently(body) if is_array else None
+        if items is None:
+            raise MalformedBody(error) from None
+        return items, True
+
+
+def _split_leniently(body: bytes) -> list[msgspec.Raw] | None:
+    """Split an array that strict JSON does not allow, such as one with a NaN in an item.
+
+    So that item fails alone; None where it can't be told where the items end.
+    """
+    try:
+        items = json.loads(body)
+        return [msgspec.Raw(json.dumps(item).encode()) for item in items]
+    except (ValueError, RecursionError):
+        return None
 
 
 def _decode_item(item: bytes, kind: Kind | None, received_at: datetime) -> Reading | FieldError:
@@ -253,8 +281,8 @@ def _kind_told(item: bytes) -> Kind | FieldError:
     if told.type is not msgspec.UNSET:
         return Kind(told.type)
     has_meter, has_vehicle = (
-        told.meter_id is not msgspec.UNSET,
-        told.vehicle_id is not msgspec.UNSET,
+        given is not msgspec.UNSET and bytes(given) != b"null"
+        for given in (told.meter_id, told.vehicle_id)
     )
     if has_meter == has_vehicle:
         which = "both of" if has_meter else "neither of"
@@ -270,13 +298,14 @@ def _problem(reading: Reading, item: bytes, kind: Kind, received_at: datetime) -
         return FieldError(field, "invalid_format", f"{field} must be {DEVICE_ID_RULE}")
     if reading.measured_at is None:
         reading.measured_at = received_at
-    elif _finer_than_microseconds.search(item):
+    elif _finer_than_microseconds.search(_timestamp_of.decode(item).timestamp.encode()):
         message = f"timestamp must be {rule(type(reading), 'timestamp')}"
         return FieldError("timestamp", "invalid_format", message)
     if reading.measured_at > received_at + MAX_AHEAD:
         message = "timestamp must be at most 10 minutes ahead of the server"
         return FieldError("timestamp", "out_of_range", message)
     if reading.measured_at < received_at - _horizon():
-        message = f"timestamp must be at most {settings.HISTORY_HORIZON_DAYS} days old"
+        limit = f"{settings.HISTORY_HORIZON_DAYS} days old (HISTORY_HORIZON_DAYS)"
+        message = f"timestamp must be at most {limit}"
         return FieldError("timestamp", "out_of_range", message)
     return None

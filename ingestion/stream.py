@@ -12,6 +12,8 @@ from ingestion.intake import MAX_LISTED_ERRORS, Outcome, record_known
 from ingestion.readings import ItemError, Kind, decode_lines
 
 MAX_LINE_BYTES: Final = 64 * 1024
+# However few readings that is.
+MAX_CHUNK_BYTES: Final = 4 * 1024 * 1024
 
 
 class LineTooLong(BodyTooLarge):
@@ -64,7 +66,7 @@ def _moved(error: ItemError, first_line: int) -> ItemError:
 def _chunks(blocks: Iterable[bytes], lines: int) -> Iterator[bytes]:
     """Yield whole lines, about `lines` of them at a time; also those before an error."""
     whole: list[bytes] = []
-    count, rest = 0, b""
+    count, size, rest = 0, 0, b""
     try:
         for block in blocks:
             complete, newline, begun = (rest + block).rpartition(b"\n")
@@ -72,9 +74,10 @@ def _chunks(blocks: Iterable[bytes], lines: int) -> Iterator[bytes]:
             count += block.count(b"\n")
             rest = begun
             _require_short(rest)
-            if count >= lines:
+            size += len(block)
+            if count >= lines or size >= MAX_CHUNK_BYTES:
                 yield b"".join(whole)
-                whole, count = [], 0
+                whole, count, size = [], 0, 0
     except APIException:
         yield b"".join(whole)
         raise

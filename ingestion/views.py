@@ -11,7 +11,6 @@ from rest_framework.viewsets import ViewSet
 
 from fleet.body import BodyTooLarge, MediaType, blocks, json_body, media_type
 from fleet.openapi import answer, array, body, schema, stream
-from ingestion.group_commit import Overloaded
 from ingestion.intake import ArrayExpected, NoReadings, Outcome, take_in
 from ingestion.readings import Kind, MeterReading, TooManyReadings, VehicleReading
 from ingestion.stream import take_in_stream
@@ -35,15 +34,6 @@ class NothingAccepted(APIException):
         super().__init__(f"No reading was accepted: {outcome.errors[0].message}")
         self.errors = outcome.errors
         self.extra = {"accepted": outcome.accepted, "rejected": outcome.rejected}
-
-
-class TryLater(APIException):
-    """More is coming in than can be written."""
-
-    status_code = HTTPStatus.SERVICE_UNAVAILABLE
-    default_code = "overloaded"
-    default_detail = "Too much is waiting to be written; send the request again"
-    wait = 1
 
 
 class IngestViewSet(ViewSet):
@@ -106,18 +96,16 @@ def _taken_in(request: Request, kind: Kind | None, array_only: bool = False) -> 
 
 
 def _body_taken_in(request: Request, kind: Kind | None, array_only: bool) -> Outcome:
-    received_at = timezone.now()
     all_or_nothing = _is_atomic(request)
+    content = json_body(request)
     try:
         return take_in(
-            json_body(request),
+            content,
             kind=kind,
-            received_at=received_at,
+            received_at=timezone.now(),
             array_only=array_only,
             all_or_nothing=all_or_nothing,
         )
-    except Overloaded:
-        raise TryLater from None
     except TooManyReadings as error:
         raise BodyTooLarge(str(error)) from None
     except (ArrayExpected, NoReadings) as error:

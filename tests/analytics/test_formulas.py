@@ -15,6 +15,7 @@ from analytics.formulas import efficiency_percent, health, share
         (11.0, 10.0, 110.0),
         (1.0, 0.0, None),
         (0.0, 0.0, None),
+        (1e9, 1e-320, None),
     ],
 )
 def test_efficiency_is_dc_of_ac_in_percent(dc, ac, percent):

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
 from ingestion import partitions
@@ -57,6 +58,13 @@ def test_engine_with_a_migration_to_do_is_not_ready(api):
 
     assert answer.status_code == 503
     assert "1 not applied" in answer.json()["checks"]["migrations"]
+
+
+def test_commits_wait_for_the_disk_whatever_the_servers_default(transactional_db):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT setting, source FROM pg_settings WHERE name = 'synchronous_commit'")
+        # Set by the connection itself, which goes before database, role and server.
+        assert cursor.fetchone() == ("on", "client")
 
 
 @pytest.mark.usefixtures("partitions_ahead")

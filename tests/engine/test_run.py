@@ -113,6 +113,9 @@ def test_data_of_another_postgresql_is_said_in_one_line(make_engine):
     [
         ("postgresql://user:hidden@127.0.0.1:1/none", "refused"),
         ("mysql://user:hidden@127.0.0.1/none", "must begin with postgresql://"),
+        ("postgresql://user:%zz-hidden@127.0.0.1/none", "%XX"),
+        ("postgresql://user:x@hidden@127.0.0.1/none", "%XX"),
+        ("postgresql://user:my hidden@127.0.0.1/none", ""),
     ],
 )
 def test_unreachable_database_is_said_in_one_line_without_the_password(make_engine, url, reason):
@@ -121,6 +124,13 @@ def test_unreachable_database_is_said_in_one_line_without_the_password(make_engi
     assert "DATABASE_URL" in line
     assert reason in line
     assert "hidden" not in line
+
+
+def test_data_directory_that_is_a_file_is_said_in_one_line(make_engine):
+    engine = make_engine()
+    engine.data_dir.write_text("")
+
+    assert str(engine.data_dir) in fail_to_start(engine)
 
 
 def test_second_engine_on_the_same_data_is_refused(make_engine):
@@ -138,7 +148,8 @@ def test_engine_for_another_host_name_starts(make_engine):
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("PORT", "http"), ("WEB_WORKERS", "0"), ("DEBUG", "ture")]
+    ("variable", "value"),
+    [("PORT", "http"), ("PORT", "70000"), ("WEB_WORKERS", "0"), ("DEBUG", "ture")],
 )
 def test_variable_without_sense_is_said_in_one_line(make_engine, variable, value):
     assert variable in fail_to_start(make_engine(**{variable: value}))

@@ -318,11 +318,11 @@ class TestRegistry:
     def test_vehicle_can_be_added_by_hand(self, console):
         console.post(
             add_page("vehicle"),
-            {"vehicle_id": "V1", "energy_register": "counter", "max_power_kw": "22"},
+            {"vehicle_id": "V1"},
         )
 
         vehicle = Vehicle.objects.get(pk="V1")
-        assert (vehicle.energy_register, vehicle.max_power_kw) == ("counter", 22)
+        assert vehicle.energy_register == "interval"
 
     @pytest.mark.parametrize("bad_id", ["", "a b", ".a", "x" * 65, "ä", "a\0"])
     def test_malformed_id_is_refused(self, console, bad_id):
@@ -335,11 +335,11 @@ class TestRegistry:
 
     def test_id_stays_when_a_device_is_edited(self, console, fleet):
         response = console.post(
-            page_of("vehicle", "V1"), {"vehicle_id": "V9", "energy_register": "counter"}
+            page_of("vehicle", "V1"), {"vehicle_id": "V9", "site": SiteFactory(name="Elsewhere").pk}
         )
 
         assert response.status_code == HTTPStatus.FOUND
-        assert Vehicle.objects.get(pk="V1").energy_register == "counter"
+        assert Vehicle.objects.get(pk="V1").site.name == "Elsewhere"
         assert not Vehicle.objects.filter(pk="V9").exists()
 
     def test_page_of_a_device_shows_what_is_known_of_it(self, console, fleet):

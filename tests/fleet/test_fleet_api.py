@@ -1,9 +1,11 @@
 """Links and live state over HTTP."""
 
+from datetime import timedelta
+
 import pytest
 
 from fleet.links import link_vehicle
-from fleet.models import Meter, Vehicle
+from fleet.models import Meter, Vehicle, VehicleMeterLink
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 
@@ -33,6 +35,9 @@ def test_put_of_the_same_link_answers_200(api):
         (LINK | {"meterId": "M1\n"}, "meterId"),
         (LINK | {"validFrom": "2026-07-15T10:00:00"}, "validFrom"),
         (LINK | {"validFrom": "yesterday"}, "validFrom"),
+        (LINK | {"validFrom": "0001-01-01T00:00:00+14:00"}, "validFrom"),
+        (LINK | {"validFrom": "1999-12-31T23:59:59Z"}, "validFrom"),
+        (LINK | {"validFrom": "9999-12-31T23:59:59-14:00"}, "validFrom"),
     ],
     ids=str,
 )
@@ -144,3 +149,31 @@ def test_device_that_has_sent_nothing_yet_has_an_empty_live_state(api):
 
     assert api.get("/v1/status/vehicle/V1").json()["timestamp"] is None
     assert api.get("/v1/status/meter/M1").json()["kwhConsumedAc"] is None
+
+
+def test_every_link_of_a_vehicle_with_thousands_is_listed_once(api):
+    link_vehicle("V1", "M1", at("08:00"))
+    VehicleMeterLink.objects.bulk_create(
+        VehicleMeterLink(
+            vehicle_id="V1",
+            meter_id="M1",
+            valid_during=(
+                at("00:00") + timedelta(seconds=number),
+                at("00:00") + timedelta(seconds=number + 1),
+            ),
+        )
+        for number in range(2_100)
+    )
+    page, listed = "/v1/links?limit=1000", []
+    while page:
+        answer = api.get(page).json()
+        listed += [link["validFrom"] for link in answer["results"]]
+        page = answer["next"]
+
+    assert len(listed) == len(set(listed)) == 2_101
+
+
+def test_value_that_no_column_takes_is_400(api):
+    answer = api.get("/v1/links?cursor=cD0lMDA%3D")
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid")

@@ -208,6 +208,37 @@ def test_body_that_is_not_json_is_malformed(body):
             decode(body, kind, NOON)
 
 
+@pytest.mark.parametrize(
+    "poison", [b'{"vehicleId": "V9", "kwhDeliveredDc": NaN}', b'{"vehicleId": "\\ud800"}']
+)
+def test_item_that_is_not_strict_json_fails_alone(poison):
+    good = b'{"vehicleId": "V1", "kwhDeliveredDc": 1}'
+
+    result = decode(b"[%s, %s]" % (poison, good), Kind.VEHICLE, NOON)
+
+    assert [reading.vehicle_id for reading in result.readings] == ["V1"]
+    assert [error.index for error in result.errors] == [0]
+
+
+def test_null_id_is_an_absent_one():
+    (reading,) = decoded([GOOD | {"meterId": None}], kind=None).readings
+
+    assert reading.vehicle_id == "V1"
+
+
+def test_field_that_is_ignored_may_hold_a_time_finer_than_microseconds():
+    (reading,) = decoded(
+        GOOD | {"built": "2026-01-01T10:00:00.1234567Z", "timestamp": "2026-07-15T11:00:00Z"}
+    ).readings
+
+    assert reading.measured_at == at("11:00")
+
+
+def test_array_of_next_to_nothings_is_refused_before_it_takes_memory():
+    with pytest.raises(TooManyReadings):
+        decode(b"[" + b"0," * 2_000_000 + b"0]", Kind.VEHICLE, NOON)
+
+
 def test_body_of_too_many_readings_is_refused():
     with pytest.raises(TooManyReadings, match="50,000"):
         decode(b"[" + b"{}," * 50_000 + b"{}]", Kind.VEHICLE, NOON)

@@ -11,6 +11,7 @@ from django.db import OperationalError
 
 from fleet.body import BLOCK_BYTES, BodyCutShort
 from ingestion import stream
+from ingestion.group_commit import Overloaded
 from ingestion.models import MeterReading, VehicleReading
 from ingestion.readings import Kind
 from ingestion.stream import StreamInterrupted, take_in_stream
@@ -160,6 +161,30 @@ def test_bomb_is_413_before_it_takes_memory(api, media):
 
     assert answer.status_code == 413
     assert peak_bytes < 40 * 1024 * 1024
+
+
+def test_stream_that_meets_overload_is_503(api, monkeypatch):
+    def overloaded(*_: object) -> None:
+        raise Overloaded
+
+    monkeypatch.setattr(stream, "record_known", overloaded)
+    answer = post(api, lines(VEHICLE))
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+    assert answer["Retry-After"] == "1"
+
+
+def test_long_lines_are_committed_before_they_take_memory(db, clock, monkeypatch):
+    chunks: list[int] = []
+    monkeypatch.setattr(
+        stream, "record_known", lambda decoded, _: chunks.append(len(decoded.readings))
+    )
+    block = lines(VEHICLE | {"note": "x" * 60_000})
+
+    take_in_stream([block] * 200, Kind.VEHICLE)
+
+    assert len(chunks) > 1
+    assert sum(chunks) == 200
 
 
 def test_line_that_is_too_long_ends_the_stream_after_what_came_before(api):

@@ -1,0 +1,60 @@
+"""gunicorn's gevent worker, which answers what is not HTTP in the words of the contract too."""
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+from gunicorn.http import errors
+from gunicorn.workers.ggevent import GeventWorker
+
+_STATUSES: Final = {
+    errors.LimitRequestLine: (HTTPStatus.REQUEST_URI_TOO_LONG, "The request line is too long"),
+    errors.LimitRequestHeaders: (
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "The headers are too many or too large",
+    ),
+    errors.UnsupportedTransferCoding: (HTTPStatus.NOT_IMPLEMENTED, "Unknown Transfer-Encoding"),
+    errors.ExpectationFailed: (HTTPStatus.EXPECTATION_FAILED, "Unknown Expect header"),
+}
+_NOT_HTTP: Final = (HTTPStatus.BAD_REQUEST, "The request is not valid HTTP/1.1")
+_FAULT: Final = (HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
+
+
+class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
+    """Requests that never reach Django get JSON errors as well, without a word of theirs."""
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        if isinstance(exc, errors.ParseException):
+            status, message = _STATUSES.get(type(exc), _NOT_HTTP)
+        else:
+            self.log.exception("error handling a request")
+            status, message = _FAULT
+        try:
+            client.sendall(_response(status, message))
+        except OSError:
+            self.log.debug("the client has gone before its answer")
+
+
+def _response(status: HTTPStatus, message: str) -> bytes:
+    request_id = uuid4().hex
+    body = msgspec.json.encode(
+        {
+            "statusCode": int(status),
+            "path": "",
+            "message": message,
+            "code": status.name.lower(),
+            "timestamp": datetime.now(UTC),
+            "requestId": request_id,
+            "errors": [],
+        }
+    )
+    head = (
+        f"HTTP/1.1 {int(status)} {status.phrase}\r\n"
+        "Content-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        f"X-Request-ID: {request_id}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    return head.encode() + body
