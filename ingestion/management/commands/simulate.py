@@ -9,7 +9,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from fleet.links import UnknownDevice, link_vehicle
 from fleet.wire import DECODE_ERRORS, instant
+from ingestion.management.arguments import instant_of
 from ingestion.readings import MAX_AHEAD, MeterReading, Reading, VehicleReading
 from ingestion.simulation import Scenario, batches
 from ingestion.writer import UnknownDevices, record
@@ -52,7 +53,9 @@ class Command(BaseCommand):
         add("--vehicles", type=_count, default=20, metavar="N", help="(20)")
         add("--meters", type=_count, metavar="N", help="as many as vehicles, unless told")
         add("--hours", type=_hours, default=24.0, metavar="H", help="length of the simulation (24)")
-        add("--start", type=_instant, metavar="TIME", help="RFC 3339 with an offset (H hours ago)")
+        add(
+            "--start", type=instant_of, metavar="TIME", help="RFC 3339 with an offset (H hours ago)"
+        )
         add("--interval", type=_count, default=60, metavar="SECONDS", help="between readings (60)")
         add("--seed", type=int, default=1, help="same seed, same fleet (1)")
         add("--faulty", type=_share, default=0.1, metavar="SHARE", help="of the chargers (0.1)")
@@ -293,16 +296,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-
-class _Instant(msgspec.Struct):
-    at: Annotated[datetime, msgspec.Meta(tz=True)]
-
-
-def _instant(text: str) -> datetime:
-    try:
-        return msgspec.convert({"at": text}, _Instant).at
-    except msgspec.ValidationError:
-        raise ArgumentTypeError(
-            "must be RFC 3339 with an offset, such as 2026-07-15T12:00:00Z"
-        ) from None

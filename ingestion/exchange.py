@@ -1,0 +1,405 @@
+"""Files of readings: CSV, NDJSON and Parquet, read and written block by block; no database.
+
+Whatever the format, a line becomes a JSON object with the names of the wire, and
+`ingestion.readings` says whether it is a reading: what a field may be is described there alone.
+"""
+
+import csv
+import gzip
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from io import TextIOWrapper
+from itertools import compress, islice
+from operator import itemgetter, ne
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast
+
+import msgspec
+
+from fleet.wire import instant
+from ingestion.readings import Decoded, ItemError, Kind, MeterReading, VehicleReading, decode_lines
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# As many as the writer takes in one statement at its best; memory holds a few blocks at a time.
+BLOCK_LINES: Final = 10_000
+# Longer than any reading; what has no line ends at all is not read into memory whole.
+MAX_LINE_BYTES: Final = 1024 * 1024
+
+_ENDINGS: Final = {
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".ndjson": "ndjson",
+    ".ndjson.gz": "ndjson",
+    ".jsonl": "ndjson",
+    ".jsonl.gz": "ndjson",
+    ".parquet": "parquet",
+}
+_ID_FIELDS: Final = ("meterId", "vehicleId")
+_TEXT_FIELDS: Final = (*_ID_FIELDS, "timestamp", "type")
+_RECEIVED_AT: Final = "receivedAt"
+
+_UNTIMED: Final = (
+    "timestamp",
+    "missing",
+    "timestamp is required in a file: to import it again would count a reading without one twice",
+)
+_json_numbers = re.compile(r"(?:(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)?\n)*", re.ASCII)
+_needs_escape = re.compile(r'["\\\x00-\x09\x0b-\x1f]')
+
+
+class Unreadable(Exception):
+    """A file that can't be read, or not further; the text says why."""
+
+
+@dataclass
+class Block:
+    """Some lines of a file: `objects[i]`, as JSON, stood in `lines[i]`; `last_line` was read last.
+
+    `errors` are of lines that are no object at all. `position_bytes` tells how much of the file has
+    been read, roughly.
+    """
+
+    objects: list[bytes]
+    lines: list[int]
+    last_line: int
+    position_bytes: int
+    errors: list[ItemError] = field(default_factory=list)
+
+
+def format_of(name: str) -> str:
+    """Return the format that a file's name ends in. Errors: `Unreadable`."""
+    for ending, file_format in _ENDINGS.items():
+        if name.lower().endswith(ending):
+            return file_format
+    raise Unreadable(f"{name}: the name must end in one of {', '.join(_ENDINGS)}")
+
+
+# --- Reading ----------------------------------------------------------------------------------
+
+
+def blocks(path: Path, after_line: int = 0) -> Iterator[Block]:
+    """Yield the lines of a file that come after `after_line`, in order and in constant memory.
+
+    Errors: `Unreadable`, also in the middle; what was yielded before is good.
+    """
+    read = {"csv": _csv_blocks, "ndjson": _ndjson_blocks, "parquet": _parquet_blocks}
+    with _named(path), path.open("rb") as raw:
+        yield from read[format_of(path.name)](cast("IO[bytes]", raw), after_line)
+
+
+def decode_block(block: Block, received_at: datetime) -> Decoded:
+    """Return what `block` holds; an index is the number of a line.
+
+    Shape: those of one device in the order of their lines. One C pass for each kind, object by
+    object only where a block holds something unusual.
+    """
+    result, lines = Decoded([], [], list(block.errors), is_array=True), []
+    for kind, is_of_kind in _by_kind(block.objects).items():
+        places = list(compress(block.lines, is_of_kind))
+        text = b"\n".join(compress(block.objects, is_of_kind))
+        decoded = decode_lines(text, kind, received_at)
+        result.readings += decoded.readings
+        lines += [places[index] for index in decoded.indexes]
+        for error in decoded.errors:
+            error.index = places[error.index]
+        result.errors += decoded.errors
+    result.indexes = lines
+    _reject_untimed(result, received_at)
+    result.errors.sort(key=lambda error: error.index)
+    return result
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn what goes wrong on reading `path` into `Unreadable`, with its name."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile, csv.Error, _NotThatFormat) as error:
+        raise Unreadable(f"{path}: {error}") from None
+    except OSError as error:
+        raise Unreadable(f"{path}: {error.strerror or error}") from None
+
+
+class _NotThatFormat(Exception):
+    """The bytes of a file are not what its name says."""
+
+
+def _unzipped(raw: IO[bytes]) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(raw)) if raw.name.lower().endswith(".gz") else raw
+
+
+def _ndjson_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
+    with _unzipped(raw) as file:
+        lines = iter(partial(file.readline, MAX_LINE_BYTES), b"")
+        number = sum(1 for _ in islice(lines, after_line))
+        while some := list(islice(lines, BLOCK_LINES)):
+            if max(map(len, some)) == MAX_LINE_BYTES:
+                raise _NotThatFormat(f"a line after line {number} has {MAX_LINE_BYTES:,} bytes")
+            if number == 0:
+                some[0] = some[0].removeprefix(b"\xef\xbb\xbf")
+            kept = [(n, text) for n, line in enumerate(some, number + 1) if (text := line.strip())]
+            number += len(some)
+            yield Block([text for _, text in kept], [n for n, _ in kept], number, raw.tell())
+
+
+def _csv_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
+    # A byte that is not UTF-8 spoils its cell, not the file.
+    with TextIOWrapper(_unzipped(raw), "utf-8-sig", errors="replace", newline="") as text:
+        reader = csv.reader(text, skipinitialspace=True)
+        columns = _Columns(next(reader, []))
+        filled = filter(None, reader)
+        while reader.line_num < after_line and next(filled, None) is not None:
+            pass
+        while rows := [(reader.line_num, row) for row in islice(filled, BLOCK_LINES)]:
+            errors = [columns.wrong_length(n, row) for n, row in rows if len(row) != columns.count]
+            if errors:
+                rows = [(n, row) for n, row in rows if len(row) == columns.count]
+            lines, cells = zip(*rows, strict=True) if rows else ((), ())
+            objects = columns.objects(cells)
+            yield Block(objects, list(lines), reader.line_num, raw.tell(), errors)
+
+
+def _parquet_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
+    # Loaded only where it is needed: it takes as much memory as all the rest.
+    import pyarrow
+    import pyarrow.parquet
+
+    size_bytes, number = Path(raw.name).stat().st_size, 0
+    try:
+        file = pyarrow.parquet.ParquetFile(raw)
+        columns = _Columns(file.schema_arrow.names)
+        for batch in file.iter_batches(BLOCK_LINES, columns=columns.names):
+            first, number = number + 1, number + batch.num_rows
+            if number <= after_line:
+                continue
+            rows = list(zip(*map(_texts, batch.columns), strict=True))
+            objects = _Columns(batch.schema.names).objects(rows)
+            position = size_bytes * number // file.metadata.num_rows
+            yield Block(objects, list(range(first, number + 1)), number, position)
+    except pyarrow.ArrowException as error:
+        raise _NotThatFormat(f"not Parquet with columns of readings: {error}") from None
+
+
+def _texts(column: "pyarrow.Array") -> list[str]:
+    """Return a column of Parquet as it would stand in CSV; times in UTC."""
+    import pyarrow
+
+    if pyarrow.types.is_timestamp(column.type) and column.type.tz:
+        # What is finer than a microsecond stays so, and is refused with the words of the wire.
+        with suppress(pyarrow.ArrowInvalid):
+            column = column.cast(pyarrow.timestamp("us", "UTC"))
+    texts: list[str] = column.cast(pyarrow.string()).fill_null("").to_pylist()
+    return texts
+
+
+class _Columns:
+    """The columns of a table, and its rows as JSON objects; empty cells are absent fields."""
+
+    def __init__(self, header: Sequence[str]) -> None:
+        self.count = len(header)
+        known = {*_TEXT_FIELDS, *_NUMBER_FIELDS}
+        self._places = {name: place for place, name in enumerate(header) if name in known}
+        self.names = list(self._places)
+        if len(self.names) < sum(name in known for name in header):
+            raise _NotThatFormat("a column stands twice in its header")
+        if not self._places.keys() & set(_ID_FIELDS) or "timestamp" not in self._places:
+            raise _NotThatFormat(
+                "its columns must be named as on the wire: timestamp, meterId or vehicleId, …"
+            )
+
+    def objects(self, rows: Sequence[Sequence[str]]) -> list[bytes]:
+        columns = list(zip(*rows, strict=True))
+        if not columns:
+            return []
+        members = [_members(name, columns[place]) for name, place in self._places.items()]
+        return [
+            ("{" + ",".join(filter(None, row)) + "}").encode() for row in zip(*members, strict=True)
+        ]
+
+    def wrong_length(self, line: int, row: Sequence[str]) -> ItemError:
+        message = f"the line has {len(row)} cells, the header {self.count}"
+        return ItemError(line, None, "malformed_csv", message)
+
+
+def _members(name: str, cells: Sequence[str]) -> list[str]:
+    """Return `"name":value` for each cell, an empty text for an empty one.
+
+    Checked for the whole column at once; a number that is none stays a string, which the wire
+    refuses.
+    """
+    joined = "\n".join([*cells, ""])
+    if name in _TEXT_FIELDS:
+        if _needs_escape.search(joined) is None and joined.count("\n") == len(cells):
+            return [f'"{name}":"{cell}"' if cell else "" for cell in cells]
+        return [f'"{name}":{_quoted(cell)}' if cell else "" for cell in cells]
+    if joined.count("\n") == len(cells) and _json_numbers.fullmatch(joined):
+        return [f'"{name}":{cell}' if cell else "" for cell in cells]
+    return [f'"{name}":{_number(cell)}' if cell else "" for cell in cells]
+
+
+def _number(cell: str) -> str:
+    is_number = "\n" not in cell and _json_numbers.fullmatch(cell + "\n")
+    return cell if is_number else _quoted(cell)
+
+
+def _quoted(cell: str) -> str:
+    return msgspec.json.encode(cell).decode()
+
+
+def _by_kind(objects: list[bytes]) -> dict[Kind | None, list[bool]]:
+    """Return which objects are of each kind; all under None where one needs a closer look.
+
+    Told by their bytes, for half a microsecond each: every object names one id alone, and no other
+    type, in a block without escapes.
+    """
+    is_meter = [b'"meterId"' in text for text in objects]
+    is_vehicle = [b'"vehicleId"' in text for text in objects]
+    told_by_id = all(map(ne, is_meter, is_vehicle)) and not any(b"\\" in text for text in objects)
+    if told_by_id and all(map(_says_no_other_type, objects, is_meter)):
+        both = {Kind.METER: is_meter, Kind.VEHICLE: is_vehicle}
+        return {kind: is_of_kind for kind, is_of_kind in both.items() if any(is_of_kind)}
+    return {None: [True] * len(objects)}
+
+
+def _says_no_other_type(text: bytes, is_meter: bool) -> bool:
+    if b'"type"' not in text:
+        return True
+    own = b'"type":"meter"' if is_meter else b'"type":"vehicle"'
+    return text.count(own) == text.count(b'"type"')
+
+
+def _reject_untimed(decoded: Decoded, received_at: datetime) -> None:
+    """Move the readings that had no timestamp, and so were given `received_at`, to the errors."""
+    if all(reading.measured_at is not received_at for reading in decoded.readings):
+        return
+    pairs = list(zip(decoded.indexes, decoded.readings, strict=True))
+    timed = [(line, reading) for line, reading in pairs if reading.measured_at is not received_at]
+    decoded.errors += [
+        ItemError(line, *_UNTIMED) for line, reading in pairs if reading.measured_at is received_at
+    ]
+    decoded.indexes = [line for line, _ in timed]
+    decoded.readings = [reading for _, reading in timed]
+
+
+# --- Writing ----------------------------------------------------------------------------------
+
+
+class _MeterDelivery(MeterReading, omit_defaults=True):
+    """A meter's reading, and when the server received it."""
+
+    received_at: datetime | None = msgspec.field(name=_RECEIVED_AT, default=None)
+
+
+class _VehicleDelivery(VehicleReading, omit_defaults=True):
+    """A vehicle's reading, and when the server received it."""
+
+    received_at: datetime | None = msgspec.field(name=_RECEIVED_AT, default=None)
+
+
+_DELIVERIES: Final[dict[Kind, type[_MeterDelivery | _VehicleDelivery]]] = {
+    Kind.METER: _MeterDelivery,
+    Kind.VEHICLE: _VehicleDelivery,
+}
+
+
+def _wire_names(kind: Kind) -> list[str]:
+    return [f.encode_name for f in msgspec.structs.fields(_DELIVERIES[kind])]
+
+
+_NUMBER_FIELDS: Final = {
+    name for kind in Kind for name in _wire_names(kind) if name not in (*_TEXT_FIELDS, _RECEIVED_AT)
+}
+
+
+class Sink(Protocol):
+    """Writes readings to a file that the caller opens and closes.
+
+    Rows hold what the columns of their kind on the wire say, in that order, then `receivedAt`.
+    """
+
+    def write(self, kind: Kind, rows: Sequence[Sequence[Any]]) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+def sink(file: IO[bytes], file_format: str, kinds: Sequence[Kind]) -> Sink:
+    """Return what writes readings of `kinds` to `file`, in a format that `format_of` names."""
+    if file_format == "ndjson":
+        return _NdjsonSink(file)
+    return _CsvSink(file, kinds) if file_format == "csv" else _ParquetSink(file, kinds)
+
+
+class _NdjsonSink:
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._encoder = file, msgspec.json.Encoder()
+
+    def write(self, kind: Kind, rows: Sequence[Sequence[Any]]) -> None:
+        struct = _DELIVERIES[kind]
+        self._file.write(self._encoder.encode_lines([struct(*row) for row in rows]))
+
+    def finish(self) -> None:
+        self._file.flush()
+
+
+class _Header:
+    """The columns of one kind or both, each once; `receivedAt` last."""
+
+    def __init__(self, kinds: Sequence[Kind]) -> None:
+        names = dict.fromkeys(name for kind in kinds for name in _wire_names(kind))
+        self.names = [name for name in names if name != _RECEIVED_AT] + [_RECEIVED_AT]
+        self._pickers = {kind: self._picker(_wire_names(kind)) for kind in kinds}
+
+    def _picker(self, own: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+        # Columns that a kind lacks take the None that `pick` adds at the end.
+        return itemgetter(*(own.index(name) if name in own else -1 for name in self.names))
+
+    def pick(self, kind: Kind, row: Sequence[Any]) -> tuple[Any, ...]:
+        return self._pickers[kind]((*row, None))
+
+
+class _CsvSink:
+    def __init__(self, file: IO[bytes], kinds: Sequence[Kind]) -> None:
+        self._header = _Header(kinds)
+        self._text = TextIOWrapper(file, "utf-8", newline="", write_through=True)
+        self._writer = csv.writer(self._text, lineterminator="\n")
+        self._writer.writerow(self._header.names)
+
+    def write(self, kind: Kind, rows: Sequence[Sequence[Any]]) -> None:
+        pick = self._header.pick
+        self._writer.writerows(
+            pick(kind, (*values, instant(measured_at), instant(received_at)))
+            for *values, measured_at, received_at in rows
+        )
+
+    def finish(self) -> None:
+        self._text.detach()
+
+
+class _ParquetSink:
+    def __init__(self, file: IO[bytes], kinds: Sequence[Kind]) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        self._header = _Header(kinds)
+        types = dict.fromkeys(_ID_FIELDS, pyarrow.string())
+        types |= dict.fromkeys(("timestamp", _RECEIVED_AT), pyarrow.timestamp("us", "UTC"))
+        self._schema = pyarrow.schema(
+            [(name, types.get(name, pyarrow.float64())) for name in self._header.names]
+        )
+        self._writer = pyarrow.parquet.ParquetWriter(file, self._schema, compression="zstd")
+
+    def write(self, kind: Kind, rows: Sequence[Sequence[Any]]) -> None:
+        import pyarrow
+
+        columns = zip(*(self._header.pick(kind, row) for row in rows), strict=True)
+        self._writer.write_batch(pyarrow.record_batch(list(columns), schema=self._schema))
+
+    def finish(self) -> None:
+        self._writer.close()

@@ -1,0 +1,143 @@
+"""Export history to a file, which `import_readings` takes back."""
+
+import gzip
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, Final, NamedTuple, cast
+
+from django.core.management.base import BaseCommand, CommandError, OutputWrapper
+from django.db import InterfaceError, OperationalError, connection, transaction
+from tqdm import tqdm
+
+from fleet.models import Meter, Vehicle
+from ingestion.exchange import Unreadable, format_of, sink
+from ingestion.management.arguments import instant_of
+from ingestion.readings import Kind
+
+# Rows held in memory at once, and a row group of Parquet.
+BATCH_ROWS: Final = 20_000
+
+_SQL: Final = Path(__file__).parents[2] / "sql"
+_STATEMENTS: Final = {
+    Kind.METER: (_SQL / "export_meter_readings.sql").read_text(),
+    Kind.VEHICLE: (_SQL / "export_vehicle_readings.sql").read_text(),
+}
+_REGISTRIES: Final = {Kind.METER: Meter, Kind.VEHICLE: Vehicle}
+
+
+class Command(BaseCommand):
+    """Write the deliveries of a device or of all to a file, in constant memory."""
+
+    help = (
+        "Write the deliveries of history to CSV, NDJSON (both also gzipped) or Parquet, by the "
+        "ending of the file; import_readings takes it back."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--vehicle", metavar="ID", help="this vehicle alone")
+        which.add_argument("--meter", metavar="ID", help="this meter alone")
+        which.add_argument("--vehicles", action="store_true", help="every vehicle, no meter")
+        which.add_argument("--meters", action="store_true", help="every meter, no vehicle")
+        add = parser.add_argument
+        add("--from", type=instant_of, dest="start", metavar="TIME", help="RFC 3339; included")
+        add("--to", type=instant_of, dest="end", metavar="TIME", help="RFC 3339; not included")
+        add("--counted", action="store_true", help="of each timestamp, the delivery that counts")
+        add("--output", required=True, metavar="FILE", help="- is NDJSON on standard output")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        selection = _selection(options)
+        try:
+            self._export(selection, options["output"])
+        except Unreadable as error:
+            raise CommandError(str(error)) from None
+        except BrokenPipeError:
+            return  # who reads standard output has had enough
+        except OSError as error:
+            raise CommandError(f"{error.filename}: {error.strerror}") from None
+        except (OperationalError, InterfaceError) as error:
+            raise CommandError(f"The database is not available: {error}") from None
+
+    def _export(self, selection: "_Selection", output: str) -> None:
+        if output == "-":
+            _write(selection, cast("IO[bytes]", _TextOutput(self.stdout)), "ndjson")
+            return
+        path, file_format = Path(output), format_of(output)
+        with _replacing(path) as file:
+            count = _write(selection, file, file_format)
+        self.stdout.write(f"{path}: {count:,} readings")
+
+
+class _Selection(NamedTuple):
+    """Which deliveries are wanted; None is no limit."""
+
+    kinds: list[Kind]
+    device_id: str | None
+    start: datetime | None
+    end: datetime | None
+    counted: bool
+
+
+def _selection(options: dict[str, Any]) -> _Selection:
+    """Errors: `CommandError`, where nothing can be selected."""
+    start, end = options["start"], options["end"]
+    if start and end and start >= end:
+        raise CommandError("--from must be before --to")
+    kinds = [kind for kind in Kind if options[kind] is not None or options[f"{kind}s"]]
+    device_id = options["vehicle"] if options["meter"] is None else options["meter"]
+    if device_id is not None and not _REGISTRIES[kinds[0]].objects.filter(pk=device_id).exists():
+        raise CommandError(f"{kinds[0].capitalize()} not found")
+    return _Selection(kinds or list(Kind), device_id, start, end, options["counted"])
+
+
+def _write(selection: _Selection, file: IO[bytes], file_format: str) -> int:
+    """Write what is selected to `file`; return how many readings that was."""
+    target = sink(file, file_format, selection.kinds)
+    with tqdm(desc="readings", unit=" readings", unit_scale=True) as progress:
+        for kind in selection.kinds:
+            for rows in _batches(kind, selection):
+                target.write(kind, rows)
+                progress.update(len(rows))
+        target.finish()
+        return int(progress.n)
+
+
+def _batches(kind: Kind, selection: _Selection) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the deliveries of one kind, from a cursor on the server, as of one moment."""
+    with (
+        transaction.atomic(),
+        connection.wrap_database_errors,
+        connection.connection.cursor("export_readings") as cursor,
+    ):
+        cursor.execute(_STATEMENTS[kind], selection._asdict())
+        while rows := cursor.fetchmany(BATCH_ROWS):
+            yield rows
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of `path` once it is whole."""
+    part = path.with_name(f"{path.name}.part")
+    is_zipped = path.name.lower().endswith(".gz")
+    try:
+        with gzip.open(part, "wb", 6) if is_zipped else part.open("wb") as file:
+            yield cast("IO[bytes]", file)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class _TextOutput:
+    """The command's standard output, as a file of bytes."""
+
+    def __init__(self, stdout: OutputWrapper) -> None:
+        self._stdout = stdout
+
+    def write(self, text: bytes) -> None:
+        self._stdout.write(text.decode(), ending="")
+
+    def flush(self) -> None:
+        self._stdout.flush()

@@ -1,0 +1,327 @@
+"""Import readings from files, by the rules of the API, while the engine goes on answering."""
+
+import csv
+import gc
+import os
+import time
+from argparse import ArgumentParser
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from django.core.management.base import BaseCommand, CommandError
+from django.db import InterfaceError, OperationalError, connection
+from django.utils import timezone
+from tqdm import tqdm
+
+from fleet.statements import Statement
+from ingestion.exchange import Block, Unreadable, blocks, decode_block, format_of
+from ingestion.group_commit import Overloaded
+from ingestion.intake import record_known
+from ingestion.readings import Decoded, ItemError, device_id
+
+# Two connections keep PostgreSQL busy while the next block is decoded. Each lane has devices of its
+# own: neither waits for live rows of the other, and the readings of a device stay in order.
+LANES: Final = 2
+BLOCKS_AHEAD: Final = 3
+# With the waits between them, some six seconds: PostgreSQL may start anew meanwhile.
+ATTEMPTS: Final = 6
+
+_NOT_NOW: Final = (OperationalError, InterfaceError, Overloaded)
+_identity = Statement(Path(__file__).parents[2] / "sql" / "database_identity.sql")
+
+
+class Command(BaseCommand):
+    """Record the readings of files; write a report of the lines that can't be, and go on."""
+
+    help = (
+        "Record the readings of CSV, NDJSON (both also gzipped) or Parquet files, with columns "
+        "named as on the wire. To import a file again changes no figure."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        files: list[Path] = options["files"]
+        try:
+            for path in files:
+                format_of(path.name)
+                path.open("rb").close()
+            with _no_search_for_cycles():
+                for path in files:
+                    self.stdout.write(_import(path))
+        except Unreadable as error:
+            raise CommandError(str(error)) from None
+        except OSError as error:
+            raise CommandError(f"{error.filename}: {error.strerror}") from None
+
+
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """Spare a search through millions of cells that form no cycles: half of the time of CSV."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class _Done(msgspec.Struct, frozen=True):
+    """How far a file has been imported: all of this is committed."""
+
+    last_line: int = 0
+    position_bytes: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    report_bytes: int = 0
+
+    @property
+    def lines(self) -> int:
+        return self.accepted + self.rejected
+
+
+def _import(path: Path) -> str:
+    """Import one file; return what became of it. Errors: `Unreadable`, `CommandError`."""
+    began = time.perf_counter()
+    checkpoint = _Checkpoint(path)
+    start = done = checkpoint.load()
+    report = _Report(path, start.report_bytes)
+    try:
+        with ExitStack() as stack:
+            progress = stack.enter_context(_progress(path, start))
+            lanes = stack.enter_context(_lanes())
+            for written in _ahead(_written(path, start.last_line, lanes)):
+                done = written.outcome(done, report)
+                checkpoint.save(done)
+                _show(progress, start, done)
+    except (*_NOT_NOW, KeyboardInterrupt) as error:
+        raise CommandError(f"{_reason(error)}; {_how_to_go_on(path, done)}") from None
+    except Unreadable as error:
+        raise Unreadable(f"{error}; {_how_to_go_on(path, done)}" if done.lines else error) from None
+    checkpoint.clear()
+    return _summary(path, start, done, report, time.perf_counter() - began)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "Stopped"
+    return f"The database is not available: {error or type(error).__name__}"
+
+
+def _how_to_go_on(path: Path, done: _Done) -> str:
+    return (
+        f"{path} is stored up to line {done.last_line:,}: "
+        "the same command goes on from there, and counts nothing twice"
+    )
+
+
+def _summary(path: Path, start: _Done, done: _Done, report: "_Report", seconds: float) -> str:
+    rate = (done.lines - start.lines) / max(seconds, 1e-3)
+    lines = [f"{path}: {done.accepted:,} readings in {seconds:.1f} s: {rate:,.0f} readings/s"]
+    if start.lines:
+        lines.append(f"  went on after line {start.last_line:,}, where an earlier run broke off")
+    if done.rejected:
+        lines.append(f"  {done.rejected:,} lines rejected; the reasons are in {report.path}")
+    return "\n".join(lines)
+
+
+# --- The way of a block ------------------------------------------------------------------------
+
+
+class _Written(NamedTuple):
+    """A block on its way into the database."""
+
+    path: Path
+    block: Block
+    decoded: Decoded
+    parts: "list[Future[Decoded]]"
+
+    def outcome(self, before: _Done, report: "_Report") -> _Done:
+        """Wait until the block is committed; report its bad lines; return what is done with it."""
+        parts = [part.result() for part in self.parts]
+        errors = [error for part in parts for error in part.errors] + self.decoded.errors
+        report.write(sorted(errors, key=lambda error: error.index))
+        return _Done(
+            last_line=self.block.last_line,
+            position_bytes=self.block.position_bytes,
+            accepted=before.accepted + sum(len(part.readings) for part in parts),
+            rejected=before.rejected + len(errors),
+            report_bytes=report.size_bytes,
+        )
+
+
+def _written(path: Path, after_line: int, lanes: list[ThreadPoolExecutor]) -> Iterator[_Written]:
+    """Yield the blocks of a file, each given to the lanes, not waited for."""
+    for block in blocks(path, after_line):
+        received_at = timezone.now()
+        decoded = decode_block(block, received_at)
+        _require_readings(path, block, decoded)
+        parts = [
+            lane.submit(_record, part, received_at)
+            for lane, part in zip(lanes, _by_lane(decoded), strict=True)
+        ]
+        yield _Written(path, block, decoded, parts)
+
+
+def _ahead(written: Iterator[_Written]) -> Iterator[_Written]:
+    """Yield the same, each when a few more are on their way; also those before an error."""
+    waiting: deque[_Written] = deque()
+    try:
+        for block in written:
+            waiting.append(block)
+            if len(waiting) > BLOCKS_AHEAD:
+                yield waiting.popleft()
+    except Unreadable:
+        yield from waiting
+        raise
+    yield from waiting
+
+
+def _require_readings(path: Path, block: Block, decoded: Decoded) -> None:
+    """Errors: `Unreadable`, where not even one of the first lines is an object of JSON."""
+    is_first = bool(block.lines) and block.lines[0] <= len(block.lines)
+    if is_first and len(decoded.errors) == len(block.lines):
+        first = decoded.errors[0]
+        if all(error.code == "malformed_json" for error in decoded.errors):
+            raise Unreadable(f"{path}: no line is a reading: line {first.index} is {first.message}")
+
+
+def _by_lane(decoded: Decoded) -> list[Decoded]:
+    lines: list[list[int]] = [[] for _ in range(LANES)]
+    parts = [Decoded([], of_part, [], is_array=True) for of_part in lines]
+    for line, reading in zip(decoded.indexes, decoded.readings, strict=True):
+        lane = hash(device_id(reading)) % LANES
+        lines[lane].append(line)
+        parts[lane].readings.append(reading)
+    return parts
+
+
+def _record(part: Decoded, received_at: datetime) -> Decoded:
+    """Record `part`; the readings of unknown devices move to its errors.
+
+    Safe to try again: of a delivery that was committed after all, the second one counts.
+    """
+    attempt = 1
+    while True:
+        try:
+            record_known(part, received_at)
+        except _NOT_NOW:
+            if attempt == ATTEMPTS:
+                raise
+            time.sleep(0.1 * 2**attempt)
+            attempt += 1
+        else:
+            return part
+        finally:
+            connection.close()  # back into the pool, where it keeps its plans
+
+
+@contextmanager
+def _lanes() -> Iterator[list[ThreadPoolExecutor]]:
+    """Threads that write, one each, in the order in which they are given work."""
+    lanes = [ThreadPoolExecutor(1, f"import-{number}") for number in range(LANES)]
+    try:
+        yield lanes
+    finally:
+        for lane in lanes:
+            lane.shutdown(cancel_futures=True)
+
+
+# --- Beside the file ---------------------------------------------------------------------------
+
+
+class _Report:
+    """`FILE.rejected.csv`: the lines that were not accepted; absent where all were."""
+
+    def __init__(self, path: Path, size_bytes: int) -> None:
+        """Keep what the report said when `size_bytes` were written."""
+        self.path = path.with_name(f"{path.name}.rejected.csv")
+        if size_bytes and self.path.exists():
+            os.truncate(self.path, size_bytes)
+        else:
+            self.path.unlink(missing_ok=True)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def write(self, errors: list[ItemError]) -> None:
+        if not errors:
+            return
+        is_new = not self.path.exists()
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if is_new:
+                writer.writerow(("line", "field", "code", "message"))
+            writer.writerows((e.index, e.field, e.code, e.message) for e in errors)
+
+
+class _Checkpoint:
+    """`FILE.progress.json`: how far a file is in this database; gone when it is there as a whole.
+
+    Of another file, or another database, it says nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.with_name(f"{path.name}.progress.json")
+        status = path.stat()
+        self._of = f"{status.st_size}/{status.st_mtime_ns}/{_database_identity()}"
+
+    def load(self) -> _Done:
+        try:
+            saved = msgspec.json.decode(self._file.read_bytes(), type=_Saved)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return _Done()
+        return saved.done if saved.of == self._of else _Done()
+
+    def save(self, done: _Done) -> None:
+        new = self._file.with_name(f"{self._file.name}.new")
+        new.write_bytes(msgspec.json.encode(_Saved(self._of, done)))
+        new.replace(self._file)
+
+    def clear(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+
+class _Saved(msgspec.Struct):
+    """What a checkpoint holds."""
+
+    of: str
+    done: _Done
+
+
+def _database_identity() -> str:
+    try:
+        (row,) = _identity.rows({})
+    except _NOT_NOW as error:
+        raise CommandError(f"The database is not available: {error}") from None
+    finally:
+        connection.close()
+    return str(row.identity)
+
+
+# --- Progress ----------------------------------------------------------------------------------
+
+
+def _progress(path: Path, start: _Done) -> Any:
+    return tqdm(
+        total=path.stat().st_size,
+        initial=start.position_bytes,
+        desc=path.name,
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+    )
+
+
+def _show(progress: Any, start: _Done, done: _Done) -> None:
+    seconds = max(progress.format_dict["elapsed"], 1e-3)
+    rate = (done.lines - start.lines) / seconds
+    progress.set_postfix_str(f"{rate:,.0f} readings/s", refresh=False)
+    progress.update(done.position_bytes - progress.n)
