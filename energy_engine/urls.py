@@ -15,8 +15,8 @@ v1 = [
     *ingestion.urls.urlpatterns,
     *fleet.urls.urlpatterns,
     *analytics.urls.urlpatterns,
-    path("schema", SpectacularJSONAPIView.as_view(), name="schema"),
-    path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("schema", SpectacularJSONAPIView.as_view()),
+    path("docs", SpectacularSwaggerView.as_view(url="/v1/schema")),
 ]
 urlpatterns = [
     path("v1/", include(v1)),
