@@ -8,7 +8,7 @@ import msgspec
 
 from analytics.performance import Performance
 from fleet.status import MeterStatus, VehicleStatus
-from fleet.views import Link, LinkOrder, LinkPage
+from fleet.views import Link, LinkMade, LinkOrder, LinkPage
 from fleet.wire import FieldError
 from ingestion.intake import Outcome
 from ingestion.readings import MeterReading, VehicleReading
@@ -19,6 +19,7 @@ STRUCTS: Final = (
     Outcome,
     LinkOrder,
     Link,
+    LinkMade,
     LinkPage,
     MeterStatus,
     VehicleStatus,

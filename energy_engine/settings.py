@@ -271,6 +271,8 @@ LOGGING = {
         "django.security.DisallowedHost": {"level": "CRITICAL"},
         # Each cache access with Redis down would be a line; the health check reports it.
         "django_redis": {"level": "CRITICAL"},
+        # Each attempt to connect would be a line; what fails because of it says so itself.
+        "psycopg.pool": {"level": "ERROR"},
         "procrastinate": {"level": "WARNING"},
     },
 }

@@ -24,7 +24,6 @@ from fleet.links import NoLinkInForce, OutOfBounds, UnknownDevice, end_link, lin
 from fleet.listing import (
     IN_FORCE,
     LINK_COLUMNS,
-    REGISTER,
     REGISTERED,
     SITE,
     Column,
@@ -95,7 +94,7 @@ def _number_at_site(model: type[Vehicle | Meter]) -> Coalesce:
 class DeviceAdmin(FleetAdmin):
     """Meters and vehicles: history refers to them by id, so both id and device stay."""
 
-    list_filter = ["site", "energy_register", DeviceSeenFilter]
+    list_filter = ["site", DeviceSeenFilter]
     list_select_related = ["site", "live_state"]
     actions_detail = ["show_links", "add_link"]
     last_known: list[Column]
@@ -138,7 +137,7 @@ class VehicleAdmin(DeviceAdmin):
         last_seen("live_state__"),
         column("Meter now", "meter_now", shown_id),
     ]
-    list_display = [column("Vehicle", "vehicle_id", shown_id), SITE, *last_known, REGISTER]
+    list_display = [column("Vehicle", "vehicle_id", shown_id), SITE, *last_known]
     list_filter = [*DeviceAdmin.list_filter, LinkedFilter]
     search_fields = ["vehicle_id"]
 
@@ -151,7 +150,7 @@ class VehicleAdmin(DeviceAdmin):
 @admin.register(Meter)
 class MeterAdmin(DeviceAdmin):
     last_known = [*meter_columns("live_state__"), last_seen("live_state__")]
-    list_display = [column("Meter", "meter_id", shown_id), SITE, *last_known, REGISTER]
+    list_display = [column("Meter", "meter_id", shown_id), SITE, *last_known]
     search_fields = ["meter_id"]
 
 
@@ -275,10 +274,13 @@ class VehicleMeterLinkAdmin(FleetAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         valid_from = form.cleaned_data["valid_from"]
-        link, is_new = link_vehicle(obj.vehicle_id, obj.meter_id, valid_from)
-        if not is_new:
+        made = link_vehicle(obj.vehicle_id, obj.meter_id, valid_from)
+        if not made.is_new:
             raise LinkInForceAlready
-        obj.pk, obj.valid_during = link.pk, link.valid_during
+        obj.pk, obj.valid_during = made.link.pk, made.link.valid_during
+        if made.superseded:
+            gone = _some([f"{link}, {_span_of(link)}" for link in made.superseded])
+            self.message_user(request, f"Superseded, and gone: {gone}", messages.WARNING)
 
     @admin.action(description="End link now", permissions=["end"])
     def end_links(self, request: HttpRequest, links: QuerySet[VehicleMeterLink]) -> None:
@@ -328,6 +330,11 @@ class VehicleMeterLinkAdmin(FleetAdmin):
 def _beginning(link: VehicleMeterLink) -> tuple[str, datetime]:
     """Return what tells a link of a vehicle from its others, also once it is gone."""
     return link.meter_id, link.valid_during.lower
+
+
+def _span_of(link: VehicleMeterLink) -> str:
+    begin, end = link.valid_during.lower, link.valid_during.upper
+    return f"{begin:%Y-%m-%d %H:%M} to {f'{end:%Y-%m-%d %H:%M}' if end else 'further notice'}"
 
 
 def _some(names: list[str]) -> str:

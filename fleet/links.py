@@ -1,7 +1,7 @@
 """Change which meter serves which vehicle: the only writer of links, for API and admin alike."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from django.conf import settings
 from django.db import transaction
@@ -40,14 +40,20 @@ class NoLinkInForce(Exception):
     """The vehicle is not linked to any meter at this time."""
 
 
-def link_vehicle(
-    vehicle_id: str, meter_id: str, valid_from: datetime | None = None
-) -> tuple[VehicleMeterLink, bool]:
+class LinkChange(NamedTuple):
+    """What became of a link: `is_new`, or in force already; and the links that it put an end to."""
+
+    link: VehicleMeterLink
+    is_new: bool
+    superseded: list[VehicleMeterLink]
+
+
+def link_vehicle(vehicle_id: str, meter_id: str, valid_from: datetime | None = None) -> LinkChange:
     """Link the vehicle to the meter from `valid_from` (default now) until further notice.
 
-    Ends the link in force at that instant; links that would begin later are superseded and go.
+    Ends the link in force at that instant; those that begin at it or later are superseded and go.
     Devices that are not in the registry yet join it, unless INGEST_UNKNOWN_DEVICES forbids it.
-    Returns the link, and whether anything changed: the same link again changes nothing.
+    The same link again changes nothing.
     Errors: `UnknownDevice`, `OutOfBounds`.
     """
     if valid_from and not EARLIEST <= valid_from <= timezone.now() + MAX_AHEAD:
@@ -60,13 +66,13 @@ def link_vehicle(
         valid_from = valid_from or timezone.now()
         in_force = _links_of(vehicle_id).filter(valid_during__contains=valid_from).first()
         if in_force and in_force.meter_id == meter_id and in_force.valid_during.upper is None:
-            return in_force, False
-        _cut_off(vehicle_id, valid_from)
+            return LinkChange(in_force, False, [])
+        superseded = _cut_off(vehicle_id, valid_from)
         link = VehicleMeterLink.objects.create(
             vehicle_id=vehicle_id, meter_id=meter_id, valid_during=_span(valid_from, None)
         )
         _announce(vehicle_id)
-        return link, True
+        return LinkChange(link, True, superseded)
 
 
 def end_link(vehicle_id: str) -> VehicleMeterLink:
@@ -104,11 +110,15 @@ def _lock(vehicle_id: str) -> None:
     Vehicle.objects.select_for_update(no_key=True).filter(pk=vehicle_id).first()
 
 
-def _cut_off(vehicle_id: str, at: datetime) -> None:
-    _links_of(vehicle_id).filter(valid_during__startswith__gte=at).delete()
+def _cut_off(vehicle_id: str, at: datetime) -> list[VehicleMeterLink]:
+    """End the link in force at `at`; remove those that begin then or later, and return them."""
+    later = _links_of(vehicle_id).filter(valid_during__startswith__gte=at)
+    superseded = list(later)
+    later.delete()
     for link in _links_of(vehicle_id).filter(valid_during__contains=at):
         link.valid_during = _span(link.valid_during.lower, at)
         link.save(update_fields=["valid_during"])
+    return superseded
 
 
 def _span(start: datetime, end: datetime | None) -> DateTimeTZRange:

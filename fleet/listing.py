@@ -105,7 +105,6 @@ def link_state(link: VehicleMeterLink) -> str:
 
 SITE: Final = column("Site", "site__name")
 REGISTERED: Final = column("Registered, UTC", "registered_at", second)
-REGISTER: Final = column("Energy register", "energy_register")
 LINK_COLUMNS: Final = [
     column("Vehicle", "vehicle_id", shown_id),
     column("Meter", "meter_id", shown_id),

@@ -54,6 +54,12 @@ class Link(msgspec.Struct):
     valid_to: datetime | None = msgspec.field(name="validTo")
 
 
+class LinkMade(Link, kw_only=True):
+    """A link that was asked for, and the links of the vehicle that it put an end to."""
+
+    superseded: list[Link]
+
+
 class LinkPage(msgspec.Struct):
     """A page of links; `next` is the address of the page after it."""
 
@@ -94,19 +100,23 @@ class LinkViewSet(ViewSet):
         operation_id="linkVehicle",
         request=body(schema(LinkOrder)),
         responses={
-            201: answer(Link, "The vehicle is linked; the link in force before has ended"),
-            200: answer(Link, "This link was in force already"),
+            201: answer(LinkMade, "The vehicle is linked; the link in force before has ended"),
+            200: answer(LinkMade, "This link was in force already"),
         },
     )
     def update(self, request: Request) -> Response:
         order = decode_struct(json_body(request), LinkOrder)
         try:
-            link, is_new = link_vehicle(order.vehicle_id, order.meter_id, order.valid_from)
+            change = link_vehicle(order.vehicle_id, order.meter_id, order.valid_from)
         except UnknownDevice as error:
             raise NotFound(str(error)) from None
         except OutOfBounds as error:
             raise InvalidBody(FieldError("validFrom", "out_of_range", str(error))) from None
-        return Response(_to_wire(link), HTTPStatus.CREATED if is_new else HTTPStatus.OK)
+        made = LinkMade(
+            **msgspec.structs.asdict(_to_wire(change.link)),
+            superseded=[_to_wire(link) for link in change.superseded],
+        )
+        return Response(made, HTTPStatus.CREATED if change.is_new else HTTPStatus.OK)
 
     @extend_schema(
         operation_id="endLink",

@@ -98,7 +98,7 @@ def _words(of_type: Any) -> str:
     if isinstance(of_type, msgspec.inspect.FloatType):
         return f"a number from {of_type.ge:,.0f} to {of_type.le:,.0f}"
     if isinstance(of_type, msgspec.inspect.DateTimeType):
-        return "an RFC 3339 time with an offset, at most microseconds"
+        return "an RFC 3339 time with an offset, such as 2026-07-15T12:00:00Z, at most microseconds"
     return "a string"
 
 

@@ -33,7 +33,14 @@ DeviceId = Annotated[
         extra={"rule": DEVICE_ID_RULE},
     ),
 ]
-EnergyKwh = Annotated[float, msgspec.Meta(ge=0, le=1e9, description="kWh")]
+EnergyKwh = Annotated[
+    float, msgspec.Meta(ge=0, le=1e9, description="kWh since the reading before", examples=[0.25])
+]
+VoltageV = Annotated[float, msgspec.Meta(ge=0, le=1e6, description="V", examples=[231.4])]
+SocPercent = Annotated[float, msgspec.Meta(ge=0, le=100, description="percent", examples=[81])]
+BatteryTempCelsius = Annotated[
+    float, msgspec.Meta(ge=-100, le=200, description="°C", examples=[32])
+]
 Timestamp = Annotated[
     datetime,
     msgspec.Meta(
@@ -54,25 +61,23 @@ class Kind(StrEnum):
 class MeterReading(msgspec.Struct, gc=False):
     """AC energy that went into a charger."""
 
-    meter_id: DeviceId = msgspec.field(name="meterId")
+    meter_id: Annotated[DeviceId, msgspec.Meta(examples=["M123"])] = msgspec.field(name="meterId")
     energy_ac_kwh: EnergyKwh = msgspec.field(name="kwhConsumedAc")
-    voltage_v: Annotated[float, msgspec.Meta(ge=0, le=1e6, description="V")] | None = msgspec.field(
-        name="voltage", default=None
-    )
+    voltage_v: VoltageV | None = msgspec.field(name="voltage", default=None)
     measured_at: Timestamp | None = msgspec.field(name="timestamp", default=None)
 
 
 class VehicleReading(msgspec.Struct, gc=False):
     """DC energy that arrived in a vehicle's battery."""
 
-    vehicle_id: DeviceId = msgspec.field(name="vehicleId")
-    energy_dc_kwh: EnergyKwh = msgspec.field(name="kwhDeliveredDc")
-    soc_percent: Annotated[float, msgspec.Meta(ge=0, le=100, description="percent")] | None = (
-        msgspec.field(name="soc", default=None)
+    vehicle_id: Annotated[DeviceId, msgspec.Meta(examples=["V123"])] = msgspec.field(
+        name="vehicleId"
     )
-    battery_temp_celsius: (
-        Annotated[float, msgspec.Meta(ge=-100, le=200, description="°C")] | None
-    ) = msgspec.field(name="batteryTemp", default=None)
+    energy_dc_kwh: EnergyKwh = msgspec.field(name="kwhDeliveredDc")
+    soc_percent: SocPercent | None = msgspec.field(name="soc", default=None)
+    battery_temp_celsius: BatteryTempCelsius | None = msgspec.field(
+        name="batteryTemp", default=None
+    )
     measured_at: Timestamp | None = msgspec.field(name="timestamp", default=None)
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
+import hypothesis
 import pytest
 import time_machine
 from django.core.cache import cache
@@ -16,6 +17,12 @@ from django.test import Client
 
 from ingestion import partitions
 from ingestion.readings import MeterReading, VehicleReading
+
+# How fast examples are made says more of the machine than of the test.
+hypothesis.settings.register_profile(
+    "engine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("engine")
 
 NOON = datetime(2026, 7, 15, 12, 0, tzinfo=UTC)
 

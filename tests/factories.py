@@ -41,5 +41,5 @@ class LinkFactory(factory.Factory):
 
     @classmethod
     def _create(cls, model_class, *args, **kwargs):
-        link, _ = link_vehicle(kwargs["vehicle"].pk, kwargs["meter"].pk, kwargs["valid_from"])
+        link = link_vehicle(kwargs["vehicle"].pk, kwargs["meter"].pk, kwargs["valid_from"]).link
         return link

@@ -148,7 +148,6 @@ class TestLists:
             "Battery, °C": "31.5",
             "Last seen, UTC": "2026-07-15 11:30:00",
             "Meter now": "M1",
-            "Energy register": "interval",
         }
         assert v3 == {
             "Vehicle": "V3",
@@ -157,7 +156,6 @@ class TestLists:
             "Battery, °C": "-",
             "Last seen, UTC": "-",
             "Meter now": "-",
-            "Energy register": "interval",
         }
 
     def test_meter_is_shown_with_its_newest_values(self, console, fleet):
@@ -168,7 +166,6 @@ class TestLists:
             "Site": "Berlin",
             "Voltage, V": "230.0",
             "Last seen, UTC": "2026-07-15 09:30:00",
-            "Energy register": "interval",
         }
         assert (m2["Voltage, V"], m2["Last seen, UTC"]) == ("-", "-")
 

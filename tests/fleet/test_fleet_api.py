@@ -16,7 +16,11 @@ def test_put_links_a_vehicle_from_now_on(api):
     answer = api.put("/v1/links", LINK)
 
     assert answer.status_code == 201
-    assert answer.json() == LINK | {"validFrom": "2026-07-15T12:00:00Z", "validTo": None}
+    assert answer.json() == LINK | {
+        "validFrom": "2026-07-15T12:00:00Z",
+        "validTo": None,
+        "superseded": [],
+    }
 
 
 def test_put_of_the_same_link_answers_200(api):
@@ -94,6 +98,15 @@ def test_list_comes_in_pages(api):
         "V2",
     ]
     assert second["next"] is None
+
+
+def test_put_names_the_links_that_it_supersedes(api):
+    link_vehicle("V1", "M9", at("10:00"))
+    answer = api.put("/v1/links", LINK | {"validFrom": "2026-07-15T09:00:00Z"})
+
+    assert answer.json()["superseded"] == [
+        {"vehicleId": "V1", "meterId": "M9", "validFrom": "2026-07-15T10:00:00Z", "validTo": None}
+    ]
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "-1", "abc", "²"])

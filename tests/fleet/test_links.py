@@ -20,7 +20,7 @@ def spans(vehicle_id: str = "V1") -> list[tuple[str, object, object]]:
 
 
 def test_link_begins_now_unless_told(clock):
-    link, is_new = link_vehicle("V1", "M1")
+    link, is_new, _ = link_vehicle("V1", "M1")
 
     assert is_new
     assert (link.valid_during.lower, link.valid_during.upper) == (NOON, None)
@@ -41,6 +41,16 @@ def test_link_from_before_the_one_in_force_supersedes_it(clock):
     assert spans() == [("M1", at("08:00"), at("09:00")), ("M3", at("09:00"), None)]
 
 
+def test_links_that_are_superseded_are_named(clock):
+    link_vehicle("V1", "M1", at("08:00"))
+    link_vehicle("V1", "M2", at("10:00"))
+    end_link("V1")
+
+    superseded = link_vehicle("V1", "M3", at("09:00")).superseded
+
+    assert [(link.meter_id, link.valid_during.upper) for link in superseded] == [("M2", NOON)]
+
+
 def test_link_that_begins_with_the_one_in_force_replaces_it(clock):
     link_vehicle("V1", "M1", at("08:00"))
     link_vehicle("V1", "M2", at("08:00"))
@@ -50,7 +60,7 @@ def test_link_that_begins_with_the_one_in_force_replaces_it(clock):
 
 def test_same_link_again_changes_nothing(clock):
     link_vehicle("V1", "M1", at("08:00"))
-    link, is_new = link_vehicle("V1", "M1")
+    link, is_new, _ = link_vehicle("V1", "M1")
 
     assert not is_new
     assert link.valid_during.lower == at("08:00")
