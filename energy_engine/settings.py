@@ -142,8 +142,6 @@ CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": environment.read("REDIS_URL") or embedded.redis_url(DATA_DIR),
-        # Keys stand in Redis as the contract names them.
-        "KEY_FUNCTION": "energy_engine.cache_keys.as_given",
         "OPTIONS": {
             # Not pickle: whoever writes to Redis must not run code here.
             "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
@@ -152,9 +150,6 @@ CACHES = {
         },
     }
 }
-# With Redis down, every answer comes from the database.
-DJANGO_REDIS_IGNORE_EXCEPTIONS = True
-DJANGO_REDIS_LOG_IGNORED_EXCEPTIONS = True
 
 # --- API --------------------------------------------------------------------------------------
 
@@ -269,8 +264,6 @@ LOGGING = {
         # A refused request is the client's to read, not an event of the server's log.
         "django.request": {"level": "ERROR"},
         "django.security.DisallowedHost": {"level": "CRITICAL"},
-        # Each cache access with Redis down would be a line; the health check reports it.
-        "django_redis": {"level": "CRITICAL"},
         # Each attempt to connect would be a line; what fails because of it says so itself.
         "psycopg.pool": {"level": "ERROR"},
         "procrastinate": {"level": "WARNING"},
