@@ -217,7 +217,7 @@ class LinkForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable 
         required=False,
         widget=UnfoldAdminSplitDateTimeWidget,
         help_text="Now, if left empty. The vehicle's link in force at that time ends, "
-        "and its links that would begin later are removed.",
+        "and its links that begin then or later, ended or not, are removed.",
     )
 
     class Meta:
