@@ -1,6 +1,8 @@
 from django.apps import AppConfig
 from django.conf import settings
-from django.core.signals import request_started
+from django.core.cache import close_caches
+from django.core.handlers.base import reset_urlconf
+from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, reset_queries
 
 
@@ -14,3 +16,6 @@ class EnergyEngineConfig(AppConfig):
         request_started.disconnect(close_old_connections)
         if not settings.DEBUG:
             request_started.disconnect(reset_queries)
+        # The connections to Redis stay open in any case, and each request sets its routes anew.
+        request_finished.disconnect(close_caches)
+        request_finished.disconnect(reset_urlconf)

@@ -6,7 +6,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
-from gunicorn.http import errors
+from gunicorn.http import errors, wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
 _STATUSES: Final = {
@@ -20,6 +20,43 @@ _STATUSES: Final = {
 }
 _NOT_HTTP: Final = (HTTPStatus.BAD_REQUEST, "The request is not valid HTTP/1.1")
 _FAULT: Final = (HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
+
+
+class _Response(wsgi.Response):  # type: ignore[misc] # gunicorn has no types
+    """Sends the headers together with the first bytes of the body: one system call, not two."""
+
+    _head = b""
+
+    def send_headers(self) -> None:
+        if self.headers_sent:
+            return
+        lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers)]
+        self._head = "".join([*lines, "\r\n"]).encode("latin-1")
+        self.headers_sent = True
+
+    def sendfile(self, respiter: Any) -> bool:
+        self._send_head_alone()
+        return bool(super().sendfile(respiter))
+
+    def close(self) -> None:
+        self._send_head_alone()
+        super().close()
+
+    def _emit_body(self, data: bytes) -> None:
+        if self.chunked:
+            self._send_head_alone()
+        head, self._head = self._head, b""
+        super()._emit_body(head + data)
+
+    def _send_head_alone(self) -> None:
+        self.send_headers()
+        head, self._head = self._head, b""
+        if head:
+            self.sock.sendall(head)
+
+
+# gunicorn has no setting for the class of its answers.
+wsgi.Response = _Response
 
 
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types

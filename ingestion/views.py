@@ -122,6 +122,8 @@ def _stream_taken_in(request: Request, kind: Kind | None) -> Outcome:
 
 
 def _is_atomic(request: Request) -> bool:
+    if not request.META.get("QUERY_STRING"):
+        return False  # as nearly every device sends it
     value = request.GET.get("atomic", "false").lower()
     if value not in ("true", "false"):
         raise ValidationError("atomic must be true or false")
