@@ -25,6 +25,7 @@ _FAULT: Final = (HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
 class _Response(wsgi.Response):  # type: ignore[misc] # gunicorn has no types
     """Sends the headers together with the first bytes of the body: one system call, not two."""
 
+    headers_sent: bool
     _head = b""
 
     def send_headers(self) -> None:

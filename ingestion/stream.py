@@ -1,19 +1,29 @@
 """Take a stream of readings in: one JSON object per line, any length, in constant memory."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Final
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Final, NamedTuple
 
 from django.conf import settings
 from django.utils import timezone
 from rest_framework.exceptions import APIException
 
 from fleet.body import BodyTooLarge
+from ingestion.group_commit import ALONE_FROM_READINGS
 from ingestion.intake import MAX_LISTED_ERRORS, Outcome, record_known
-from ingestion.readings import ItemError, Kind, decode_lines
+from ingestion.lanes import Lanes
+from ingestion.readings import Decoded, ItemError, Kind, decode_lines
 
 MAX_LINE_BYTES: Final = 64 * 1024
 # However few readings that is.
 MAX_CHUNK_BYTES: Final = 4 * 1024 * 1024
+# What a stream has on its way at most, while the next chunk is read: memory is bounded by it.
+CHUNKS_AHEAD: Final = 1
+
+# Of the whole process: many streams at once wait for their turn, not for a connection in vain.
+_lanes = Lanes("stream")
 
 
 class LineTooLong(BodyTooLarge):
@@ -39,24 +49,58 @@ def take_in_stream(blocks: Iterable[bytes], kind: Kind | None) -> Outcome:
     Errors: `StreamInterrupted`, with the cause; every chunk before it is stored.
     """
     outcome = Outcome(0, 0, [])
+    begun: deque[_Begun] = deque()
     first_line = 0
     try:
         for chunk in _chunks(blocks, settings.INGEST_STREAM_CHUNK_READINGS):
-            _take_in_chunk(chunk, kind, first_line, outcome)
+            begun.append(_begin(chunk, kind, first_line))
             first_line += chunk.count(b"\n")
+            while len(begun) > CHUNKS_AHEAD:
+                _finish(begun.popleft(), outcome)
+        while begun:
+            _finish(begun.popleft(), outcome)
     except Exception as cause:
+        for started in begun:  # it is stored all the same, or fails for the same cause
+            with suppress(Exception):
+                _finish(started, outcome)
         raise StreamInterrupted(cause, outcome) from cause
     return outcome
 
 
-def _take_in_chunk(chunk: bytes, kind: Kind | None, first_line: int, outcome: Outcome) -> None:
+class _Begun(NamedTuple):
+    """A chunk on its way into the database: what is done with already, and what is not yet."""
+
+    first_line: int
+    done: Decoded
+    parts: list[Future[Decoded]]
+
+
+def _begin(chunk: bytes, kind: Kind | None, first_line: int) -> _Begun:
     received_at = timezone.now()
     decoded = decode_lines(chunk, kind, received_at)
-    record_known(decoded, received_at)
-    outcome.accepted += len(decoded.readings)
-    outcome.rejected += len(decoded.errors)
+    if len(decoded.readings) < ALONE_FROM_READINGS:
+        record_known(decoded, received_at)  # shares its commit with other requests
+        return _Begun(first_line, decoded, [])
+    parts = _lanes.submit(decoded, received_at, record_known)
+    return _Begun(first_line, Decoded([], [], decoded.errors, is_array=True), parts)
+
+
+def _finish(begun: _Begun, outcome: Outcome) -> None:
+    """Wait until a chunk is committed, and count it; as much of it as was, before an error."""
+    done = [begun.done]
+    failed = None
+    for part in begun.parts:
+        try:
+            done.append(part.result())
+        except Exception as error:
+            failed = error
+    outcome.accepted += sum(len(part.readings) for part in done)
+    errors = sorted((error for part in done for error in part.errors), key=lambda e: e.index)
+    outcome.rejected += len(errors)
     room = MAX_LISTED_ERRORS - len(outcome.errors)
-    outcome.errors += [_moved(error, first_line) for error in decoded.errors[:room]]
+    outcome.errors += [_moved(error, begun.first_line) for error in errors[:room]]
+    if failed:
+        raise failed
 
 
 def _moved(error: ItemError, first_line: int) -> ItemError:

@@ -5,6 +5,7 @@ import json
 import tracemalloc
 import zlib
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 import pytest
 from django.db import OperationalError
@@ -13,7 +14,7 @@ from fleet.body import BLOCK_BYTES, BodyCutShort
 from ingestion import stream
 from ingestion.group_commit import Overloaded
 from ingestion.models import MeterReading, VehicleReading
-from ingestion.readings import Kind
+from ingestion.readings import Decoded, Kind
 from ingestion.stream import StreamInterrupted, take_in_stream
 
 NDJSON = "application/x-ndjson"
@@ -248,3 +249,34 @@ def test_memory_does_not_grow_with_the_stream(db, clock, monkeypatch):
     short, long = peak_of(block for _ in range(20)), peak_of(block for _ in range(200))
 
     assert long < short * 1.2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_large_chunks_are_written_in_lanes_and_counted_together(clock, settings):
+    settings.INGEST_STREAM_CHUNK_READINGS = 500
+    body = lines(*[VEHICLE | {"vehicleId": f"V{number}"} for number in range(1_200)], BAD)
+
+    outcome = take_in_stream([body], Kind.VEHICLE)
+
+    assert (outcome.accepted, outcome.rejected) == (1_200, 1)
+    assert outcome.errors[0].index == 1_200
+    assert VehicleReading.objects.count() == 1_200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_one_lane_stored_counts_when_the_other_fails(clock, monkeypatch):
+    record_known = stream.record_known
+
+    def fails_for_v1(decoded: Decoded, received_at: datetime) -> None:
+        if any(reading.vehicle_id == "V1" for reading in decoded.readings):
+            raise OperationalError("gone")
+        record_known(decoded, received_at)
+
+    monkeypatch.setattr(stream, "record_known", fails_for_v1)
+    body = lines(*[VEHICLE | {"vehicleId": f"V{number}"} for number in range(1_000)])
+
+    with pytest.raises(StreamInterrupted) as interrupted:
+        take_in_stream([body], Kind.VEHICLE)
+
+    assert 0 < interrupted.value.outcome.accepted < 1_000
+    assert VehicleReading.objects.count() == interrupted.value.outcome.accepted

@@ -7,7 +7,7 @@ import time
 from argparse import ArgumentParser
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -23,11 +23,9 @@ from fleet.statements import Statement
 from ingestion.exchange import Block, Unreadable, blocks, decode_block, format_of
 from ingestion.group_commit import Overloaded
 from ingestion.intake import record_known
-from ingestion.readings import Decoded, ItemError, device_id
+from ingestion.lanes import Lanes
+from ingestion.readings import Decoded, ItemError
 
-# Two connections keep PostgreSQL busy while the next block is decoded. Each lane has devices of its
-# own: neither waits for live rows of the other, and the readings of a device stay in order.
-LANES: Final = 2
 BLOCKS_AHEAD: Final = 3
 # With the waits between them, some six seconds: PostgreSQL may start anew meanwhile.
 ATTEMPTS: Final = 6
@@ -95,7 +93,7 @@ def _import(path: Path) -> str:
     try:
         with ExitStack() as stack:
             progress = stack.enter_context(_progress(path, start))
-            lanes = stack.enter_context(_lanes())
+            lanes = stack.enter_context(Lanes("import"))
             for written in _ahead(_written(path, start.last_line, lanes)):
                 done = written.outcome(done, report)
                 checkpoint.save(done)
@@ -156,17 +154,13 @@ class _Written(NamedTuple):
         )
 
 
-def _written(path: Path, after_line: int, lanes: list[ThreadPoolExecutor]) -> Iterator[_Written]:
+def _written(path: Path, after_line: int, lanes: Lanes) -> Iterator[_Written]:
     """Yield the blocks of a file, each given to the lanes, not waited for."""
     for block in blocks(path, after_line):
         received_at = timezone.now()
         decoded = decode_block(block, received_at)
         _require_readings(path, block, decoded)
-        parts = [
-            lane.submit(_record, part, received_at)
-            for lane, part in zip(lanes, _by_lane(decoded), strict=True)
-        ]
-        yield _Written(path, block, decoded, parts)
+        yield _Written(path, block, decoded, lanes.submit(decoded, received_at, _record))
 
 
 def _ahead(written: Iterator[_Written]) -> Iterator[_Written]:
@@ -192,18 +186,8 @@ def _require_readings(path: Path, block: Block, decoded: Decoded) -> None:
             raise Unreadable(f"{path}: no line is a reading: line {first.index} is {first.message}")
 
 
-def _by_lane(decoded: Decoded) -> list[Decoded]:
-    lines: list[list[int]] = [[] for _ in range(LANES)]
-    parts = [Decoded([], of_part, [], is_array=True) for of_part in lines]
-    for line, reading in zip(decoded.indexes, decoded.readings, strict=True):
-        lane = hash(device_id(reading)) % LANES
-        lines[lane].append(line)
-        parts[lane].readings.append(reading)
-    return parts
-
-
-def _record(part: Decoded, received_at: datetime) -> Decoded:
-    """Record `part`; the readings of unknown devices move to its errors.
+def _record(part: Decoded, received_at: datetime) -> None:
+    """Record `part`, also when PostgreSQL starts anew meanwhile.
 
     Safe to try again: of a delivery that was committed after all, the second one counts.
     """
@@ -211,26 +195,13 @@ def _record(part: Decoded, received_at: datetime) -> Decoded:
     while True:
         try:
             record_known(part, received_at)
+            return
         except _NOT_NOW:
             if attempt == ATTEMPTS:
                 raise
+            connection.close()
             time.sleep(0.1 * 2**attempt)
             attempt += 1
-        else:
-            return part
-        finally:
-            connection.close()  # back into the pool, where it keeps its plans
-
-
-@contextmanager
-def _lanes() -> Iterator[list[ThreadPoolExecutor]]:
-    """Threads that write, one each, in the order in which they are given work."""
-    lanes = [ThreadPoolExecutor(1, f"import-{number}") for number in range(LANES)]
-    try:
-        yield lanes
-    finally:
-        for lane in lanes:
-            lane.shutdown(cancel_futures=True)
 
 
 # --- Beside the file ---------------------------------------------------------------------------

@@ -1,0 +1,63 @@
+"""Write much in two lanes: beside each other, and beside whoever decodes what comes next.
+
+One connection keeps PostgreSQL half busy. Each lane has devices of its own: neither waits for live
+rows of the other, and the readings of a device are written in order.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from typing import Final
+
+from django.db import connection
+
+from ingestion.readings import Decoded, device_id
+
+LANES: Final = 2
+
+# Records the readings of a part; those that can't be move to its errors.
+Record = Callable[[Decoded, datetime], None]
+
+
+class Lanes:
+    """Threads, or greenlets, that write; use it as a context manager, or for the whole process."""
+
+    def __init__(self, name: str) -> None:
+        self._threads = [ThreadPoolExecutor(1, f"{name}-{number}") for number in range(LANES)]
+
+    def __enter__(self) -> "Lanes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for thread in self._threads:
+            thread.shutdown(cancel_futures=True)
+
+    def submit(
+        self, decoded: Decoded, received_at: datetime, record: Record
+    ) -> list[Future[Decoded]]:
+        """Begin to `record` the readings of `decoded`, not its errors; return a part per lane.
+
+        A part's result is what became of it, once it is committed; or raises what `record` raised.
+        """
+        return [
+            thread.submit(_recorded, part, received_at, record)
+            for thread, part in zip(self._threads, _by_lane(decoded), strict=True)
+        ]
+
+
+def _by_lane(decoded: Decoded) -> list[Decoded]:
+    indexes: list[list[int]] = [[] for _ in range(LANES)]
+    parts = [Decoded([], of_part, [], is_array=True) for of_part in indexes]
+    for index, reading in zip(decoded.indexes, decoded.readings, strict=True):
+        lane = hash(device_id(reading)) % LANES
+        indexes[lane].append(index)
+        parts[lane].readings.append(reading)
+    return parts
+
+
+def _recorded(part: Decoded, received_at: datetime, record: Record) -> Decoded:
+    try:
+        record(part, received_at)
+    finally:
+        connection.close()  # back into the pool, where it keeps its plans
+    return part
