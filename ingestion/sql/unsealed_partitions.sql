@@ -1,0 +1,31 @@
+-- Partitions that were over before an instant and are not sealed yet, the oldest first. A sealed one
+-- says so by a fillfactor of its own, though its value is the one that tables have anyway.
+--
+-- Parameters: tables text[], the partitioned tables; over_before timestamptz.
+--
+-- Leans on the catalog.
+SELECT
+    partition.relname AS table_name,
+    index.relname AS index_name,
+    -- Left behind where packing was cut short.
+    array(
+        SELECT unfinished.indexrelid::regclass::text
+        FROM pg_index AS unfinished
+        WHERE unfinished.indrelid = partition.oid AND NOT unfinished.indisvalid
+    ) AS unfinished_indexes,
+    bound.ends_at
+FROM pg_inherits AS inherited
+INNER JOIN pg_class AS partition ON partition.oid = inherited.inhrelid
+INNER JOIN pg_index AS key ON key.indrelid = partition.oid AND key.indisprimary
+INNER JOIN pg_class AS index ON index.oid = key.indexrelid
+CROSS JOIN LATERAL (
+    SELECT
+        substring(
+            pg_get_expr(partition.relpartbound, partition.oid) FROM 'TO \(''([^'']+)''\)'
+        )::timestamptz AS ends_at
+) AS bound
+WHERE
+    inherited.inhparent = ANY(%(tables)s::text[]::regclass[])
+    AND bound.ends_at < %(over_before)s::timestamptz
+    AND NOT 'fillfactor=100' = ANY(coalesce(partition.reloptions, '{}'))
+ORDER BY bound.ends_at, partition.relname
