@@ -142,7 +142,23 @@ class VehicleMeterLink(PostgresModel):
         return f"{self.vehicle_id} at {self.meter_id}"
 
 
-class MeterLiveState(PostgresModel):
+class LiveState(PostgresModel):
+    """What the live states of meters and vehicles have in common.
+
+    A reading from before `settled_before` marks its hour as changed (`ingestion.models`): sums of
+    such hours are kept. Who moves it on holds the row, as the writer does, so that none of the two
+    overlooks the other.
+    """
+
+    measured_at = models.DateTimeField()
+    received_at = models.DateTimeField()
+    settled_before = models.DateTimeField(null=True, editable=False)
+
+    class Meta(PostgresModel.Meta):
+        abstract = True
+
+
+class MeterLiveState(LiveState):
     """The newest reading of a meter; moved forward by `ingestion.writer` alone."""
 
     meter = models.OneToOneField(
@@ -152,19 +168,17 @@ class MeterLiveState(PostgresModel):
         related_name="live_state",
         db_constraint=False,
     )
-    measured_at = models.DateTimeField()
-    received_at = models.DateTimeField()
     energy_ac_kwh = models.FloatField()
     voltage_v = models.FloatField(null=True)
 
-    class Meta(PostgresModel.Meta):
+    class Meta(LiveState.Meta):
         verbose_name_plural = "meter live state"
 
     def __str__(self) -> str:
         return str(self.meter_id)
 
 
-class VehicleLiveState(PostgresModel):
+class VehicleLiveState(LiveState):
     """The newest reading of a vehicle; moved forward by `ingestion.writer` alone."""
 
     vehicle = models.OneToOneField(
@@ -174,13 +188,11 @@ class VehicleLiveState(PostgresModel):
         related_name="live_state",
         db_constraint=False,
     )
-    measured_at = models.DateTimeField()
-    received_at = models.DateTimeField()
     energy_dc_kwh = models.FloatField()
     soc_percent = models.FloatField(null=True)
     battery_temp_celsius = models.FloatField(null=True)
 
-    class Meta(PostgresModel.Meta):
+    class Meta(LiveState.Meta):
         verbose_name_plural = "vehicle live state"
 
     def __str__(self) -> str:

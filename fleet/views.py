@@ -7,8 +7,7 @@ from typing import Annotated
 import msgspec
 from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework.exceptions import NotFound, ValidationError
-from rest_framework.pagination import CursorPagination
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
@@ -18,6 +17,7 @@ from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE, are_device_ids
 from fleet.links import NoLinkInForce, OutOfBounds, UnknownDevice, end_link, link_vehicle
 from fleet.models import VehicleMeterLink
 from fleet.openapi import answer, body, schema
+from fleet.pages import CURSOR, LIMIT, Pages
 from fleet.status import MeterStatus, VehicleStatus, meter_status, vehicle_status
 from fleet.wire import FieldError, InvalidBody, decode_struct
 
@@ -31,8 +31,6 @@ _DeviceId = Annotated[
 ]
 _VEHICLE = OpenApiParameter("vehicleId", str, description="only links of this vehicle")
 _METER = OpenApiParameter("meterId", str, description="only links to this meter")
-_CURSOR = OpenApiParameter("cursor", str, description="where to go on: `next` names it")
-_LIMIT = OpenApiParameter("limit", int, description="links per page, 100 unless told, 1000 at most")
 
 
 class LinkOrder(msgspec.Struct):
@@ -68,19 +66,8 @@ class LinkPage(msgspec.Struct):
     results: list[Link]
 
 
-class _Pages(CursorPagination):
-    page_size = 100
-    max_page_size = 1000
-    page_size_query_param = "limit"
+class _Pages(Pages):
     ordering = ("vehicle_id", "-valid_during", "id")
-    # The cursor stands at a vehicle and counts its links from there, however many they are.
-    offset_cutoff = None  # type: ignore[assignment] # DRF documents it, its types do not
-
-    def get_page_size(self, request: Request) -> int:
-        limit = request.GET.get(self.page_size_query_param, str(self.page_size))
-        if not (limit.isdecimal() and 1 <= int(limit) <= self.max_page_size):
-            raise ValidationError(f"limit must be a whole number from 1 to {self.max_page_size}")
-        return int(limit)
 
 
 class LinkViewSet(ViewSet):
@@ -88,7 +75,7 @@ class LinkViewSet(ViewSet):
 
     @extend_schema(
         operation_id="listLinks",
-        parameters=[_VEHICLE, _METER, _CURSOR, _LIMIT],
+        parameters=[_VEHICLE, _METER, CURSOR, LIMIT],
         responses={200: answer(LinkPage, "Links, by vehicle, the newest first")},
     )
     def list(self, request: Request) -> Response:

@@ -1,11 +1,11 @@
-"""History: every delivery, for ever, in partitions by time."""
+"""History: every delivery, for ever, in partitions by time; and which hours of it have changed."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from django.core.checks import CheckMessage
 from django.db import models
-from psqlextra.models import PostgresPartitionedModel
+from psqlextra.models import PostgresModel, PostgresPartitionedModel
 from psqlextra.types import PostgresPartitioningMethod
 
 from fleet.models import DeviceIdField
@@ -66,3 +66,31 @@ class VehicleReading(PostgresPartitionedModel):
 
     def __str__(self) -> str:
         return f"{self.vehicle_id} {self.measured_at.isoformat()}"
+
+
+class ChangedMeterHour(PostgresModel):
+    """An hour of a meter that readings have joined since it was settled.
+
+    Sums of that hour must not be used until they are made anew. Written by `ingestion.writer`;
+    whoever sums up removes the row first, in the same transaction.
+    """
+
+    meter_id = DeviceIdField()
+    hour = models.DateTimeField()
+    changed_at = models.DateTimeField()
+    pk = models.CompositePrimaryKey("meter_id", "hour")
+
+    def __str__(self) -> str:
+        return f"{self.meter_id} {self.hour.isoformat()}"
+
+
+class ChangedVehicleHour(PostgresModel):
+    """What `ChangedMeterHour` is, of a vehicle."""
+
+    vehicle_id = DeviceIdField()
+    hour = models.DateTimeField()
+    changed_at = models.DateTimeField()
+    pk = models.CompositePrimaryKey("vehicle_id", "hour")
+
+    def __str__(self) -> str:
+        return f"{self.vehicle_id} {self.hour.isoformat()}"

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final, cast
 
+import psycopg
+from django.apps import apps
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from psqlextra.backend.introspection import PostgresIntrospection
 from psqlextra.backend.schema import PostgresSchemaEditor
@@ -18,8 +20,6 @@ from psqlextra.partitioning import (
     PostgresTimePartitionSize,
 )
 from psqlextra.partitioning.constants import AUTO_PARTITIONED_COMMENT
-
-from ingestion.models import MeterReading, VehicleReading
 
 # The same key wherever partitions are made, so that two processes never make one at once.
 _ADVISORY_LOCK: Final = 0x656E65726779  # "energy"
@@ -52,7 +52,9 @@ def _config(model: type[PostgresPartitionedModel]) -> PostgresPartitioningConfig
 
 
 # What `manage.py pgpartition` plans and applies.
-manager = PostgresPartitioningManager([_config(MeterReading), _config(VehicleReading)])
+manager = PostgresPartitioningManager(
+    [_config(apps.get_model(label)) for label in settings.PARTITIONED_MODELS]
+)
 
 
 def ensure_ahead() -> None:
@@ -79,6 +81,12 @@ def ensure_partitions(instants: Iterable[datetime]) -> None:
                 partition = _partition(start)
                 if partition.name() not in existing:
                     _create(config.model, partition)
+
+
+def is_missing_partition(error: IntegrityError) -> bool:
+    """Tell a row that no partition takes from one that breaks a named constraint."""
+    cause = error.__cause__
+    return isinstance(cause, psycopg.errors.CheckViolation) and cause.diag.constraint_name is None
 
 
 def covered_until() -> datetime:

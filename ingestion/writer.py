@@ -13,14 +13,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import psycopg
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from msgspec.structs import astuple
 
 from fleet.models import Meter, Vehicle
 from fleet.statements import Statement
-from ingestion.partitions import ensure_partitions
+from ingestion.partitions import ensure_partitions, is_missing_partition
 from ingestion.readings import Kind, MeterReading, Reading, VehicleReading
 
 _SQL: Final = Path(__file__).parent / "sql"
@@ -87,7 +86,7 @@ def record_all(deliveries: Sequence[Delivery]) -> None:
     try:
         _write(deliveries)
     except IntegrityError as error:
-        if not _is_missing_partition(error):
+        if not is_missing_partition(error):
             raise
         ensure_partitions(
             {
@@ -178,9 +177,3 @@ def _require_known(new_ids: dict[Kind, set[str]]) -> None:
         unknown[stream.kind] = ids - set(known) if ids else ids
     if any(unknown.values()):
         raise UnknownDevices(unknown)
-
-
-def _is_missing_partition(error: IntegrityError) -> bool:
-    """Tell a row that no partition takes from one that breaks a named constraint."""
-    cause = error.__cause__
-    return isinstance(cause, psycopg.errors.CheckViolation) and cause.diag.constraint_name is None

@@ -1,5 +1,6 @@
--- Append meter readings to history and move the live state of the meters forward. Returns the
--- meters that had no live state before: the only ones that can be unknown.
+-- Append meter readings to history, move the live state of the meters forward, and mark the hours of
+-- readings that come after their hour was settled. Returns the meters that had no live state before:
+-- the only ones that can be unknown.
 --
 -- Parameters, arrays of one length, sorted by meter:
 --   meter_id               text[]
@@ -11,8 +12,8 @@
 -- and
 --   register               boolean, whether unknown meters join the registry
 --
--- Leans on the primary keys of live state and registry. Concurrent statements lock live rows in
--- the order of ids, so they cannot deadlock.
+-- Leans on the primary keys of live state, registry and marks. Concurrent statements lock live rows
+-- in the order of ids, so they cannot deadlock.
 WITH delivered AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -36,14 +37,51 @@ live AS (
     SELECT meter_id, measured_at, received_at, energy_ac_kwh, voltage_v
     FROM delivered
     WHERE is_newest
+    -- Of two deliveries with one timestamp, the one received last counts; here as in history. A late
+    -- one changes nothing, but locks the row, and learns what was settled by now.
     ON CONFLICT (meter_id) DO UPDATE SET
-        measured_at = EXCLUDED.measured_at,
-        received_at = EXCLUDED.received_at,
-        energy_ac_kwh = EXCLUDED.energy_ac_kwh,
-        voltage_v = COALESCE(EXCLUDED.voltage_v, shown.voltage_v)
-    -- Of two deliveries with one timestamp, the one received last counts; here as in history.
-    WHERE (EXCLUDED.measured_at, EXCLUDED.received_at) >= (shown.measured_at, shown.received_at)
-    RETURNING meter_id, received_at, xmax = 0 AS is_new
+        measured_at = CASE
+            WHEN (EXCLUDED.measured_at, EXCLUDED.received_at)
+                >= (shown.measured_at, shown.received_at)
+                THEN EXCLUDED.measured_at
+            ELSE shown.measured_at
+        END,
+        received_at = CASE
+            WHEN (EXCLUDED.measured_at, EXCLUDED.received_at)
+                >= (shown.measured_at, shown.received_at)
+                THEN EXCLUDED.received_at
+            ELSE shown.received_at
+        END,
+        energy_ac_kwh = CASE
+            WHEN (EXCLUDED.measured_at, EXCLUDED.received_at)
+                >= (shown.measured_at, shown.received_at)
+                THEN EXCLUDED.energy_ac_kwh
+            ELSE shown.energy_ac_kwh
+        END,
+        voltage_v = CASE
+            WHEN (EXCLUDED.measured_at, EXCLUDED.received_at)
+                >= (shown.measured_at, shown.received_at)
+                THEN COALESCE(EXCLUDED.voltage_v, shown.voltage_v)
+            ELSE shown.voltage_v
+        END
+    RETURNING meter_id, received_at, xmax = 0 AS is_new, settled_before
+),
+marked AS (
+    INSERT INTO ingestion_changedmeterhour AS known (meter_id, hour, changed_at)
+    SELECT
+        delivered.meter_id,
+        date_bin('1 hour', delivered.measured_at, '2000-01-01 00:00Z') AS hour,
+        max(delivered.received_at)
+    FROM live
+    INNER JOIN delivered ON delivered.meter_id = live.meter_id
+    WHERE
+        delivered.measured_at < live.settled_before
+        -- Next to always there is none, which this tells without a join.
+        AND delivered.measured_at < (SELECT max(settled_before) FROM live)
+    GROUP BY delivered.meter_id, hour
+    ORDER BY delivered.meter_id, hour
+    -- Not DO NOTHING: the mark must not be removed before this transaction has ended.
+    ON CONFLICT (meter_id, hour) DO UPDATE SET changed_at = EXCLUDED.changed_at
 ),
 registered AS (
     INSERT INTO fleet_meter (meter_id, energy_register, registered_at)

@@ -1,5 +1,6 @@
--- Append vehicle readings to history and move the live state of the vehicles forward. Returns the
--- vehicles that had no live state before: the only ones that can be unknown.
+-- Append vehicle readings to history, move the live state of the vehicles forward, and mark the hours
+-- of readings that come after their hour was settled. Returns the vehicles that had no live state
+-- before: the only ones that can be unknown.
 --
 -- Parameters, arrays of one length, sorted by vehicle:
 --   vehicle_id             text[]
@@ -12,8 +13,8 @@
 -- and
 --   register               boolean, whether unknown vehicles join the registry
 --
--- Leans on the primary keys of live state and registry. Concurrent statements lock live rows in
--- the order of ids, so they cannot deadlock.
+-- Leans on the primary keys of live state, registry and marks. Concurrent statements lock live rows
+-- in the order of ids, so they cannot deadlock.
 WITH delivered AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -58,17 +59,57 @@ live AS (
         battery_temp_celsius
     FROM delivered
     WHERE is_newest
+    -- Of two deliveries with one timestamp, the one received last counts; here as in history. A late
+    -- one changes nothing, but locks the row, and learns what was settled by now.
     ON CONFLICT (vehicle_id) DO UPDATE SET
-        measured_at = EXCLUDED.measured_at,
-        received_at = EXCLUDED.received_at,
-        energy_dc_kwh = EXCLUDED.energy_dc_kwh,
-        soc_percent = COALESCE(EXCLUDED.soc_percent, shown.soc_percent),
-        battery_temp_celsius = COALESCE(
-            EXCLUDED.battery_temp_celsius, shown.battery_temp_celsius
-        )
-    -- Of two deliveries with one timestamp, the one received last counts; here as in history.
-    WHERE (EXCLUDED.measured_at, EXCLUDED.received_at) >= (shown.measured_at, shown.received_at)
-    RETURNING vehicle_id, received_at, xmax = 0 AS is_new
+        measured_at = CASE
+            WHEN (EXCLUDED.measured_at, EXCLUDED.received_at)
+                >= (shown.measured_at, shown.received_at)
+                THEN EXCLUDED.measured_at
+            ELSE shown.measured_at
+        END,
+        received_at = CASE
+            WHEN (EXCLUDED.measured_at, EXCLUDED.received_at)
+                >= (shown.measured_at, shown.received_at)
+                THEN EXCLUDED.received_at
+            ELSE shown.received_at
+        END,
+        energy_dc_kwh = CASE
+            WHEN (EXCLUDED.measured_at, EXCLUDED.received_at)
+                >= (shown.measured_at, shown.received_at)
+                THEN EXCLUDED.energy_dc_kwh
+            ELSE shown.energy_dc_kwh
+        END,
+        soc_percent = CASE
+            WHEN (EXCLUDED.measured_at, EXCLUDED.received_at)
+                >= (shown.measured_at, shown.received_at)
+                THEN COALESCE(EXCLUDED.soc_percent, shown.soc_percent)
+            ELSE shown.soc_percent
+        END,
+        battery_temp_celsius = CASE
+            WHEN (EXCLUDED.measured_at, EXCLUDED.received_at)
+                >= (shown.measured_at, shown.received_at)
+                THEN COALESCE(EXCLUDED.battery_temp_celsius, shown.battery_temp_celsius)
+            ELSE shown.battery_temp_celsius
+        END
+    RETURNING vehicle_id, received_at, xmax = 0 AS is_new, settled_before
+),
+marked AS (
+    INSERT INTO ingestion_changedvehiclehour AS known (vehicle_id, hour, changed_at)
+    SELECT
+        delivered.vehicle_id,
+        date_bin('1 hour', delivered.measured_at, '2000-01-01 00:00Z') AS hour,
+        max(delivered.received_at)
+    FROM live
+    INNER JOIN delivered ON delivered.vehicle_id = live.vehicle_id
+    WHERE
+        delivered.measured_at < live.settled_before
+        -- Next to always there is none, which this tells without a join.
+        AND delivered.measured_at < (SELECT max(settled_before) FROM live)
+    GROUP BY delivered.vehicle_id, hour
+    ORDER BY delivered.vehicle_id, hour
+    -- Not DO NOTHING: the mark must not be removed before this transaction has ended.
+    ON CONFLICT (vehicle_id, hour) DO UPDATE SET changed_at = EXCLUDED.changed_at
 ),
 registered AS (
     INSERT INTO fleet_vehicle (vehicle_id, energy_register, registered_at)
