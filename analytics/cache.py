@@ -1,22 +1,26 @@
-"""Performance figures in Redis: one recompute per vehicle at a time, dropped on a link change.
+"""Figures in Redis: one recompute per key at a time in all processes, dropped when they turn false.
 
-A change of links moves the vehicle's generation on, and a figure is kept only if the generation is
-still the one it began with: none that was computed from old links outlives their change. With Redis
-away, every answer comes from the database.
+A change of a vehicle's links or register moves its generation on, and a figure is kept only if the
+generation is still the one it began with: none that was computed before outlives the change. With
+Redis away, every answer comes from the database.
 """
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any, Final, cast
 
 import msgspec
 from django.conf import settings
 from django.core import cache as django_cache
+from django.utils import timezone
 from django_redis.cache import RedisCache
 from redis import Redis
 from redis.exceptions import RedisError
 
 from analytics.performance import Performance, vehicle_performance
+from analytics.unlinked import FleetEnergy, unlinked_energy
 from analytics.window import Window
 
 # A process that dies while it computes holds up the others no longer than this.
@@ -25,25 +29,50 @@ _WAIT_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.02
 # Longer than any figure takes; a vehicle whose links rest needs no generation.
 _GENERATION_SECONDS: Final = 3600
+# Figures that were asked for together do not lapse together.
+_LEAST_OF_LIFETIME: Final = 0.8
 
-_figure = msgspec.json.Decoder(Performance)
+_UNLINKED: Final = "analytics:unlinked"
+_UNLINKED_LIFETIME: Final = timedelta(minutes=1)
+_performance: Final = msgspec.json.Decoder(Performance)
+_fleet_energy: Final = msgspec.json.Decoder(FleetEnergy)
 
 
-def cached_performance(vehicle_id: str) -> Performance:
-    """Return the figures of the last 24 hours, at most PERFORMANCE_CACHE_SECONDS old.
+def cached_performance(vehicle_id: str) -> tuple[msgspec.Raw, bool]:
+    """Return the figures of the last 24 hours as JSON, and whether they were in the cache.
 
-    Errors: `UnknownVehicle`.
+    They are at most PERFORMANCE_CACHE_SECONDS old. Errors: `UnknownVehicle`.
     """
-    figure = _read(vehicle_id)
-    if figure is not None:
-        return figure
-    with _alone(vehicle_id):
-        figure = _read(vehicle_id)
-        if figure is None:
-            generation = _generation(vehicle_id)
-            figure = vehicle_performance(vehicle_id, Window.last_24_hours())
-            _keep(figure, generation)
-    return figure
+    kept = _read(vehicle_id)
+    if kept is not None:
+        return kept, True
+    with _alone(_key(vehicle_id, "-lock")):
+        kept = _read(vehicle_id)
+        if kept is not None:
+            return kept, True
+        generation = _generation(vehicle_id)
+        figure = vehicle_performance(vehicle_id, Window.last(), cached_unlinked_energy)
+        encoded = msgspec.json.encode(figure)
+        _keep(vehicle_id, encoded, generation)
+    return msgspec.Raw(encoded), False
+
+
+def cached_unlinked_energy(window: Window) -> FleetEnergy:
+    """Return the energy of the devices without a link in `window`, at most a minute old."""
+    field = _field(window)
+    kept = _read_unlinked(field)
+    if kept is not None:
+        return kept
+    with _alone(f"{_UNLINKED}-lock:{field}"):
+        kept = _read_unlinked(field)
+        if kept is None:
+            kept = unlinked_energy(window)
+            # Together they lapse a minute after the first of them was kept.
+            with suppress(RedisError), redis().pipeline() as pipe:
+                pipe.hset(_UNLINKED, field, msgspec.json.encode(kept))
+                pipe.expire(_UNLINKED, _UNLINKED_LIFETIME, nx=True)
+                pipe.execute()
+    return kept
 
 
 def drop(vehicle_id: str, **_: Any) -> None:
@@ -51,7 +80,7 @@ def drop(vehicle_id: str, **_: Any) -> None:
     with suppress(RedisError), redis().pipeline() as pipe:
         pipe.incr(_key(vehicle_id, "-generation"))
         pipe.expire(_key(vehicle_id, "-generation"), _GENERATION_SECONDS)
-        pipe.delete(_key(vehicle_id))
+        pipe.delete(_key(vehicle_id), _UNLINKED)
         pipe.execute()
 
 
@@ -64,11 +93,26 @@ def _key(vehicle_id: str, what: str = "") -> str:
     return f"analytics:performance{what}:{vehicle_id}"
 
 
-def _read(vehicle_id: str) -> Performance | None:
+def _field(window: Window) -> str:
+    """Return the name of a window: by its length alone, if it ends now."""
+    if abs(timezone.now() - window.ends_at) < _UNLINKED_LIFETIME:
+        return f"last:{window.seconds}"
+    return f"{window.starts_at.isoformat()}/{window.ends_at.isoformat()}"
+
+
+def _read(vehicle_id: str) -> msgspec.Raw | None:
     # One that another version of the engine has kept may not decode: it is none.
     with suppress(RedisError, msgspec.DecodeError):
-        kept = redis().get(_key(vehicle_id))
-        return None if kept is None else _figure.decode(kept)
+        kept = cast("bytes | None", redis().get(_key(vehicle_id)))
+        if kept is not None and _performance.decode(kept):
+            return msgspec.Raw(kept)
+    return None
+
+
+def _read_unlinked(field: str) -> FleetEnergy | None:
+    with suppress(RedisError, msgspec.DecodeError):
+        kept = cast("bytes | None", redis().hget(_UNLINKED, field))
+        return None if kept is None else _fleet_energy.decode(kept)
     return None
 
 
@@ -78,27 +122,24 @@ def _generation(vehicle_id: str) -> bytes | None:
     return None
 
 
-def _keep(figure: Performance, generation: bytes | None) -> None:
-    """Keep `figure`, unless the vehicle's links have changed since `generation`."""
-    generation_key = _key(figure.vehicle_id, "-generation")
+def _keep(vehicle_id: str, encoded: bytes, generation: bytes | None) -> None:
+    """Keep a figure, unless the vehicle's links have changed since `generation`."""
+    generation_key = _key(vehicle_id, "-generation")
+    lifetime = settings.PERFORMANCE_CACHE_SECONDS * random.uniform(_LEAST_OF_LIFETIME, 1)  # noqa: S311 -- no secret
     # A `WatchError`, which is one too: they change at this very moment.
     with suppress(RedisError), redis().pipeline() as pipe:
         pipe.watch(generation_key)  # type: ignore[no-untyped-call] # redis-py has not typed it
         if pipe.get(generation_key) == generation:
             pipe.multi()
-            pipe.set(
-                _key(figure.vehicle_id),
-                msgspec.json.encode(figure),
-                ex=settings.PERFORMANCE_CACHE_SECONDS,
-            )
+            pipe.set(_key(vehicle_id), encoded, px=int(lifetime * 1000))
             pipe.execute()
 
 
 @contextmanager
-def _alone(vehicle_id: str) -> Iterator[None]:
+def _alone(lock_key: str) -> Iterator[None]:
     """Be the only one, in all processes, to compute; go on after a wait or without Redis."""
     lock = redis().lock(
-        _key(vehicle_id, "-lock"),
+        lock_key,
         timeout=_LOCK_SECONDS,
         blocking_timeout=_WAIT_SECONDS,
         sleep=_POLL_SECONDS,

@@ -1,5 +1,9 @@
-"""Pure functions: how efficiency, health and shares come from energies. Each formula once."""
+"""Pure functions: how efficiency, health, shares and coverage come about. Each formula once.
 
+The step of a counter is one too; it has to run beside the rows, in `sql/functions.sql`.
+"""
+
+from collections.abc import Iterable
 from enum import StrEnum
 from math import isfinite
 
@@ -16,12 +20,36 @@ class Health(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Reason(StrEnum):
+    """Why a health is unknown."""
+
+    NO_AC = "no_ac"
+    TOO_LITTLE_ENERGY = "too_little_energy"
+    LOW_COVERAGE = "low_coverage"
+
+
 def efficiency_percent(energy_dc_kwh: float, energy_ac_kwh: float) -> float | None:
     """Return 100 · DC / AC, two decimals; None where no AC is known."""
     if energy_ac_kwh <= 0:
         return None
     percent = 100 * energy_dc_kwh / energy_ac_kwh
     return round(percent, 2) if isfinite(percent) else None
+
+
+def doubt(
+    efficiency_ratio: float | None, energy_ac_kwh: float, coverages: Iterable[float | None]
+) -> Reason | None:
+    """Return why an efficiency says nothing about health; None where it does.
+
+    A coverage that is not known casts no doubt.
+    """
+    if efficiency_ratio is None:
+        return Reason.NO_AC
+    if energy_ac_kwh < settings.MIN_ENERGY_KWH:
+        return Reason.TOO_LITTLE_ENERGY
+    if any(part is not None and part < settings.MIN_COVERAGE for part in coverages):
+        return Reason.LOW_COVERAGE
+    return None
 
 
 def health(efficiency_ratio: float | None) -> Health:
@@ -45,3 +73,13 @@ def share(energy_dc_kwh: float, all_energy_dc_kwh: float, vehicles: int) -> floa
     if all_energy_dc_kwh > 0:
         return energy_dc_kwh / all_energy_dc_kwh
     return 1 / vehicles
+
+
+def coverage(readings: int, expected: float | None) -> float | None:
+    """Return which part of the expected readings came, at most 1, three decimals.
+
+    None where it is not known how many to expect, or less than one is.
+    """
+    if expected is None or expected < 1:
+        return None
+    return min(1.0, round(readings / expected, 3))

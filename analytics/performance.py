@@ -1,25 +1,22 @@
-"""Energy, efficiency and health of a vehicle over a window: the only reader of history."""
+"""Energy, efficiency and health of vehicles over windows of time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from itertools import pairwise
-from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 import msgspec
+from django.utils import timezone
 
 from analytics import formulas
-from analytics.formulas import Health
+from analytics.energy import Energy, Span, meter_energies, vehicle_energies
+from analytics.formulas import Health, Reason
+from analytics.slices import Link, Slice, links_in, slices
+from analytics.unlinked import FleetEnergy, unlinked_energy
 from analytics.window import Window
-from fleet.statements import Statement
-
-_SQL: Final = Path(__file__).parent / "sql"
-_links_in_window = Statement(_SQL / "links_in_window.sql")
-_meter_energy = Statement(_SQL / "meter_energy.sql")
-_vehicle_energy = Statement(_SQL / "vehicle_energy.sql")
-_unlinked_energy = Statement(_SQL / "unlinked_energy.sql")
 
 AcSource = Literal["linked", "shared", "fleet", "none"]
+
+_NOTHING: Final = Energy()
 
 
 class UnknownVehicle(Exception):
@@ -40,6 +37,13 @@ class DataPoints(msgspec.Struct):
     meter: int
 
 
+class Coverage(msgspec.Struct):
+    """Readings received of those expected from a device's cadence, 0 to 1; null where unknown."""
+
+    vehicle: float | None
+    meter: float | None
+
+
 class Performance(msgspec.Struct):
     """What became of the AC drawn for a vehicle; energies in kWh, efficiency in percent."""
 
@@ -52,172 +56,168 @@ class Performance(msgspec.Struct):
     battery_temp_celsius: float | None = msgspec.field(name="averageBatteryTemp")
     ac_source: AcSource = msgspec.field(name="acSource")
     health: Health
+    reason: Reason | None
     data_points: DataPoints = msgspec.field(name="dataPoints")
+    coverage: Coverage
+    suspect_steps: int = msgspec.field(name="suspectSteps")
 
 
-class _Span(NamedTuple):
-    """A device over a span of time, half-open."""
+class Part(NamedTuple):
+    """A slice of a meter: the AC that it counted, the vehicle's part of it, and the DC beside."""
 
-    device_id: str
-    starts_at: datetime
-    ends_at: datetime
+    slice: Slice
+    meter: Energy
+    share: float
+    energy_dc_kwh: float
 
-
-class _Energy(NamedTuple):
-    """What a device counted over a span."""
-
-    energy_kwh: float = 0.0
-    readings: int = 0
-    battery_temp_celsius: float | None = None
+    @property
+    def energy_ac_kwh(self) -> float:
+        return self.meter.energy_kwh * self.share
 
 
-class _Slice(NamedTuple):
-    """A span in which one set of vehicles was linked to a meter."""
+class Account(NamedTuple):
+    """All that a figure is made of."""
 
-    meter: _Span
-    vehicle_ids: frozenset[str]
-
-
-class _Ac(NamedTuple):
-    """The AC that is a vehicle's, and the DC that it is compared with."""
-
+    vehicle: Span
     source: AcSource
-    meter_id: str | None = None
-    energy_ac_kwh: float = 0.0
-    energy_dc_kwh: float = 0.0
-    readings: int = 0
+    dc: Energy
+    parts: list[Part]
+    fleet: FleetEnergy | None
 
 
-def vehicle_performance(vehicle_id: str, window: Window) -> Performance:
-    """Return the figures of a vehicle over `window`, from history, in at most 4 statements.
+# Returns the energy of the devices without a link over a window.
+Unlinked = Callable[[Window], FleetEnergy]
 
+
+def vehicle_performance(
+    vehicle_id: str, window: Window, unlinked: Unlinked = unlinked_energy
+) -> Performance:
+    """Return the figures of a vehicle over `window`, as history has them now.
+
+    Three statements, where it is linked; `unlinked` is asked where it is not.
     Errors: `UnknownVehicle`.
     """
-    slices = _slices(vehicle_id, window)
-    whole = _Span(vehicle_id, window.starts_at, window.ends_at)
-    dc = _energies(
-        _vehicle_energy, [whole, *(part for cut in slices for part in _vehicles_of(cut))]
-    )
-    if slices:
-        ac = _linked_ac(vehicle_id, slices, dc)
-    elif whole in dc:
-        ac = _fleet_ac(window, dc[whole].energy_kwh)
-    else:
-        ac = _Ac("none")
-    return _performance(vehicle_id, window, dc.get(whole, _Energy()), ac)
+    return performance(vehicle_account(vehicle_id, window, unlinked))
 
 
-def _slices(vehicle_id: str, window: Window) -> list[_Slice]:
-    """Return a vehicle's links in time order, cut wherever another joins or leaves the meter."""
-    rows = _links_in_window.rows(
-        {"vehicle_id": vehicle_id, "starts_at": window.starts_at, "ends_at": window.ends_at}
-    )
-    if not rows:
+def vehicle_account(vehicle_id: str, window: Window, unlinked: Unlinked) -> Account:
+    """Return what the figures of a vehicle over `window` are made of. Errors: `UnknownVehicle`."""
+    links = links_in(window, [vehicle_id])
+    if vehicle_id not in links:
         raise UnknownVehicle
-    slices = []
-    for own in dict.fromkeys((row.meter_id, row.starts_at, row.ends_at) for row in rows):
-        if own[0] is None:
-            continue
-        overlapping = [row for row in rows if (row.meter_id, row.starts_at, row.ends_at) == own]
-        slices += _cut(_Span(*own), [_clipped(row, _Span(*own)) for row in overlapping])
-    return slices
+    (account,) = accounts([(vehicle_id, window)], links, window, unlinked)
+    return account
 
 
-def _clipped(row: tuple[datetime, ...], own: _Span) -> _Span:
-    *_, vehicle_id, starts_at, ends_at = row
-    return _Span(
-        str(vehicle_id), max(starts_at, own.starts_at), min(ends_at or own.ends_at, own.ends_at)
+def accounts(
+    asked: Sequence[tuple[str, Window]],
+    links: dict[str, list[Link]],
+    around: Window,
+    unlinked: Unlinked,
+) -> list[Account]:
+    """Return what the figures of vehicles over windows are made of; two statements for all of them.
+
+    `links` are those of the vehicles in `around`, a window that holds all others. A vehicle without
+    a link in it shares the AC of the meters without one, which is split over the whole of `around`.
+    """
+    of_asked = [slices(links[vehicle_id], window) for vehicle_id, window in asked]
+    spans = [Span(vehicle_id, window.starts_at, window.ends_at) for vehicle_id, window in asked]
+    # A vehicle that is alone at its meter for the whole window is asked about once.
+    dc = vehicle_energies(
+        [*spans, *(span for cuts in of_asked for cut in cuts for span in cut.vehicles)]
     )
-
-
-def _cut(meter: _Span, links: Sequence[_Span]) -> list[_Slice]:
-    """Cut `meter`'s span at every bound of `links`, which lie within it."""
-    bounds = sorted({bound for link in links for bound in (link.starts_at, link.ends_at)})
+    ac = meter_energies([cut.meter for cuts in of_asked for cut in cuts])
+    is_unlinked = [not links[vehicle_id] for vehicle_id, _ in asked]
+    fleet = unlinked(around) if any(is_unlinked) else None
+    if fleet and any(
+        alone and dc[span].energy_kwh > fleet.energy_dc_kwh
+        for span, alone in zip(spans, is_unlinked, strict=True)
+    ):
+        fleet = unlinked_energy(around)  # what was kept is older than the vehicle's last readings
     return [
-        _Slice(
-            _Span(meter.device_id, starts_at, ends_at),
-            frozenset(
-                link.device_id
-                for link in links
-                if link.starts_at <= starts_at and ends_at <= link.ends_at
-            ),
-        )
-        for starts_at, ends_at in pairwise(bounds)
+        _account(span, cuts, dc, ac, fleet if alone else None)
+        for span, cuts, alone in zip(spans, of_asked, is_unlinked, strict=True)
     ]
 
 
-def _vehicles_of(cut: _Slice) -> list[_Span]:
-    return [
-        _Span(vehicle_id, cut.meter.starts_at, cut.meter.ends_at) for vehicle_id in cut.vehicle_ids
-    ]
+def _account(
+    vehicle: Span,
+    cuts: Sequence[Slice],
+    dc: dict[Span, Energy],
+    ac: dict[Span, Energy],
+    fleet: FleetEnergy | None,
+) -> Account:
+    parts = []
+    for cut in cuts:
+        taken = {span.device_id: dc.get(span, _NOTHING).energy_kwh for span in cut.vehicles}
+        own = taken[vehicle.device_id]
+        share = formulas.share(own, sum(taken.values()), len(taken))
+        parts.append(Part(cut, ac.get(cut.meter, _NOTHING), share, own))
+    source: AcSource = "none"
+    if parts:
+        source = "shared" if any(cut.is_shared for cut in cuts) else "linked"
+    elif fleet and fleet.meter_readings and dc[vehicle].readings:
+        source = "fleet"
+    return Account(vehicle, source, dc[vehicle], parts, fleet if source == "fleet" else None)
 
 
-def _energies(statement: Statement, spans: Sequence[_Span]) -> dict[_Span, _Energy]:
-    """Return what was counted over each of `spans`; those without readings are absent."""
-    asked = list(dict.fromkeys(spans))
-    rows = statement.rows(
-        {
-            "device_ids": [span.device_id for span in asked],
-            "starts_at": [span.starts_at for span in asked],
-            "ends_at": [span.ends_at for span in asked],
-            "first": min(span.starts_at for span in asked),
-            "last": max(span.ends_at for span in asked),
-        }
+def performance(account: Account) -> Performance:
+    """Return the figures that `account` adds up to."""
+    vehicle, dc = account.vehicle, account.dc
+    energy_ac_kwh, compared_dc_kwh = _compared(account)
+    efficiency = formulas.efficiency_percent(compared_dc_kwh, energy_ac_kwh)
+    coverage = Coverage(
+        formulas.coverage(dc.readings, _expected([(vehicle, dc)])),
+        formulas.coverage(
+            sum(part.meter.readings for part in account.parts),
+            _expected([(part.slice.meter, part.meter) for part in account.parts]),
+        ),
     )
-    return {
-        asked[row.number - 1]: _Energy(
-            row.energy_kwh, row.readings, getattr(row, "battery_temp_celsius", None)
-        )
-        for row in rows
-    }
-
-
-def _linked_ac(vehicle_id: str, slices: Sequence[_Slice], dc: dict[_Span, _Energy]) -> _Ac:
-    """Return a vehicle's part of the AC of its meters, and its DC over the same spans."""
-    of_meters = _energies(_meter_energy, [cut.meter for cut in slices])
-    energy_ac_kwh = energy_dc_kwh = 0.0
-    readings = 0
-    for cut in slices:
-        taken = {span.device_id: dc.get(span, _Energy()).energy_kwh for span in _vehicles_of(cut)}
-        part = formulas.share(taken[vehicle_id], sum(taken.values()), len(taken))
-        counted = of_meters.get(cut.meter, _Energy())
-        energy_ac_kwh += counted.energy_kwh * part
-        energy_dc_kwh += taken[vehicle_id]
-        readings += counted.readings
-    is_shared = any(len(cut.vehicle_ids) > 1 for cut in slices)
-    return _Ac(
-        "shared" if is_shared else "linked",
-        slices[-1].meter.device_id,
-        energy_ac_kwh,
-        energy_dc_kwh,
-        readings,
-    )
-
-
-def _fleet_ac(window: Window, energy_dc_kwh: float) -> _Ac:
-    """Return a vehicle's part, by DC, of the AC of all meters without a link."""
-    (unlinked,) = _unlinked_energy.rows({"starts_at": window.starts_at, "ends_at": window.ends_at})
-    if unlinked.meter_readings == 0:
-        return _Ac("none")
-    part = energy_dc_kwh / unlinked.energy_dc_kwh if unlinked.energy_dc_kwh > 0 else 0.0
-    return _Ac("fleet", None, unlinked.energy_ac_kwh * part, energy_dc_kwh, unlinked.meter_readings)
-
-
-def _performance(vehicle_id: str, window: Window, dc: _Energy, ac: _Ac) -> Performance:
-    efficiency = formulas.efficiency_percent(ac.energy_dc_kwh, ac.energy_ac_kwh)
-    temp = dc.battery_temp_celsius
+    reason = formulas.doubt(efficiency, energy_ac_kwh, [coverage.vehicle, coverage.meter])
+    meter_readings = sum(part.meter.readings for part in account.parts)
     return Performance(
-        vehicle_id=vehicle_id,
-        meter_id=ac.meter_id,
-        period=Period(window.starts_at, window.ends_at),
-        energy_ac_kwh=_kept(ac.energy_ac_kwh),
+        vehicle_id=vehicle.device_id,
+        meter_id=account.parts[-1].slice.meter.device_id if account.parts else None,
+        period=Period(vehicle.starts_at, vehicle.ends_at),
+        energy_ac_kwh=_kept(energy_ac_kwh),
         energy_dc_kwh=_kept(dc.energy_kwh),
         efficiency_percent=efficiency,
-        battery_temp_celsius=None if temp is None else _kept(temp),
-        ac_source=ac.source,
-        health=formulas.health(efficiency),
-        data_points=DataPoints(vehicle=dc.readings, meter=ac.readings),
+        battery_temp_celsius=(
+            None if dc.battery_temp_celsius is None else _kept(dc.battery_temp_celsius)
+        ),
+        ac_source=account.source,
+        health=Health.UNKNOWN if reason else formulas.health(efficiency),
+        reason=reason,
+        data_points=DataPoints(
+            dc.readings, account.fleet.meter_readings if account.fleet else meter_readings
+        ),
+        coverage=coverage,
+        suspect_steps=dc.suspect_steps + sum(part.meter.suspect_steps for part in account.parts),
     )
+
+
+def _compared(account: Account) -> tuple[float, float]:
+    """Return the AC that is the vehicle's, and the DC that it is compared with, in kWh."""
+    if account.fleet:
+        energy_dc_kwh = account.dc.energy_kwh
+        share = energy_dc_kwh / account.fleet.energy_dc_kwh if energy_dc_kwh else 0.0
+        return account.fleet.energy_ac_kwh * share, energy_dc_kwh
+    return (
+        sum(part.energy_ac_kwh for part in account.parts),
+        sum(part.energy_dc_kwh for part in account.parts),
+    )
+
+
+def _expected(counted: Sequence[tuple[Span, Energy]]) -> float | None:
+    """Return how many readings the devices' cadences let expect up to now; None if unknown."""
+    now = timezone.now()
+    expected = 0.0
+    for span, energy in counted:
+        if energy.cadence_seconds is None:
+            return None
+        seconds = (min(span.ends_at, now) - span.starts_at).total_seconds()
+        expected += max(0.0, seconds) / energy.cadence_seconds
+    return expected if counted else None
 
 
 def _kept(value: float) -> float:

@@ -4,9 +4,12 @@ from django.urls import path
 
 from analytics.views import PerformanceViewSet
 
+_one = "analytics/performance/<device_id:vehicle_id>"
+
 urlpatterns = [
-    path(
-        "analytics/performance/<device_id:vehicle_id>",
-        PerformanceViewSet.as_view({"get": "retrieve"}),
-    ),
+    path("analytics/performance", PerformanceViewSet.as_view({"get": "list"})),
+    path(_one, PerformanceViewSet.as_view({"get": "retrieve"})),
+    path(f"{_one}/series", PerformanceViewSet.as_view({"get": "series"})),
+    path(f"{_one}/explain", PerformanceViewSet.as_view({"get": "explain"})),
+    path("analytics/fleet", PerformanceViewSet.as_view({"get": "totals"})),
 ]

@@ -1,35 +1,171 @@
 """Performance over HTTP."""
 
-from typing import Final
+import csv
+from collections.abc import Iterator
+from typing import Any, Final
+from zoneinfo import ZoneInfo, available_timezones
 
-from drf_spectacular.utils import extend_schema
+from django.http import StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from analytics.cache import cached_performance
-from analytics.performance import Performance, UnknownVehicle
+from analytics import fleet
+from analytics.cache import cached_performance, cached_unlinked_energy
+from analytics.explain import Explanation, explanation
+from analytics.fleet import FleetTotals, InvalidFilter, VehiclePage, csv_rows, vehicle_days
+from analytics.formulas import Health
+from analytics.performance import (
+    Performance,
+    UnknownVehicle,
+    vehicle_account,
+    vehicle_performance,
+)
+from analytics.series import Granularity, Series, TooManyPoints, vehicle_series
+from analytics.window import InvalidWindow, Window
 from fleet.openapi import answer
+from fleet.pages import CURSOR, LIMIT, Pages
 
-# Until windows other than the last 24 hours are served, asking for one must not look answered.
-_NOT_YET: Final = ("start", "end", "window")
+_WINDOW: Final = (
+    OpenApiParameter("start", str, description="RFC 3339; default 24 hours before end"),
+    OpenApiParameter("end", str, description="RFC 3339; default now"),
+    OpenApiParameter("window", str, description="instead of both: 15m to 400d, up to now"),
+)
+_SERIES: Final = (
+    OpenApiParameter("granularity", str, enum=[*Granularity], description="default hour"),
+    OpenApiParameter("tz", str, description="IANA time zone that days begin in; default UTC"),
+)
+_FILTERS: Final = (
+    OpenApiParameter("health", str, enum=[*Health]),
+    OpenApiParameter("site", str, description="name of a site"),
+    OpenApiParameter("minEfficiency", float, description="percent"),
+    OpenApiParameter("maxEfficiency", float, description="percent"),
+    OpenApiParameter(
+        "ordering",
+        str,
+        enum=[name for key in fleet.ORDERINGS for name in (key, f"-{key}")],
+        description="default vehicleId; vehicles without a value come last",
+    ),
+)
+_ASKED_FOR_WINDOW: Final = ("start", "end", "window")
+
+
+class _Pages(Pages):
+    def get_ordering(self, request: Request, *_: Any) -> tuple[str, ...]:
+        is_descending = request.GET.get("ordering", "").startswith("-")
+        return ("-rank" if is_descending else "rank", "vehicle_id")
 
 
 class PerformanceViewSet(ViewSet):
-    """Energy, efficiency and health of a vehicle over the last 24 hours."""
+    """Energy, efficiency and health of vehicles."""
 
     @extend_schema(
         operation_id="vehiclePerformance",
-        responses={200: answer(Performance, "The figures of the last 24 hours")},
+        parameters=[*_WINDOW],
+        responses={200: answer(Performance, "The figures of the window; unless told, 24 hours")},
     )
     def retrieve(self, request: Request, vehicle_id: str) -> Response:
-        for parameter in _NOT_YET:
-            if parameter in request.GET:
-                raise ValidationError(
-                    f"{parameter} is not supported yet: the window is the last 24 hours"
-                )
         try:
-            return Response(cached_performance(vehicle_id))
+            if any(parameter in request.GET for parameter in _ASKED_FOR_WINDOW):
+                window = _window(request)
+                return Response(vehicle_performance(vehicle_id, window, cached_unlinked_energy))
+            figure, was_cached = cached_performance(vehicle_id)
         except UnknownVehicle:
-            raise NotFound("Vehicle not found") from None
+            raise _VehicleNotFound from None
+        return Response(figure, headers={"X-Cache": "hit" if was_cached else "miss"})
+
+    @extend_schema(
+        operation_id="vehicleSeries",
+        parameters=[*_WINDOW, *_SERIES],
+        responses={200: answer(Series, "The figures of the window, piece by piece")},
+    )
+    def series(self, request: Request, vehicle_id: str) -> Response:
+        window, granularity, zone = _window(request), _granularity(request), _zone(request)
+        try:
+            return Response(
+                vehicle_series(vehicle_id, window, granularity, zone, cached_unlinked_energy)
+            )
+        except UnknownVehicle:
+            raise _VehicleNotFound from None
+        except TooManyPoints as error:
+            raise ValidationError(str(error)) from None
+
+    @extend_schema(
+        operation_id="explainPerformance",
+        parameters=[*_WINDOW],
+        responses={200: answer(Explanation, "What the figure of the window is made of")},
+    )
+    def explain(self, request: Request, vehicle_id: str) -> Response:
+        window = _window(request)
+        try:
+            account = vehicle_account(vehicle_id, window, cached_unlinked_energy)
+        except UnknownVehicle:
+            raise _VehicleNotFound from None
+        return Response(explanation(account))
+
+    @extend_schema(
+        operation_id="fleetPerformance",
+        parameters=[*_FILTERS, CURSOR, LIMIT],
+        responses={200: answer(VehiclePage, "The last 24 hours, one row per vehicle; or CSV")},
+    )
+    def list(self, request: Request) -> HttpResponseBase:
+        try:
+            days = vehicle_days(request.GET)
+        except InvalidFilter as error:
+            raise ValidationError(str(error)) from None
+        pages = _Pages()
+        if "text/csv" in request.META.get("HTTP_ACCEPT", ""):
+            return _csv(csv_rows(days.order_by(*pages.get_ordering(request))))
+        page = pages.paginate_queryset(days, request)
+        return pages.get_paginated_response([fleet.row(day) for day in page or []])
+
+    @extend_schema(
+        operation_id="fleetTotals",
+        responses={200: answer(FleetTotals, "The last 24 hours of the whole fleet")},
+    )
+    def totals(self, request: Request) -> Response:
+        return Response(fleet.fleet_totals())
+
+
+class _VehicleNotFound(NotFound):
+    default_detail = "Vehicle not found"
+
+
+class _Line:
+    """What `csv.writer` writes to: hands each line on."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+def _csv(rows: Iterator[list[Any]]) -> StreamingHttpResponse:
+    writer = csv.writer(_Line())
+    response = StreamingHttpResponse(
+        (writer.writerow(row) for row in rows), content_type="text/csv; charset=utf-8"
+    )
+    response["Content-Disposition"] = 'attachment; filename="performance.csv"'
+    return response
+
+
+def _window(request: Request) -> Window:
+    try:
+        return Window.from_query(request.GET)
+    except InvalidWindow as error:
+        raise ValidationError(str(error)) from None
+
+
+def _granularity(request: Request) -> Granularity:
+    try:
+        return Granularity(request.GET.get("granularity", Granularity.HOUR))
+    except ValueError:
+        raise ValidationError(f"granularity must be one of {', '.join(Granularity)}") from None
+
+
+def _zone(request: Request) -> ZoneInfo:
+    name = request.GET.get("tz", "UTC")
+    if name not in available_timezones():
+        raise ValidationError("tz must be the name of an IANA time zone, such as Europe/Berlin")
+    return ZoneInfo(name)

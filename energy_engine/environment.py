@@ -150,6 +150,34 @@ VARIABLES = (
         at_least=0,
     ),
     Variable(
+        "MIN_ENERGY_KWH",
+        2.0,
+        "AC, in kWh, from which an efficiency says something about health; below it, fixed losses "
+        "dominate.",
+        at_least=0,
+    ),
+    Variable(
+        "MIN_COVERAGE",
+        0.5,
+        "Part of the readings expected in a window that must have come for a health other than "
+        "unknown.",
+        at_least=0,
+        at_most=1,
+    ),
+    Variable(
+        "ONLINE_WINDOW",
+        5,
+        "Minutes for which a device counts as online after its last delivery.",
+        at_least=1,
+    ),
+    Variable(
+        "FLEET_SNAPSHOT_MINUTES",
+        1,
+        "Minutes between two looks at the last 24 hours of every vehicle, for lists and rankings.",
+        at_least=1,
+        at_most=60,
+    ),
+    Variable(
         "PERFORMANCE_CACHE_SECONDS",
         30,
         "How long a cached performance figure is served, in seconds.",

@@ -6,7 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
+from analytics.explain import Explanation
+from analytics.fleet import FleetTotals, VehiclePage
 from analytics.performance import Performance
+from analytics.series import Series
 from fleet.status import MeterStatus, VehicleStatus
 from fleet.views import Link, LinkMade, LinkOrder, LinkPage
 from fleet.wire import FieldError
@@ -24,6 +27,10 @@ STRUCTS: Final = (
     MeterStatus,
     VehicleStatus,
     Performance,
+    Series,
+    Explanation,
+    VehiclePage,
+    FleetTotals,
 )
 _aliases = re.compile("/api/|/ingest/|/v1/analytics/(meter|vehicle)/")
 

@@ -1,5 +1,6 @@
 """Django settings, grouped by topic. Values of the environment come from `environment.py`."""
 
+from datetime import timedelta
 from typing import Any
 
 import environ
@@ -135,6 +136,13 @@ LANGUAGE_CODE = "en"
 DATABASES = {"default": _database()}
 POSTGRES_EXTRA_AUTO_EXTENSION_SET_UP = False  # hstore, which the engine does not use
 PSQLEXTRA_PARTITIONING_MANAGER = "ingestion.partitions.manager"
+# Their partitions are made at the same time, so that what is derived finds its place.
+PARTITIONED_MODELS = [
+    "ingestion.MeterReading",
+    "ingestion.VehicleReading",
+    "analytics.MeterHour",
+    "analytics.VehicleHour",
+]
 
 # --- Redis ------------------------------------------------------------------------------------
 
@@ -240,6 +248,10 @@ HISTORY_PARTITION_SIZE = environment.read("HISTORY_PARTITION_SIZE")
 
 HEALTHY_EFFICIENCY_PERCENT = environment.read("HEALTHY_EFFICIENCY_PERCENT")
 DEGRADED_EFFICIENCY_PERCENT = environment.read("DEGRADED_EFFICIENCY_PERCENT")
+MIN_ENERGY_KWH = environment.read("MIN_ENERGY_KWH")
+MIN_COVERAGE = environment.read("MIN_COVERAGE")
+ONLINE_WINDOW = timedelta(minutes=environment.read("ONLINE_WINDOW"))
+FLEET_SNAPSHOT_MINUTES = environment.read("FLEET_SNAPSHOT_MINUTES")
 PERFORMANCE_CACHE_SECONDS = environment.read("PERFORMANCE_CACHE_SECONDS")
 
 # --- Background jobs --------------------------------------------------------------------------

@@ -1,10 +1,11 @@
--- The links of a vehicle in a window, each with every link to the same meter that overlaps it,
--- itself among them. One row without links for a vehicle that has none; no row for an unknown one.
+-- The links of vehicles in a window, each with every link to the same meter that overlaps it, itself
+-- among them. One row without links for a vehicle that has none; no row for an unknown one.
 --
--- Parameters: vehicle_id text; starts_at, ends_at timestamptz (half-open).
+-- Parameters: vehicle_ids text[], null for all; starts_at, ends_at timestamptz (half-open).
 --
 -- Leans on the exclusion index (vehicle, valid_during) and on the index on meter.
 SELECT
+    vehicle.vehicle_id,
     own.meter_id,
     own.starts_at,
     own.ends_at,
@@ -26,5 +27,5 @@ LEFT JOIN fleet_vehiclemeterlink AS other
     ON
         other.meter_id = own.meter_id
         AND other.valid_during && tstzrange(own.starts_at, own.ends_at)
-WHERE vehicle.vehicle_id = %(vehicle_id)s
-ORDER BY own.starts_at, other_starts_at, other_vehicle_id
+WHERE %(vehicle_ids)s::text[] IS NULL OR vehicle.vehicle_id = ANY(%(vehicle_ids)s)
+ORDER BY vehicle.vehicle_id, own.starts_at, other_starts_at, other_vehicle_id

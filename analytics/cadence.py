@@ -1,0 +1,40 @@
+"""How often each device reports, learned from its history: what its coverage is measured by."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from django.utils import timezone
+
+from fleet.statements import Statement
+
+# A device whose firmware begins to report more seldom is judged by its new ways within a day.
+LEARN_ANEW_AFTER: Final = timedelta(days=1)
+TRY_AGAIN_AFTER: Final = timedelta(minutes=10)
+AT_ONCE: Final = 1_000
+
+_SQL: Final = Path(__file__).parent / "sql"
+_STATEMENTS: Final = (
+    Statement(_SQL / "learn_meter_cadence.sql"),
+    Statement(_SQL / "learn_vehicle_cadence.sql"),
+)
+
+
+def learn_cadences() -> int:
+    """Learn the cadence of every device that is new, or was not looked at for a day."""
+    now = timezone.now()
+    total = 0
+    for statement in _STATEMENTS:
+        looked_at = AT_ONCE
+        while looked_at == AT_ONCE:
+            (row,) = statement.rows(
+                {
+                    "learned_before": now - LEARN_ANEW_AFTER,
+                    "tried_before": now - TRY_AGAIN_AFTER,
+                    "learned_at": now,
+                    "most": AT_ONCE,
+                }
+            )
+            looked_at = row.looked_at
+            total += looked_at
+    return total

@@ -1,0 +1,74 @@
+"""Energy of devices over spans of time: the only reader of history and its hourly sums."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from fleet.statements import Statement
+
+_SQL: Final = Path(__file__).parent / "sql"
+_meter_energy = Statement(_SQL / "meter_energy.sql")
+_vehicle_energy = Statement(_SQL / "vehicle_energy.sql")
+
+
+class Span(NamedTuple):
+    """A device over a span of time, half-open."""
+
+    device_id: str
+    starts_at: datetime
+    ends_at: datetime
+
+    @property
+    def seconds(self) -> float:
+        return (self.ends_at - self.starts_at).total_seconds()
+
+
+class Energy(NamedTuple):
+    """What a device counted over a span, each timestamp once.
+
+    `hours_rolled_up` of the span's hours came from their sums, all else from history.
+    """
+
+    energy_kwh: float = 0.0
+    readings: int = 0
+    suspect_steps: int = 0
+    battery_temp_celsius: float | None = None
+    cadence_seconds: float | None = None
+    hours_rolled_up: int = 0
+
+
+def meter_energies(spans: Iterable[Span]) -> dict[Span, Energy]:
+    """Return AC energies of meters; one statement. A span of an unknown meter is absent."""
+    return _energies(_meter_energy, spans)
+
+
+def vehicle_energies(spans: Iterable[Span]) -> dict[Span, Energy]:
+    """Return DC energies of vehicles; one statement. A span of an unknown vehicle is absent."""
+    return _energies(_vehicle_energy, spans)
+
+
+def _energies(statement: Statement, spans: Iterable[Span]) -> dict[Span, Energy]:
+    asked = list(dict.fromkeys(spans))
+    if not asked:
+        return {}
+    rows = statement.rows(
+        {
+            "device_ids": [span.device_id for span in asked],
+            "starts_at": [span.starts_at for span in asked],
+            "ends_at": [span.ends_at for span in asked],
+            "first": min(span.starts_at for span in asked),
+            "last": max(span.ends_at for span in asked),
+        }
+    )
+    return {
+        asked[row.number - 1]: Energy(
+            row.energy_kwh,
+            row.readings,
+            row.suspect_steps,
+            getattr(row, "battery_temp_celsius", None),
+            row.cadence_seconds,
+            row.hours_rolled_up,
+        )
+        for row in rows
+    }

@@ -1,0 +1,137 @@
+"""What a figure is made of, so that an analyst can follow it by hand."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from analytics.energy import Energy, Span
+from analytics.performance import Account, AcSource, Part, Performance, performance
+from fleet.statements import Statement
+
+_SQL: Final = Path(__file__).parent / "sql"
+_meter_deliveries = Statement(_SQL / "meter_deliveries.sql")
+_vehicle_deliveries = Statement(_SQL / "vehicle_deliveries.sql")
+
+
+class Counted(msgspec.Struct):
+    """Where the energy of a device over a span comes from, and which deliveries count.
+
+    `deliveries` = `counted` + `repeats` + `corrected`: a repeat has the values of the delivery that
+    counts, a corrected one had others.
+    """
+
+    device_id: str = msgspec.field(name="deviceId")
+    start: datetime
+    end: datetime
+    energy_kwh: float = msgspec.field(name="energyKwh")
+    hours_from_rollup: int = msgspec.field(name="hoursFromRollup")
+    hours_from_history: float = msgspec.field(name="hoursFromHistory")
+    deliveries: int
+    counted: int
+    repeats: int
+    corrected: int
+    suspect_steps: int = msgspec.field(name="suspectSteps")
+    cadence_seconds: float | None = msgspec.field(name="cadenceSeconds")
+
+
+class Split(msgspec.Struct):
+    """A span of a meter, who was linked to it, and which part of its AC is the vehicle's."""
+
+    meter_id: str = msgspec.field(name="meterId")
+    start: datetime
+    end: datetime
+    vehicle_ids: list[str] = msgspec.field(name="vehicleIds")
+    meter_ac_kwh: float = msgspec.field(name="meterEnergyAc")
+    share: float
+    energy_ac_kwh: float = msgspec.field(name="energyConsumedAc")
+    energy_dc_kwh: float = msgspec.field(name="energyDeliveredDc")
+
+
+class FleetShare(msgspec.Struct):
+    """What a vehicle without a link has a share of: AC and DC of all devices without one."""
+
+    energy_ac_kwh: float = msgspec.field(name="energyConsumedAc")
+    energy_dc_kwh: float = msgspec.field(name="energyDeliveredDc")
+
+
+class Explanation(msgspec.Struct):
+    """A figure, and all that it is made of."""
+
+    figure: Performance
+    ac_source: AcSource = msgspec.field(name="acSource")
+    formula: str
+    vehicle: Counted
+    meters: list[Counted]
+    splits: list[Split]
+    fleet: FleetShare | None
+
+
+def explanation(account: Account) -> Explanation:
+    """Return what the figure of `account` is made of; two statements, over history itself."""
+    figure = performance(account)
+    (vehicle,) = _counted(_vehicle_deliveries, [(account.vehicle, account.dc)])
+    meters = _counted(_meter_deliveries, [(part.slice.meter, part.meter) for part in account.parts])
+    fleet = None
+    if account.fleet:
+        fleet = FleetShare(account.fleet.energy_ac_kwh, account.fleet.energy_dc_kwh)
+    splits = [_split(part) for part in account.parts]
+    return Explanation(
+        figure, account.source, _formula(figure, account), vehicle, meters, splits, fleet
+    )
+
+
+def _split(part: Part) -> Split:
+    meter = part.slice.meter
+    return Split(
+        meter.device_id,
+        meter.starts_at,
+        meter.ends_at,
+        sorted(part.slice.vehicle_ids),
+        part.meter.energy_kwh,
+        part.share,
+        part.energy_ac_kwh,
+        part.energy_dc_kwh,
+    )
+
+
+def _formula(figure: Performance, account: Account) -> str:
+    if figure.efficiency_percent is None:
+        return "efficiencyRatio = null: no AC is known to compare with"
+    compared_dc_kwh = (
+        sum(part.energy_dc_kwh for part in account.parts) if account.parts else figure.energy_dc_kwh
+    )
+    return (
+        "efficiencyRatio = 100 · DC / AC"
+        f" = 100 · {compared_dc_kwh:.9g} kWh / {figure.energy_ac_kwh:.9g} kWh"
+        f" = {figure.efficiency_percent:.2f} %"
+    )
+
+
+def _counted(statement: Statement, spans: Sequence[tuple[Span, Energy]]) -> list[Counted]:
+    rows = statement.rows(
+        {
+            "device_ids": [span.device_id for span, _ in spans],
+            "starts_at": [span.starts_at for span, _ in spans],
+            "ends_at": [span.ends_at for span, _ in spans],
+        }
+    )
+    return [
+        Counted(
+            span.device_id,
+            span.starts_at,
+            span.ends_at,
+            energy.energy_kwh,
+            energy.hours_rolled_up,
+            round(span.seconds / 3600 - energy.hours_rolled_up, 6),
+            row.deliveries,
+            row.counted,
+            row.deliveries - row.counted - row.corrected,
+            row.corrected,
+            energy.suspect_steps,
+            energy.cadence_seconds,
+        )
+        for (span, energy), row in zip(spans, rows, strict=True)
+    ]

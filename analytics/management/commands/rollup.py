@@ -1,0 +1,31 @@
+"""Sum up the hours of a span anew, while the engine goes on answering."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from tqdm import tqdm
+
+from analytics import rollups
+from ingestion.management.arguments import instant_of
+
+
+class Command(BaseCommand):
+    """Mark the hours of a span as changed, and sum them up; figures are right all the while."""
+
+    help = "Sum up the hours of a span anew. Interrupted, the background worker does the rest."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--from", dest="starts_at", type=instant_of, required=True)
+        parser.add_argument("--to", dest="ends_at", type=instant_of, required=True)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        starts_at, ends_at = options["starts_at"], options["ends_at"]
+        if starts_at >= ends_at:
+            raise CommandError("--from must be before --to")
+        rollups.settle()
+        marked = rollups.mark(starts_at, ends_at)
+        with tqdm(total=rollups.pending(), unit=" hours", desc="rollup") as progress:
+            for summed_up in rollups.sum_up_changed():
+                progress.update(summed_up)
+        self.stdout.write(f"{marked:,} hours of devices summed up anew")

@@ -1,0 +1,133 @@
+"""Keep the hourly sums of history true: the only writer of `MeterHour` and `VehicleHour`.
+
+An hour is settled once it is over: a reading that joins it from then on marks it as changed, in the
+writer's own transaction. A sum is used only where no mark stands beside it, so a figure is right
+whether or not this module has come round to the hour. All that it owes is a list of marks.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from fleet.statements import Statement
+from ingestion.models import ChangedMeterHour, ChangedVehicleHour
+from ingestion.partitions import ensure_partitions, is_missing_partition
+
+HOUR: Final = timedelta(hours=1)
+# Most readings of an hour have come by then; each that comes later costs a second look at the hour.
+GRACE: Final = timedelta(minutes=3)
+# Writers of the same devices wait for one portion at most: some 20 ms, and some 100 ms.
+SETTLED_AT_ONCE: Final = 500
+SUMMED_UP_AT_ONCE: Final = 1_000
+
+_SQL: Final = Path(__file__).parent / "sql"
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """The statements for the hours of one kind of device."""
+
+    changed: type[ChangedMeterHour | ChangedVehicleHour]
+    settle: Statement
+    mark: Statement
+    take_changed: Statement
+    sum_up: Statement
+
+
+_STREAMS: Final = (
+    _Stream(
+        ChangedMeterHour,
+        Statement(_SQL / "settle_meters.sql"),
+        Statement(_SQL / "mark_meter_hours.sql"),
+        Statement(_SQL / "take_changed_meter_hours.sql"),
+        Statement(_SQL / "sum_up_meter_hours.sql"),
+    ),
+    _Stream(
+        ChangedVehicleHour,
+        Statement(_SQL / "settle_vehicles.sql"),
+        Statement(_SQL / "mark_vehicle_hours.sql"),
+        Statement(_SQL / "take_changed_vehicle_hours.sql"),
+        Statement(_SQL / "sum_up_vehicle_hours.sql"),
+    ),
+)
+
+
+def roll_up() -> int:
+    """Settle the hours that are over, and sum up all that have changed; return how many did."""
+    settle()
+    return sum(sum_up_changed())
+
+
+def settle() -> None:
+    """Let every hour that is over, and its time of `GRACE`, be one that can be summed up."""
+    until = _hour_of(timezone.now() - GRACE)
+    for stream in _STREAMS:
+        settled = SETTLED_AT_ONCE
+        while settled == SETTLED_AT_ONCE:
+            (row,) = stream.settle.rows({"until": until, "most": SETTLED_AT_ONCE})
+            settled = row.settled
+
+
+def sum_up_changed() -> Iterator[int]:
+    """Sum up the hours that are marked as changed; yield how many, portion by portion."""
+    for stream in _STREAMS:
+        while taken := _sum_up_some(stream):
+            yield taken
+
+
+def mark(starts_at: datetime, ends_at: datetime, device_id: str | None = None) -> int:
+    """Let the settled hours of a span be summed up anew; return how many. Figures stay right.
+
+    `device_id` None stands for all; an id marks the hours of a meter and of a vehicle of that id.
+    """
+    marked = 0
+    for stream in _STREAMS:
+        (row,) = stream.mark.rows(
+            {"starts_at": starts_at, "ends_at": ends_at, "device_id": device_id}
+        )
+        marked += row.marked
+    return marked
+
+
+def pending() -> int:
+    """Return how many hours wait to be summed up."""
+    return sum(stream.changed.objects.count() for stream in _STREAMS)
+
+
+def _sum_up_some(stream: _Stream) -> int:
+    """Sum up one portion; return how many marks it took off the list. Makes missing partitions."""
+    try:
+        return _sum_up_in_one_transaction(stream)
+    except IntegrityError as error:
+        if not is_missing_partition(error):
+            raise
+        ensure_partitions(
+            stream.changed.objects.order_by("pk").values_list("hour", flat=True)[:SUMMED_UP_AT_ONCE]
+        )
+        return _sum_up_in_one_transaction(stream)
+
+
+def _sum_up_in_one_transaction(stream: _Stream) -> int:
+    with transaction.atomic():
+        taken = stream.take_changed.rows({"most": SUMMED_UP_AT_ONCE})
+        if taken:
+            # A statement of its own: it sees all that was committed when the marks were taken.
+            hours = [row.hour for row in taken]
+            stream.sum_up.rows(
+                {
+                    "device_ids": [row.device_id for row in taken],
+                    "hours": hours,
+                    "first": min(hours),
+                    "last": max(hours) + HOUR,
+                }
+            )
+    return len(taken)
+
+
+def _hour_of(instant: datetime) -> datetime:
+    return instant.replace(minute=0, second=0, microsecond=0)

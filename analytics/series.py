@@ -1,0 +1,121 @@
+"""A window cut into even pieces, with the figures of each."""
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from analytics.performance import (
+    DataPoints,
+    Period,
+    UnknownVehicle,
+    Unlinked,
+    accounts,
+    performance,
+)
+from analytics.slices import links_in
+from analytics.unlinked import unlinked_energy
+from analytics.window import Window
+
+MAX_POINTS: Final = 10_000
+
+
+class Granularity(StrEnum):
+    """How long a piece is; a day has 23 or 25 hours where the clock changes."""
+
+    QUARTER = "15m"
+    HOUR = "hour"
+    DAY = "day"
+
+
+class TooManyPoints(ValueError):
+    """A series of more points than `MAX_POINTS`."""
+
+    def __init__(self) -> None:
+        super().__init__(f"A series may have at most {MAX_POINTS:,} points")
+
+
+class Point(msgspec.Struct):
+    """The figures of one piece; what `Performance` says of them holds here too."""
+
+    start: datetime
+    end: datetime
+    energy_ac_kwh: float = msgspec.field(name="energyConsumedAc")
+    energy_dc_kwh: float = msgspec.field(name="energyDeliveredDc")
+    efficiency_percent: float | None = msgspec.field(name="efficiencyRatio")
+    battery_temp_celsius: float | None = msgspec.field(name="averageBatteryTemp")
+    data_points: DataPoints = msgspec.field(name="dataPoints")
+    suspect_steps: int = msgspec.field(name="suspectSteps")
+
+
+class Series(msgspec.Struct):
+    """Figures of a vehicle over a window, piece by piece, in time order and without gaps."""
+
+    vehicle_id: str = msgspec.field(name="vehicleId")
+    period: Period
+    granularity: Granularity
+    tz: str
+    points: list[Point]
+
+
+def vehicle_series(
+    vehicle_id: str,
+    window: Window,
+    granularity: Granularity,
+    zone: ZoneInfo,
+    unlinked: Unlinked = unlinked_energy,
+) -> Series:
+    """Return the figures of a vehicle, piece by piece; they add up to those of `window`.
+
+    Three statements, as for a single figure. Errors: `UnknownVehicle`, `TooManyPoints`.
+    """
+    links = links_in(window, [vehicle_id])
+    if vehicle_id not in links:
+        raise UnknownVehicle
+    pieces = cut(window, granularity, zone)
+    asked = [(vehicle_id, piece) for piece in pieces]
+    figures = [performance(account) for account in accounts(asked, links, window, unlinked)]
+    points = [
+        Point(
+            figure.period.start,
+            figure.period.end,
+            figure.energy_ac_kwh,
+            figure.energy_dc_kwh,
+            figure.efficiency_percent,
+            figure.battery_temp_celsius,
+            figure.data_points,
+            figure.suspect_steps,
+        )
+        for figure in figures
+    ]
+    period = Period(window.starts_at, window.ends_at)
+    return Series(vehicle_id, period, granularity, zone.key, points)
+
+
+def cut(window: Window, granularity: Granularity, zone: ZoneInfo) -> list[Window]:
+    """Cut `window` at the bounds of `granularity`; its first and last piece may be shorter.
+
+    Errors: `TooManyPoints`.
+    """
+    pieces = []
+    starts_at = window.starts_at
+    while starts_at < window.ends_at:
+        ends_at = min(_next_bound(starts_at, granularity, zone), window.ends_at)
+        pieces.append(Window(starts_at, ends_at))
+        starts_at = ends_at
+        if len(pieces) > MAX_POINTS:
+            raise TooManyPoints
+    return pieces
+
+
+def _next_bound(instant: datetime, granularity: Granularity, zone: ZoneInfo) -> datetime:
+    if granularity is Granularity.DAY:
+        midnight = datetime.combine(
+            instant.astimezone(zone).date() + timedelta(days=1), datetime.min.time(), zone
+        )
+        # Where the clock is put forward at midnight, the day begins at the first instant there is.
+        return midnight.astimezone(UTC)
+    length = timedelta(minutes=15) if granularity is Granularity.QUARTER else timedelta(hours=1)
+    return instant - (instant - datetime.min.replace(tzinfo=UTC)) % length + length

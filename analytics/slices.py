@@ -1,0 +1,103 @@
+"""Which vehicles were linked to a meter, and when: the links of a window, cut into slices."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from analytics.energy import Span
+from analytics.window import Window
+from fleet.statements import Statement
+
+_HOUR: Final = timedelta(hours=1)
+_links_in_window = Statement(Path(__file__).parent / "sql" / "links_in_window.sql")
+
+
+class Slice(NamedTuple):
+    """A span of a meter with the same vehicles linked to it; within one hour, if several."""
+
+    meter: Span
+    vehicle_ids: frozenset[str]
+
+    @property
+    def is_shared(self) -> bool:
+        return len(self.vehicle_ids) > 1
+
+    @property
+    def vehicles(self) -> list[Span]:
+        """Return the same span of each of the vehicles."""
+        return [
+            Span(vehicle_id, self.meter.starts_at, self.meter.ends_at)
+            for vehicle_id in sorted(self.vehicle_ids)
+        ]
+
+
+class Link(NamedTuple):
+    """A link within a window, and all links to its meter that overlap it, itself among them."""
+
+    meter: Span
+    beside: list[Span]
+
+
+def links_in(window: Window, vehicle_ids: Sequence[str] | None = None) -> dict[str, list[Link]]:
+    """Return the links of vehicles (None: of all) in `window`, in time order; one statement.
+
+    A vehicle without a link has an empty list; an unknown one is absent.
+    """
+    rows = _links_in_window.rows(
+        {
+            "vehicle_ids": None if vehicle_ids is None else list(vehicle_ids),
+            "starts_at": window.starts_at,
+            "ends_at": window.ends_at,
+        }
+    )
+    links: dict[str, dict[Span, Link]] = defaultdict(dict)
+    for vehicle_id, meter_id, starts_at, ends_at, other_id, other_starts_at, other_ends_at in rows:
+        of_vehicle = links[vehicle_id]
+        if meter_id is None:
+            continue
+        own = Span(meter_id, starts_at, ends_at)
+        other = Span(other_id, other_starts_at, other_ends_at or ends_at)
+        of_vehicle.setdefault(own, Link(own, [])).beside.append(other)
+    return {vehicle_id: list(of_vehicle.values()) for vehicle_id, of_vehicle in links.items()}
+
+
+def slices(links: Iterable[Link], window: Window) -> list[Slice]:
+    """Cut `links` to `window`, wherever another vehicle joins or leaves, and by hours if shared."""
+    cut = []
+    for link in links:
+        meter = _clipped(link.meter, window.starts_at, window.ends_at)
+        if meter.starts_at < meter.ends_at:
+            beside = [_clipped(span, meter.starts_at, meter.ends_at) for span in link.beside]
+            cut += _cut(meter, [span for span in beside if span.starts_at < span.ends_at])
+    return cut
+
+
+def _clipped(span: Span, starts_at: datetime, ends_at: datetime) -> Span:
+    return Span(span.device_id, max(span.starts_at, starts_at), min(span.ends_at, ends_at))
+
+
+def _cut(meter: Span, beside: Sequence[Span]) -> list[Slice]:
+    bounds = sorted({bound for span in beside for bound in (span.starts_at, span.ends_at)})
+    cut = []
+    for starts_at, ends_at in pairwise(bounds):
+        vehicle_ids = frozenset(
+            span.device_id
+            for span in beside
+            if span.starts_at <= starts_at and ends_at <= span.ends_at
+        )
+        parts = _by_hour(starts_at, ends_at) if len(vehicle_ids) > 1 else [(starts_at, ends_at)]
+        cut += [Slice(Span(meter.device_id, *part), vehicle_ids) for part in parts]
+    return cut
+
+
+def _by_hour(starts_at: datetime, ends_at: datetime) -> list[tuple[datetime, datetime]]:
+    """Cut a span at every whole hour, UTC."""
+    parts = []
+    while starts_at < ends_at:
+        hour_ends_at = starts_at.replace(minute=0, second=0, microsecond=0) + _HOUR
+        parts.append((starts_at, min(hour_ends_at, ends_at)))
+        starts_at = parts[-1][1]
+    return parts

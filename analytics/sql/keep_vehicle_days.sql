@@ -1,0 +1,56 @@
+-- Keep the last 24 hours of some vehicles, in place of what was kept of them.
+--
+-- Parameters: an array of one length for each column of analytics_vehicleday.
+--
+-- Leans on the primary key of analytics_vehicleday.
+INSERT INTO analytics_vehicleday (
+    vehicle_id,
+    ends_at,
+    energy_ac_kwh,
+    energy_dc_kwh,
+    efficiency_percent,
+    battery_temp_celsius,
+    vehicle_coverage,
+    meter_coverage,
+    vehicle_readings,
+    meter_readings,
+    suspect_steps,
+    ac_source,
+    health,
+    reason,
+    meter_id
+)
+SELECT *
+FROM unnest(
+    %(vehicle_id)s::text[],
+    %(ends_at)s::timestamptz[],
+    %(energy_ac_kwh)s::float8[],
+    %(energy_dc_kwh)s::float8[],
+    %(efficiency_percent)s::float8[],
+    %(battery_temp_celsius)s::float8[],
+    %(vehicle_coverage)s::float8[],
+    %(meter_coverage)s::float8[],
+    %(vehicle_readings)s::integer[],
+    %(meter_readings)s::integer[],
+    %(suspect_steps)s::integer[],
+    %(ac_source)s::text[],
+    %(health)s::text[],
+    %(reason)s::text[],
+    %(meter_id)s::text[]
+)
+ON CONFLICT (vehicle_id) DO UPDATE SET
+    ends_at = EXCLUDED.ends_at,
+    energy_ac_kwh = EXCLUDED.energy_ac_kwh,
+    energy_dc_kwh = EXCLUDED.energy_dc_kwh,
+    efficiency_percent = EXCLUDED.efficiency_percent,
+    battery_temp_celsius = EXCLUDED.battery_temp_celsius,
+    vehicle_coverage = EXCLUDED.vehicle_coverage,
+    meter_coverage = EXCLUDED.meter_coverage,
+    vehicle_readings = EXCLUDED.vehicle_readings,
+    meter_readings = EXCLUDED.meter_readings,
+    suspect_steps = EXCLUDED.suspect_steps,
+    ac_source = EXCLUDED.ac_source,
+    health = EXCLUDED.health,
+    reason = EXCLUDED.reason,
+    meter_id = EXCLUDED.meter_id
+RETURNING 1

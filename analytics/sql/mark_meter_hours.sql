@@ -1,0 +1,23 @@
+-- Mark settled hours of meters as changed, so that they are summed up anew. Returns how many.
+--
+-- Parameters: starts_at, ends_at timestamptz, half-open; device_id text, null for every meter.
+--
+-- Leans on the primary keys of live state and marks.
+WITH marked AS (
+    INSERT INTO ingestion_changedmeterhour (meter_id, hour, changed_at)
+    SELECT
+        live.meter_id,
+        hour.hour,
+        now()
+    FROM fleet_meterlivestate AS live
+    CROSS JOIN LATERAL generate_series(
+        date_bin('1 hour', %(starts_at)s::timestamptz, '2000-01-01 00:00Z'),
+        least(%(ends_at)s::timestamptz, live.settled_before) - interval '1 microsecond',
+        interval '1 hour'
+    ) AS hour (hour)
+    WHERE %(device_id)s::text IS NULL OR live.meter_id = %(device_id)s
+    ORDER BY live.meter_id, hour.hour
+    ON CONFLICT (meter_id, hour) DO UPDATE SET changed_at = EXCLUDED.changed_at
+    RETURNING 1
+)
+SELECT count(*) AS marked FROM marked

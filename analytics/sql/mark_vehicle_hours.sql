@@ -1,0 +1,23 @@
+-- Mark settled hours of vehicles as changed, so that they are summed up anew. Returns how many.
+--
+-- Parameters: starts_at, ends_at timestamptz, half-open; device_id text, null for every vehicle.
+--
+-- Leans on the primary keys of live state and marks.
+WITH marked AS (
+    INSERT INTO ingestion_changedvehiclehour (vehicle_id, hour, changed_at)
+    SELECT
+        live.vehicle_id,
+        hour.hour,
+        now()
+    FROM fleet_vehiclelivestate AS live
+    CROSS JOIN LATERAL generate_series(
+        date_bin('1 hour', %(starts_at)s::timestamptz, '2000-01-01 00:00Z'),
+        least(%(ends_at)s::timestamptz, live.settled_before) - interval '1 microsecond',
+        interval '1 hour'
+    ) AS hour (hour)
+    WHERE %(device_id)s::text IS NULL OR live.vehicle_id = %(device_id)s
+    ORDER BY live.vehicle_id, hour.hour
+    ON CONFLICT (vehicle_id, hour) DO UPDATE SET changed_at = EXCLUDED.changed_at
+    RETURNING 1
+)
+SELECT count(*) AS marked FROM marked

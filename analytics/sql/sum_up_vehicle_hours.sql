@@ -1,0 +1,60 @@
+-- Sum up hours of vehicles from history.
+--
+-- Parameters: device_ids text[], hours timestamptz[] (one hour each, none twice); first timestamptz
+-- and last timestamptz, a window around all of them.
+--
+-- Leans on the primary key of history, on the partitions between first and last.
+INSERT INTO analytics_vehiclehour (
+    vehicle_id,
+    hour,
+    energy_register,
+    max_power_kw,
+    readings,
+    suspect_steps,
+    energy_dc_kwh,
+    first_measured_at,
+    first_kwh,
+    last_measured_at,
+    last_kwh,
+    battery_temp_celsius_sum,
+    battery_temp_readings
+)
+SELECT
+    asked.vehicle_id,
+    asked.hour,
+    device.energy_register,
+    device.max_power_kw,
+    counted.readings,
+    counted.suspect_steps,
+    counted.energy_kwh,
+    counted.first_measured_at,
+    counted.first_kwh,
+    counted.last_measured_at,
+    counted.last_kwh,
+    counted.battery_temp_celsius_sum,
+    counted.battery_temp_readings
+FROM unnest(%(device_ids)b::text[], %(hours)s::timestamptz[]) AS asked (vehicle_id, hour)
+INNER JOIN fleet_vehicle AS device ON device.vehicle_id = asked.vehicle_id
+CROSS JOIN LATERAL analytics_vehicle_span(
+    asked.vehicle_id,
+    asked.hour,
+    asked.hour + interval '1 hour',
+    device.energy_register,
+    device.max_power_kw,
+    %(first)s::timestamptz,
+    %(last)s::timestamptz
+) AS counted
+WHERE counted.readings > 0
+ON CONFLICT (vehicle_id, hour) DO UPDATE SET
+    energy_register = EXCLUDED.energy_register,
+    max_power_kw = EXCLUDED.max_power_kw,
+    readings = EXCLUDED.readings,
+    suspect_steps = EXCLUDED.suspect_steps,
+    energy_dc_kwh = EXCLUDED.energy_dc_kwh,
+    first_measured_at = EXCLUDED.first_measured_at,
+    first_kwh = EXCLUDED.first_kwh,
+    last_measured_at = EXCLUDED.last_measured_at,
+    last_kwh = EXCLUDED.last_kwh,
+    battery_temp_celsius_sum = EXCLUDED.battery_temp_celsius_sum,
+    battery_temp_readings = EXCLUDED.battery_temp_readings
+RETURNING 1

@@ -1,0 +1,16 @@
+-- Take some hours of vehicles that have changed off the list, and return them.
+--
+-- Parameters: most bigint, how many.
+--
+-- Leans on the primary key of the marks. A mark that a writer holds is left for the next time: its
+-- reading is not committed yet. A writer that comes later waits, and marks the hour once more.
+DELETE FROM ingestion_changedvehiclehour AS changed
+USING (
+    SELECT vehicle_id, hour
+    FROM ingestion_changedvehiclehour
+    ORDER BY vehicle_id, hour
+    LIMIT %(most)s
+    FOR UPDATE SKIP LOCKED
+) AS taken
+WHERE changed.vehicle_id = taken.vehicle_id AND changed.hour = taken.hour
+RETURNING changed.vehicle_id AS device_id, changed.hour
