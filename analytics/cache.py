@@ -32,7 +32,8 @@ _GENERATION_SECONDS: Final = 3600
 # Figures that were asked for together do not lapse together.
 _LEAST_OF_LIFETIME: Final = 0.8
 
-_UNLINKED: Final = "analytics:unlinked"
+# Part of the key: what was computed from links that are no more is kept where nobody looks.
+_UNLINKED_GENERATION: Final = "analytics:unlinked-generation"
 _UNLINKED_LIFETIME: Final = timedelta(minutes=1)
 _performance: Final = msgspec.json.Decoder(Performance)
 _fleet_energy: Final = msgspec.json.Decoder(FleetEnergy)
@@ -59,19 +60,16 @@ def cached_performance(vehicle_id: str) -> tuple[msgspec.Raw, bool]:
 
 def cached_unlinked_energy(window: Window) -> FleetEnergy:
     """Return the energy of the devices without a link in `window`, at most a minute old."""
-    field = _field(window)
-    kept = _read_unlinked(field)
+    key = _unlinked_key(window)
+    kept = _read_unlinked(key)
     if kept is not None:
         return kept
-    with _alone(f"{_UNLINKED}-lock:{field}"):
-        kept = _read_unlinked(field)
+    with _alone(f"{key}:lock"):
+        kept = _read_unlinked(key)
         if kept is None:
             kept = unlinked_energy(window)
-            # Together they lapse a minute after the first of them was kept.
-            with suppress(RedisError), redis().pipeline() as pipe:
-                pipe.hset(_UNLINKED, field, msgspec.json.encode(kept))
-                pipe.expire(_UNLINKED, _UNLINKED_LIFETIME, nx=True)
-                pipe.execute()
+            with suppress(RedisError):
+                redis().set(key, msgspec.json.encode(kept), ex=_UNLINKED_LIFETIME)
     return kept
 
 
@@ -80,7 +78,8 @@ def drop(vehicle_id: str, **_: Any) -> None:
     with suppress(RedisError), redis().pipeline() as pipe:
         pipe.incr(_key(vehicle_id, "-generation"))
         pipe.expire(_key(vehicle_id, "-generation"), _GENERATION_SECONDS)
-        pipe.delete(_key(vehicle_id), _UNLINKED)
+        pipe.delete(_key(vehicle_id))
+        pipe.incr(_UNLINKED_GENERATION)
         pipe.execute()
 
 
@@ -93,11 +92,15 @@ def _key(vehicle_id: str, what: str = "") -> str:
     return f"analytics:performance{what}:{vehicle_id}"
 
 
-def _field(window: Window) -> str:
-    """Return the name of a window: by its length alone, if it ends now."""
+def _unlinked_key(window: Window) -> str:
+    """Return the key of a window: by its length alone, if it ends now."""
+    generation = b""
+    with suppress(RedisError):
+        generation = cast("bytes | None", redis().get(_UNLINKED_GENERATION)) or b""
+    span = f"{window.starts_at.isoformat()}/{window.ends_at.isoformat()}"
     if abs(timezone.now() - window.ends_at) < _UNLINKED_LIFETIME:
-        return f"last:{window.seconds}"
-    return f"{window.starts_at.isoformat()}/{window.ends_at.isoformat()}"
+        span = f"last:{window.seconds}"
+    return f"analytics:unlinked:{generation.decode()}:{span}"
 
 
 def _read(vehicle_id: str) -> msgspec.Raw | None:
@@ -109,9 +112,9 @@ def _read(vehicle_id: str) -> msgspec.Raw | None:
     return None
 
 
-def _read_unlinked(field: str) -> FleetEnergy | None:
+def _read_unlinked(key: str) -> FleetEnergy | None:
     with suppress(RedisError, msgspec.DecodeError):
-        kept = cast("bytes | None", redis().hget(_UNLINKED, field))
+        kept = cast("bytes | None", redis().get(key))
         return None if kept is None else _fleet_energy.decode(kept)
     return None
 

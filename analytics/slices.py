@@ -41,14 +41,14 @@ class Link(NamedTuple):
     beside: list[Span]
 
 
-def links_in(window: Window, vehicle_ids: Sequence[str] | None = None) -> dict[str, list[Link]]:
-    """Return the links of vehicles (None: of all) in `window`, in time order; one statement.
+def links_in(window: Window, vehicle_ids: Sequence[str]) -> dict[str, list[Link]]:
+    """Return the links of vehicles in `window`, in time order; one statement.
 
     A vehicle without a link has an empty list; an unknown one is absent.
     """
     rows = _links_in_window.rows(
         {
-            "vehicle_ids": None if vehicle_ids is None else list(vehicle_ids),
+            "vehicle_ids": list(vehicle_ids),
             "starts_at": window.starts_at,
             "ends_at": window.ends_at,
         }

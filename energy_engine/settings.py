@@ -26,6 +26,11 @@ def _secret_key() -> str:
     return str(key)
 
 
+# A 2xx means committed, whatever the server's own default is. A prepared statement is planned once:
+# planning a figure anew for its very parameters takes longer than the figure.
+_SESSION = "-c synchronous_commit=on -c plan_cache_mode=force_generic_plan"
+
+
 def _database() -> dict[str, Any]:
     """Return Django's description of DATABASE_URL, or of the embedded PostgreSQL."""
     url = environment.read("DATABASE_URL") or embedded.database_url(DATA_DIR)
@@ -46,8 +51,7 @@ def _database() -> dict[str, Any]:
         "connect_timeout": 2,
         # A network that has gone is noticed in seconds, not hours.
         "tcp_user_timeout": 5000,
-        # A 2xx means committed, whatever the server's own default is.
-        "options": f"{options.get('options', '')} -c synchronous_commit=on".strip(),
+        "options": f"{options.get('options', '')} {_SESSION}".strip(),
         # Statements run with `fleet.statements` are planned once per connection.
         "prepare_threshold": 0,
         "application_name": "energy-engine",

@@ -1,7 +1,7 @@
 -- The links of vehicles in a window, each with every link to the same meter that overlaps it, itself
 -- among them. One row without links for a vehicle that has none; no row for an unknown one.
 --
--- Parameters: vehicle_ids text[], null for all; starts_at, ends_at timestamptz (half-open).
+-- Parameters: vehicle_ids text[]; starts_at, ends_at timestamptz (half-open).
 --
 -- Leans on the exclusion index (vehicle, valid_during) and on the index on meter.
 SELECT
@@ -27,5 +27,5 @@ LEFT JOIN fleet_vehiclemeterlink AS other
     ON
         other.meter_id = own.meter_id
         AND other.valid_during && tstzrange(own.starts_at, own.ends_at)
-WHERE %(vehicle_ids)s::text[] IS NULL OR vehicle.vehicle_id = ANY(%(vehicle_ids)s)
+WHERE vehicle.vehicle_id = ANY(%(vehicle_ids)b::text[])
 ORDER BY vehicle.vehicle_id, own.starts_at, other_starts_at, other_vehicle_id
