@@ -5,7 +5,10 @@ class AnalyticsConfig(AppConfig):
     name = "analytics"
 
     def ready(self) -> None:
-        from analytics import cache
+        from analytics import cache, rollups
         from fleet.links import links_changed
+        from fleet.registers import register_changed
 
         links_changed.connect(cache.drop, dispatch_uid="drop cached performance")
+        register_changed.connect(cache.drop_all_of, dispatch_uid="drop cached performance")
+        register_changed.connect(rollups.mark_all_of, dispatch_uid="sum up anew")

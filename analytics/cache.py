@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from analytics.performance import Performance, vehicle_performance
 from analytics.unlinked import FleetEnergy, unlinked_energy
 from analytics.window import Window
+from fleet.models import Meter, Vehicle, VehicleMeterLink
 
 # A process that dies while it computes holds up the others no longer than this.
 _LOCK_SECONDS: Final = 5.0
@@ -81,6 +82,15 @@ def drop(vehicle_id: str, **_: Any) -> None:
         pipe.delete(_key(vehicle_id))
         pipe.incr(_UNLINKED_GENERATION)
         pipe.execute()
+
+
+def drop_all_of(device: Meter | Vehicle, **_: Any) -> None:
+    """Forget the figures of every vehicle that readings of `device` go into."""
+    linked = VehicleMeterLink.objects.filter(meter_id=device.pk).values_list(
+        "vehicle_id", flat=True
+    )
+    for vehicle_id in [device.pk] if isinstance(device, Vehicle) else linked.distinct():
+        drop(vehicle_id)
 
 
 def redis() -> Redis:

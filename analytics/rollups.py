@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from analytics.models import MeterHour, VehicleHour
+from fleet.models import Meter, Vehicle
 from fleet.statements import Statement
 from ingestion.models import ChangedMeterHour, ChangedVehicleHour
 from ingestion.partitions import ensure_partitions, is_missing_partition
@@ -92,6 +94,15 @@ def mark(starts_at: datetime, ends_at: datetime, device_id: str | None = None) -
         )
         marked += row.marked
     return marked
+
+
+def mark_all_of(device: Meter | Vehicle, **_: Any) -> None:
+    """Let all hours of `device` be summed up anew; meanwhile its figures come from history."""
+    of_device = {"meter_id" if isinstance(device, Meter) else "vehicle_id": device.pk}
+    hours = (MeterHour if isinstance(device, Meter) else VehicleHour).objects.filter(**of_device)
+    oldest = hours.order_by("hour").first()
+    if oldest:
+        mark(oldest.hour, timezone.now(), device.pk)
 
 
 def pending() -> int:

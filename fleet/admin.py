@@ -45,6 +45,7 @@ from fleet.listing import (
     vehicle_columns,
 )
 from fleet.models import Meter, MeterLiveState, Site, Vehicle, VehicleLiveState, VehicleMeterLink
+from fleet.registers import REGISTER_FIELDS, announce_register
 
 _NAMED_AT_MOST: Final = 5
 # An id of 64 characters must not widen a table, a message or a form beyond the screen.
@@ -101,12 +102,17 @@ class DeviceAdmin(FleetAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         key = self.list_display[0] if obj else self.model._meta.pk.name
-        editable = (None, {"fields": [key, "site"]})
+        editable = (None, {"fields": [key, "site", "energy_register", "max_power_kw"]})
         known = ("Last known", {"fields": [*self.last_known, REGISTERED]})
         return [editable, known] if obj else [editable]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         return [self.list_display[0], *self.last_known, REGISTERED] if obj else []
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if change and REGISTER_FIELDS.intersection(form.changed_data):
+            announce_register(obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -162,3 +162,25 @@ def test_rollup_command_sums_up_a_span_anew():
     assert [hour.hour for hour in MeterHour.objects.order_by("hour")] == [at("09:00"), at("10:00")]
     assert "2 hours" in printed.getvalue()
     assert not ChangedMeterHour.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_register_that_is_changed_in_the_console_shows_in_figures_at_once(admin_client, api):
+    link_vehicle("V1", "M1", at("00:00"))
+    record([vehicle_reading("V1", "09:00", 9.0)], NOON)
+    record([meter_reading("M1", "09:10", 100.0), meter_reading("M1", "09:20", 110.0)], NOON)
+    rollups.roll_up()
+    path = "/v1/analytics/performance/V1"
+    assert api.get(path).json()["energyConsumedAc"] == 210.0
+
+    saved = admin_client.post(
+        "/admin/fleet/meter/M1/change/",
+        {"site": "", "energy_register": "counter", "max_power_kw": "11"},
+    )
+
+    assert saved.status_code == 302
+    assert api.get(path).json()["energyConsumedAc"] == 0.0  # 10 kWh in ten minutes are suspect
+    assert api.get(path).json()["suspectSteps"] == 1
+    assert ChangedMeterHour.objects.filter(hour=at("09:00")).exists()
+    rollups.roll_up()
+    assert vehicle_performance("V1", DAY).suspect_steps == 1

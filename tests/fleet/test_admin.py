@@ -315,7 +315,7 @@ class TestRegistry:
     def test_vehicle_can_be_added_by_hand(self, console):
         console.post(
             add_page("vehicle"),
-            {"vehicle_id": "V1"},
+            {"vehicle_id": "V1", "energy_register": "interval"},
         )
 
         vehicle = Vehicle.objects.get(pk="V1")
@@ -332,7 +332,12 @@ class TestRegistry:
 
     def test_id_stays_when_a_device_is_edited(self, console, fleet):
         response = console.post(
-            page_of("vehicle", "V1"), {"vehicle_id": "V9", "site": SiteFactory(name="Elsewhere").pk}
+            page_of("vehicle", "V1"),
+            {
+                "vehicle_id": "V9",
+                "site": SiteFactory(name="Elsewhere").pk,
+                "energy_register": "interval",
+            },
         )
 
         assert response.status_code == HTTPStatus.FOUND
