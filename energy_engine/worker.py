@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import msgspec
 from gunicorn.http import errors, wsgi
+from gunicorn.workers import ggevent
 from gunicorn.workers.ggevent import GeventWorker
 
 _STATUSES: Final = {
@@ -18,6 +19,7 @@ _STATUSES: Final = {
     errors.UnsupportedTransferCoding: (HTTPStatus.NOT_IMPLEMENTED, "Unknown Transfer-Encoding"),
     errors.ExpectationFailed: (HTTPStatus.EXPECTATION_FAILED, "Unknown Expect header"),
 }
+_ACCEPTED_AT_ONCE: Final = 32
 _NOT_HTTP: Final = (HTTPStatus.BAD_REQUEST, "The request is not valid HTTP/1.1")
 _FAULT: Final = (HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
 
@@ -56,8 +58,15 @@ class _Response(wsgi.Response):  # type: ignore[misc] # gunicorn has no types
             self.sock.sendall(head)
 
 
-# gunicorn has no setting for the class of its answers.
+class _Server(ggevent.StreamServer):  # type: ignore[misc] # gunicorn has no types
+    """Accepts many connections a turn: gunicorn's one lets others wait for seconds under load."""
+
+    max_accept = property(lambda _: _ACCEPTED_AT_ONCE, lambda _, __: None)
+
+
+# gunicorn has no setting for either.
 wsgi.Response = _Response
+ggevent.StreamServer = _Server
 
 
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types

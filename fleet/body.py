@@ -14,6 +14,8 @@ from gunicorn.http.errors import ParseException
 from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
 from rest_framework.request import Request
 
+from fleet.wire import Buffer
+
 MAX_JSON_BYTES: Final = 10 * 1024 * 1024
 BLOCK_BYTES: Final = 64 * 1024
 
@@ -71,7 +73,7 @@ def media_type(request: Request, *allowed: MediaType) -> MediaType:
     return MediaType(named)
 
 
-def json_body(request: Request) -> bytes:
+def json_body(request: Request) -> Buffer:
     """Return a JSON body, of at most 10 MiB after decompression.
 
     Errors: `UnsupportedMediaType`, `BodyTooLarge`, `BodyCutShort`, `BrokenGzip`.
@@ -84,7 +86,7 @@ def json_body(request: Request) -> bytes:
         body += block
         if len(body) > MAX_JSON_BYTES:
             raise _too_large()
-    return bytes(body)
+    return body
 
 
 def blocks(request: Request) -> Iterator[bytes]:

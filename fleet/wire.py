@@ -14,6 +14,8 @@ import msgspec
 from rest_framework.exceptions import APIException, ParseError
 
 T = TypeVar("T")
+# A body as it was put together: a copy of it would be one too many.
+Buffer = bytes | bytearray
 
 # What msgspec raises on bytes that are not the JSON that is asked for.
 DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -50,7 +52,7 @@ class MalformedBody(ParseError):
         super().__init__(f"The body is not valid JSON: {_reason(error)}")
 
 
-def decode_struct(body: bytes, struct: type[T]) -> T:
+def decode_struct(body: Buffer, struct: type[T]) -> T:
     """Return `body` as a `struct`. Errors: `MalformedBody`, `InvalidBody`."""
     try:
         return msgspec.json.decode(body, type=struct)

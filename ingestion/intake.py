@@ -3,16 +3,25 @@
 Knows neither HTTP nor SQL. Every delivery of a device or of a file goes through here.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import Final
 
 import msgspec
 
-from ingestion.group_commit import group_commit
+from fleet.wire import Buffer
+from ingestion.group_commit import Overloaded, group_commit
 from ingestion.readings import Decoded, ItemError, Kind, MeterReading, Reading, decode, device_id
 from ingestion.writer import UnknownDevices
 
 MAX_LISTED_ERRORS: Final = 100
+
+# A body of this size takes five times as much memory while it is taken in: one does at a time.
+LARGE_BYTES: Final = 1024 * 1024
+LARGE_WAIT_SECONDS: Final = 10.0
+_large = threading.Lock()
 
 
 class Outcome(msgspec.Struct):
@@ -32,7 +41,7 @@ class NoReadings(ValueError):
 
 
 def take_in(
-    body: bytes,
+    body: Buffer,
     *,
     kind: Kind | None,
     received_at: datetime,
@@ -44,6 +53,13 @@ def take_in(
     Errors: `MalformedBody`, `TooManyReadings`, `ArrayExpected`, `NoReadings`, and those of
     `group_commit.record`; nothing was stored then.
     """
+    with _alone() if len(body) >= LARGE_BYTES else nullcontext():
+        return _taken_in(body, kind, received_at, array_only, all_or_nothing)
+
+
+def _taken_in(
+    body: Buffer, kind: Kind | None, received_at: datetime, array_only: bool, all_or_nothing: bool
+) -> Outcome:
     decoded = decode(body, kind, received_at)
     if array_only and not decoded.is_array:
         raise ArrayExpected("This route takes an array of readings")
@@ -54,6 +70,17 @@ def take_in(
         record_known(decoded, received_at, all_or_nothing)
     accepted = 0 if all_or_nothing and decoded.errors else len(decoded.readings)
     return Outcome(accepted, count - accepted, decoded.errors[:MAX_LISTED_ERRORS])
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Be the only large body of this process. Errors: `Overloaded`, after too long a wait."""
+    if not _large.acquire(timeout=LARGE_WAIT_SECONDS):
+        raise Overloaded
+    try:
+        yield
+    finally:
+        _large.release()
 
 
 def record_known(decoded: Decoded, received_at: datetime, all_or_nothing: bool = False) -> None:

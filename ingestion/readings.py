@@ -15,7 +15,7 @@ import msgspec
 from django.conf import settings
 
 from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE, are_device_ids
-from fleet.wire import DECODE_ERRORS, FieldError, MalformedBody, field_error, rule
+from fleet.wire import DECODE_ERRORS, Buffer, FieldError, MalformedBody, field_error, rule
 
 MAX_READINGS: Final = 50_000
 MAX_AHEAD: Final = timedelta(minutes=10)
@@ -139,7 +139,7 @@ _raw_item = msgspec.json.Decoder(msgspec.Raw)
 _finer_than_microseconds = re.compile(rb":\d\d:\d\d\.\d{7}")
 
 
-def decode(body: bytes, kind: Kind | None, received_at: datetime) -> Decoded:
+def decode(body: Buffer, kind: Kind | None, received_at: datetime) -> Decoded:
     """Take `body`, one reading or an array of them, apart into good readings and errors.
 
     `kind` None means that each item tells its own. A reading without a timestamp gets
@@ -190,7 +190,7 @@ def _stamp(readings: list[Reading], received_at: datetime) -> None:
             reading.measured_at = received_at
 
 
-def _all_valid(readings: list[Reading], body: bytes, kind: Kind, received_at: datetime) -> bool:
+def _all_valid(readings: list[Reading], body: Buffer, kind: Kind, received_at: datetime) -> bool:
     """Return whether `readings`, decoded from `body`, pass what msgspec does not check."""
     if not readings:
         return True
@@ -211,7 +211,7 @@ def _horizon() -> timedelta:
     return timedelta(days=settings.HISTORY_HORIZON_DAYS)
 
 
-def _decode_items(body: bytes, kind: Kind | None, received_at: datetime) -> Decoded:
+def _decode_items(body: Buffer, kind: Kind | None, received_at: datetime) -> Decoded:
     items, is_array = _split(body)
     _require_count(len(items))
     return _judged([bytes(item) for item in items], kind, received_at, is_array)
@@ -237,7 +237,7 @@ def _judged(
     return decoded
 
 
-def _split(body: bytes) -> tuple[list[msgspec.Raw], bool]:
+def _split(body: Buffer) -> tuple[list[msgspec.Raw], bool]:
     is_array = body.lstrip(b" \t\r\n").startswith(b"[")
     if body.count(b",") > _MOST_COMMAS:
         raise TooManyReadings(_TOO_MANY)
@@ -250,7 +250,7 @@ def _split(body: bytes) -> tuple[list[msgspec.Raw], bool]:
         return items, True
 
 
-def _split_leniently(body: bytes) -> list[msgspec.Raw] | None:
+def _split_leniently(body: Buffer) -> list[msgspec.Raw] | None:
     """Split an array that strict JSON does not allow, such as one with a NaN in an item.
 
     So that item fails alone; None where it can't be told where the items end.
