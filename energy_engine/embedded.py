@@ -40,6 +40,8 @@ POSTGRES_SETTINGS: Final = {
     # Fewer, smoother checkpoints under constant inserts.
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
+    # Compiling a plan over many partitions takes longer than it saves; not every build can compile.
+    "jit": "off",
 }
 
 

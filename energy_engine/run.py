@@ -88,7 +88,7 @@ def _programs() -> list[Program]:
     return [
         Program(
             name="worker",
-            argv=[sys.executable, "manage.py", "procrastinate", "worker"],
+            argv=[sys.executable, "manage.py", "procrastinate", "worker", "--concurrency=3"],
         ),
         Program(
             name="web",
