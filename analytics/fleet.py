@@ -91,7 +91,7 @@ class FleetTotals(msgspec.Struct):
 def fleet_totals() -> FleetTotals:
     """Return the totals of the fleet; energies as of `period`, devices online as of now."""
     day = FleetDay.objects.first()
-    counts = VehicleDay.objects.values_list("health").annotate(Count("pk"))
+    counts = VehicleDay.objects.values_list("health").annotate(number=Count("pk"))
     return FleetTotals(
         Period(day.starts_at, day.ends_at) if day else None,
         round(day.energy_ac_kwh, 9) if day else 0.0,

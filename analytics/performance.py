@@ -203,8 +203,8 @@ def _compared(account: Account) -> tuple[float, float]:
         share = energy_dc_kwh / account.fleet.energy_dc_kwh if energy_dc_kwh else 0.0
         return account.fleet.energy_ac_kwh * share, energy_dc_kwh
     return (
-        sum(part.energy_ac_kwh for part in account.parts),
-        sum(part.energy_dc_kwh for part in account.parts),
+        sum((part.energy_ac_kwh for part in account.parts), 0.0),
+        sum((part.energy_dc_kwh for part in account.parts), 0.0),
     )
 
 

@@ -23,6 +23,8 @@ from ingestion.partitions import ensure_partitions, is_missing_partition
 HOUR: Final = timedelta(hours=1)
 # Most readings of an hour have come by then; each that comes later costs a second look at the hour.
 GRACE: Final = timedelta(minutes=3)
+# A device that delivers late delivers more in a moment: an hour is summed up again when it rests.
+QUIET: Final = timedelta(minutes=1)
 # Writers of the same devices wait for one portion at most: some 20 ms, and some 100 ms.
 SETTLED_AT_ONCE: Final = 500
 SUMMED_UP_AT_ONCE: Final = 1_000
@@ -60,7 +62,10 @@ _STREAMS: Final = (
 
 
 def roll_up() -> int:
-    """Settle the hours that are over, and sum up all that have changed; return how many did."""
+    """Settle the hours that are over, and sum up those that have changed and are quiet since.
+
+    Returns how many were summed up.
+    """
     settle()
     return sum(sum_up_changed())
 
@@ -76,9 +81,10 @@ def settle() -> None:
 
 
 def sum_up_changed() -> Iterator[int]:
-    """Sum up the hours that are marked as changed; yield how many, portion by portion."""
+    """Sum up the hours that are marked as changed and quiet; yield how many, portion by portion."""
+    changed_before = timezone.now() - QUIET
     for stream in _STREAMS:
-        while taken := _sum_up_some(stream):
+        while taken := _sum_up_some(stream, changed_before):
             yield taken
 
 
@@ -110,22 +116,24 @@ def pending() -> int:
     return sum(stream.changed.objects.count() for stream in _STREAMS)
 
 
-def _sum_up_some(stream: _Stream) -> int:
+def _sum_up_some(stream: _Stream, changed_before: datetime) -> int:
     """Sum up one portion; return how many marks it took off the list. Makes missing partitions."""
     try:
-        return _sum_up_in_one_transaction(stream)
+        return _sum_up_in_one_transaction(stream, changed_before)
     except IntegrityError as error:
         if not is_missing_partition(error):
             raise
         ensure_partitions(
             stream.changed.objects.order_by("pk").values_list("hour", flat=True)[:SUMMED_UP_AT_ONCE]
         )
-        return _sum_up_in_one_transaction(stream)
+        return _sum_up_in_one_transaction(stream, changed_before)
 
 
-def _sum_up_in_one_transaction(stream: _Stream) -> int:
+def _sum_up_in_one_transaction(stream: _Stream, changed_before: datetime) -> int:
     with transaction.atomic():
-        taken = stream.take_changed.rows({"most": SUMMED_UP_AT_ONCE})
+        taken = stream.take_changed.rows(
+            {"changed_before": changed_before, "most": SUMMED_UP_AT_ONCE}
+        )
         if taken:
             # A statement of its own: it sees all that was committed when the marks were taken.
             hours = [row.hour for row in taken]

@@ -7,7 +7,7 @@ from analytics.views import PerformanceViewSet
 _one = "analytics/performance/<device_id:vehicle_id>"
 
 urlpatterns = [
-    path("analytics/performance", PerformanceViewSet.as_view({"get": "list"})),
+    path("analytics/performance", PerformanceViewSet.as_view({"get": "page"})),
     path(_one, PerformanceViewSet.as_view({"get": "retrieve"})),
     path(f"{_one}/series", PerformanceViewSet.as_view({"get": "series"})),
     path(f"{_one}/explain", PerformanceViewSet.as_view({"get": "explain"})),

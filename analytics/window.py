@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -82,6 +82,8 @@ def _parsed_instant(query: Mapping[str, str], name: str) -> datetime | None:
         instant = msgspec.convert(text, datetime)
     except msgspec.ValidationError:
         instant = None
-    if instant is None or instant.tzinfo is None or instant.year < 2000:
-        raise InvalidWindow(name, "an instant of RFC 3339 with an offset, from the year 2000 on")
-    return instant
+    if instant is None or instant.tzinfo is None or not 2000 <= instant.year <= 9998:
+        raise InvalidWindow(
+            name, "an instant of RFC 3339 with an offset, of the years 2000 to 9998"
+        )
+    return instant.astimezone(UTC)

@@ -8,7 +8,7 @@ WITH marked AS (
     SELECT
         live.vehicle_id,
         hour.hour,
-        now()
+        hour.hour
     FROM fleet_vehiclelivestate AS live
     CROSS JOIN LATERAL generate_series(
         date_bin('1 hour', %(starts_at)s::timestamptz, '2000-01-01 00:00Z'),
@@ -17,6 +17,7 @@ WITH marked AS (
     ) AS hour (hour)
     WHERE %(device_id)s::text IS NULL OR live.vehicle_id = %(device_id)s
     ORDER BY live.vehicle_id, hour.hour
+    -- Due at once, also where a writer has marked it just now.
     ON CONFLICT (vehicle_id, hour) DO UPDATE SET changed_at = EXCLUDED.changed_at
     RETURNING 1
 )

@@ -23,7 +23,7 @@ marked AS (
     SELECT
         due.meter_id,
         hour.hour,
-        now()
+        %(until)s::timestamptz
     FROM due
     CROSS JOIN LATERAL (
         SELECT coalesce(
@@ -41,7 +41,7 @@ marked AS (
         interval '1 hour'
     ) AS hour (hour)
     ORDER BY due.meter_id, hour.hour
-    ON CONFLICT (meter_id, hour) DO UPDATE SET changed_at = EXCLUDED.changed_at
+    ON CONFLICT (meter_id, hour) DO NOTHING
 ),
 settled AS (
     UPDATE fleet_meterlivestate AS live

@@ -23,7 +23,7 @@ marked AS (
     SELECT
         due.vehicle_id,
         hour.hour,
-        now()
+        %(until)s::timestamptz
     FROM due
     CROSS JOIN LATERAL (
         SELECT coalesce(
@@ -41,7 +41,7 @@ marked AS (
         interval '1 hour'
     ) AS hour (hour)
     ORDER BY due.vehicle_id, hour.hour
-    ON CONFLICT (vehicle_id, hour) DO UPDATE SET changed_at = EXCLUDED.changed_at
+    ON CONFLICT (vehicle_id, hour) DO NOTHING
 ),
 settled AS (
     UPDATE fleet_vehiclelivestate AS live

@@ -1,6 +1,6 @@
 -- Take some hours of vehicles that have changed off the list, and return them.
 --
--- Parameters: most bigint, how many.
+-- Parameters: changed_before timestamptz; most bigint, how many.
 --
 -- Leans on the primary key of the marks. A mark that a writer holds is left for the next time: its
 -- reading is not committed yet. A writer that comes later waits, and marks the hour once more.
@@ -8,6 +8,7 @@ DELETE FROM ingestion_changedvehiclehour AS changed
 USING (
     SELECT vehicle_id, hour
     FROM ingestion_changedvehiclehour
+    WHERE changed_at <= %(changed_before)s::timestamptz
     ORDER BY vehicle_id, hour
     LIMIT %(most)s
     FOR UPDATE SKIP LOCKED

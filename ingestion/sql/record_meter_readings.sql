@@ -80,8 +80,10 @@ marked AS (
         AND delivered.measured_at < (SELECT max(settled_before) FROM live)
     GROUP BY delivered.meter_id, hour
     ORDER BY delivered.meter_id, hour
-    -- Not DO NOTHING: the mark must not be removed before this transaction has ended.
+    -- Not DO NOTHING: the mark must not be removed before this transaction has ended. A mark that is
+    -- young is locked, which is enough for that, and not written again.
     ON CONFLICT (meter_id, hour) DO UPDATE SET changed_at = EXCLUDED.changed_at
+    WHERE known.changed_at < EXCLUDED.changed_at - interval '30 seconds'
 ),
 registered AS (
     INSERT INTO fleet_meter (meter_id, energy_register, registered_at)

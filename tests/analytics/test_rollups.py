@@ -60,7 +60,7 @@ def test_hour_is_left_alone_until_late_readings_have_had_their_time(clock):
 
 
 @pytest.mark.parametrize("correction", [0.5, 9.0])
-def test_repeat_and_correction_mark_their_hour_and_count_at_once(correction):
+def test_repeat_and_correction_mark_their_hour_and_count_at_once(clock, correction):
     record([vehicle_reading("V1", "09:10", 1.5), vehicle_reading("V1", "11:30", 1.0)], NOON)
     rollups.roll_up()
 
@@ -69,10 +69,26 @@ def test_repeat_and_correction_mark_their_hour_and_count_at_once(correction):
     assert ChangedVehicleHour.objects.get().hour == at("09:00")
     assert hours_from_rollup() == 0
     assert dc() == correction + 1.0
+    clock.move_to(NOON + timedelta(minutes=2))
     rollups.roll_up()
     assert not ChangedVehicleHour.objects.exists()
     assert hours_from_rollup() == 1
     assert dc() == correction + 1.0
+
+
+def test_hour_is_not_summed_up_again_while_readings_keep_joining_it(clock):
+    record([vehicle_reading("V1", "11:30", 1.0)], NOON)
+    rollups.roll_up()
+    record([vehicle_reading("V1", "09:10", 1.0)], NOON)
+    clock.shift(timedelta(seconds=50))
+    record([vehicle_reading("V1", "09:20", 1.0)], NOON + timedelta(seconds=50))
+    clock.shift(timedelta(seconds=50))
+
+    assert rollups.roll_up() == 0
+
+    clock.shift(timedelta(seconds=10))
+    assert rollups.roll_up() == 1
+    assert VehicleHour.objects.get(hour=at("09:00")).readings == 2
 
 
 def test_reading_of_the_hour_that_is_open_marks_nothing():

@@ -18,11 +18,11 @@ import pytest
 from django.db import connection, transaction
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Flaky
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -201,11 +201,11 @@ class Truth(RuleBasedStateMachine):
         if self.writers[number].is_open:
             self.writers[number].commit()
 
-    @precondition(lambda self: not self.roller.is_busy)
     @rule()
     def roll_up(self) -> None:
         """Roll up; where an open writer is in the way, it goes on when that one has committed."""
-        self.roller.do(rollups.roll_up)
+        if not self.roller.is_busy:
+            self.roller.do(rollups.roll_up)
         self.roller.settle(lambda: False)
 
     @rule(length=st.sampled_from([10, 60, 130]))
@@ -278,8 +278,15 @@ def _reading(
     )
 
 
-def run(api: Api, clock: object, steps: int, phases: tuple[Phase, ...]) -> None:
+def run(
+    api: Api,
+    clock: object,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
+    phases: tuple[Phase, ...],
+) -> None:
     machine = type("Truth", (Truth,), {"api": api, "clock": clock})
+    monkeypatch.setattr(rollups, "QUIET", -timedelta(days=1))  # no waiting for hours to rest
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -294,8 +301,8 @@ def run(api: Api, clock: object, steps: int, phases: tuple[Phase, ...]) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_interleaving_makes_a_figure_differ_from_history(api, clock):
-    run(api, clock, STEPS, (Phase.generate, Phase.shrink))
+def test_no_interleaving_makes_a_figure_differ_from_history(api, clock, monkeypatch):
+    run(api, clock, monkeypatch, STEPS, (Phase.generate, Phase.shrink))
 
 
 @pytest.mark.django_db(transaction=True)
@@ -306,8 +313,9 @@ def test_this_test_finds_late_readings_that_leave_no_mark(api, clock, monkeypatc
         broken = stream.statement._sql.replace(sound, "false")
         monkeypatch.setattr(stream.statement, "_sql", broken)
 
-    with pytest.raises(AssertionError):
-        run(api, clock, 20_000, (Phase.generate,))
+    # Flaky: threads do not take the same turns when an example is tried again.
+    with pytest.raises((AssertionError, Flaky)):
+        run(api, clock, monkeypatch, 20_000, (Phase.generate,))
 
 
 @pytest.mark.django_db(transaction=True)
