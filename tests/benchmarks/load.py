@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 
@@ -35,9 +36,31 @@ class Load:
         return (self.requests - self.refused) / self.seconds
 
 
+class Answers(NamedTuple):
+    """What became of the requests of an overload, each counted once."""
+
+    stored: int
+    refused: int
+    refused_without_retry_after: int
+    other: int
+    not_connected: int
+    broken: int
+    late: int
+
+
 def wrk(script: str, port: int, connections: int, seconds: int) -> Load:
     """Run a script of this folder against the engine on `port`."""
-    printed = subprocess.run(
+    return _load(_printed(script, port, connections, seconds))
+
+
+def wrk_overload(port: int, connections: int, seconds: int) -> tuple[Load, Answers]:
+    """Send single readings, and count what they are answered."""
+    printed = _printed("overload", port, connections, seconds)
+    return _load(printed), Answers(*map(int, _line(printed, "answers")))
+
+
+def _printed(script: str, port: int, connections: int, seconds: int) -> str:
+    return subprocess.run(
         [
             *("wrk", "--threads", str(min(2, connections)), "--connections", str(connections)),
             *("--duration", f"{seconds}s", "--timeout", "10s", "--script"),
@@ -48,9 +71,15 @@ def wrk(script: str, port: int, connections: int, seconds: int) -> Load:
         check=True,
         cwd=HERE.parent.parent,
     ).stdout
-    line = next(line for line in printed.splitlines() if line.startswith("result"))
-    requests, duration, p50, p99, refused, broken = map(float, line.split()[1:])
+
+
+def _load(printed: str) -> Load:
+    requests, duration, p50, p99, refused, broken = map(float, _line(printed, "result"))
     return Load(int(requests), duration, p50, p99, int(refused), int(broken))
+
+
+def _line(printed: str, name: str) -> list[str]:
+    return next(line.split()[1:] for line in printed.splitlines() if line.startswith(name))
 
 
 def statement_alone(url: str, clients: int, seconds: int) -> float:
@@ -89,12 +118,13 @@ def _parameters(batch: int) -> dict[str, object]:
     }
 
 
-def send_stream(port: int, readings: int) -> tuple[float, int]:
+def send_stream(port: int, readings: int, until: datetime | None = None) -> tuple[float, int]:
     """Send a gzipped NDJSON stream in chunks; return the seconds it took and the accepted count.
 
-    The compressed bytes are made beforehand: the client is not what is measured.
+    The newest reading is of `until`, by default of now. The compressed bytes are made beforehand:
+    the client is not what is measured.
     """
-    parts = list(_compressed(readings))
+    parts = list(_compressed(readings, until or datetime.now(UTC)))
     connection = HTTPConnection("127.0.0.1", port, timeout=600)
     began = time.monotonic()
     connection.request(
@@ -108,9 +138,9 @@ def send_stream(port: int, readings: int) -> tuple[float, int]:
     return time.monotonic() - began, answer["accepted"]
 
 
-def _compressed(readings: int) -> Iterator[bytes]:
+def _compressed(readings: int, until: datetime) -> Iterator[bytes]:
     """Yield gzip members of 10,000 lines, one reading of each vehicle."""
-    start = datetime.now(UTC).timestamp() - readings / VEHICLES
+    start = until.timestamp() - readings / VEHICLES
     for tick in range(readings // VEHICLES):
         at = datetime.fromtimestamp(start + tick, UTC).isoformat()
         yield gzip.compress(
