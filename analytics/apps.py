@@ -9,6 +9,6 @@ class AnalyticsConfig(AppConfig):
         from fleet.links import links_changed
         from fleet.registers import register_changed
 
-        links_changed.connect(cache.drop, dispatch_uid="drop cached performance")
-        register_changed.connect(cache.drop_all_of, dispatch_uid="drop cached performance")
+        links_changed.connect(cache.drop_after_link, dispatch_uid="drop cached performance")
+        register_changed.connect(cache.drop_after_register, dispatch_uid="drop cached performance")
         register_changed.connect(rollups.mark_all_of, dispatch_uid="sum up anew")

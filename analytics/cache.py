@@ -74,23 +74,34 @@ def cached_unlinked_energy(window: Window) -> FleetEnergy:
     return kept
 
 
-def drop(vehicle_id: str, **_: Any) -> None:
-    """Forget the figures of a vehicle, also those that are being computed just now."""
+def drop_after_link(vehicle_id: str, **_: Any) -> None:
+    """Forget the figures of a vehicle whose links have changed, and of those at its meters."""
+    meters = VehicleMeterLink.objects.filter(vehicle_id=vehicle_id).values("meter_id")
+    _drop({vehicle_id, *_linked_to(meters)})
+
+
+def drop_after_register(device: Meter | Vehicle, **_: Any) -> None:
+    """Forget the figures of every vehicle that readings of `device` go into."""
+    if isinstance(device, Vehicle):
+        drop_after_link(device.pk)
+    else:
+        _drop(_linked_to([device.pk]))
+
+
+def _linked_to(meters: Any) -> set[str]:
+    links = VehicleMeterLink.objects.filter(meter_id__in=meters)
+    return set(links.values_list("vehicle_id", flat=True))
+
+
+def _drop(vehicle_ids: set[str]) -> None:
+    """Forget figures of vehicles, also those that are being computed just now."""
     with suppress(RedisError), redis().pipeline() as pipe:
-        pipe.incr(_key(vehicle_id, "-generation"))
-        pipe.expire(_key(vehicle_id, "-generation"), _GENERATION_SECONDS)
-        pipe.delete(_key(vehicle_id))
+        for vehicle_id in vehicle_ids:
+            pipe.incr(_key(vehicle_id, "-generation"))
+            pipe.expire(_key(vehicle_id, "-generation"), _GENERATION_SECONDS)
+            pipe.delete(_key(vehicle_id))
         pipe.incr(_UNLINKED_GENERATION)
         pipe.execute()
-
-
-def drop_all_of(device: Meter | Vehicle, **_: Any) -> None:
-    """Forget the figures of every vehicle that readings of `device` go into."""
-    linked = VehicleMeterLink.objects.filter(meter_id=device.pk).values_list(
-        "vehicle_id", flat=True
-    )
-    for vehicle_id in [device.pk] if isinstance(device, Vehicle) else linked.distinct():
-        drop(vehicle_id)
 
 
 def redis() -> Redis:

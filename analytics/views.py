@@ -6,10 +6,12 @@ from functools import cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
+from django.db.models import Q
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.pagination import Cursor
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
@@ -57,9 +59,39 @@ _zone_names: Final = cache(available_timezones)  # reads a thousand files
 
 
 class _Pages(Pages):
+    """Pages whose cursor stands at a rank and an id: vehicles of one rank are told apart."""
+
+    next_position = previous_position = None
+
     def get_ordering(self, request: Request, *_: Any) -> tuple[str, ...]:
         is_descending = request.GET.get("ordering", "").startswith("-")
         return ("-rank" if is_descending else "rank", "vehicle_id")
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
+        cursor = super().decode_cursor(request)
+        if cursor is None or cursor.position is None:
+            return super().paginate_queryset(queryset, request, view)
+        rank, _, vehicle_id = str(cursor.position).partition(" ")
+        by_rank = "lt" if cursor.reverse != self.get_ordering(request)[0].startswith("-") else "gt"
+        by_id = "lt" if cursor.reverse else "gt"
+        beyond = Q(**{f"rank__{by_rank}": rank}) | Q(
+            rank=rank, **{f"vehicle_id__{by_id}": vehicle_id}
+        )
+        page: Any = super().paginate_queryset(queryset.filter(beyond), request, view)
+        # One came from there.
+        if cursor.reverse:
+            self.has_next = True
+        else:
+            self.has_previous = True
+        return page
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        """Return where the cursor leads; `paginate_queryset` has seen to where it stands."""
+        cursor = super().decode_cursor(request)
+        return cursor and Cursor(offset=0, reverse=cursor.reverse, position=None)
+
+    def _get_position_from_instance(self, instance: Any, ordering: Any) -> str:
+        return f"{instance.rank} {instance.vehicle_id}"
 
 
 class PerformanceViewSet(ViewSet):

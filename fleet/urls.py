@@ -8,7 +8,7 @@ _METER = StatusViewSet.as_view({"get": "meter"})
 _VEHICLE = StatusViewSet.as_view({"get": "vehicle"})
 
 urlpatterns = [
-    path("links", LinkViewSet.as_view({"get": "list", "put": "update"})),
+    path("links", LinkViewSet.as_view({"get": "page", "put": "update"})),
     path("links/<device_id:vehicle_id>", LinkViewSet.as_view({"delete": "destroy"})),
     path("status/meter/<device_id:meter_id>", _METER),
     path("status/vehicle/<device_id:vehicle_id>", _VEHICLE),

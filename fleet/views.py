@@ -78,7 +78,7 @@ class LinkViewSet(ViewSet):
         parameters=[_VEHICLE, _METER, CURSOR, LIMIT],
         responses={200: answer(LinkPage, "Links, by vehicle, the newest first")},
     )
-    def list(self, request: Request) -> Response:
+    def page(self, request: Request) -> Response:
         pages = _Pages()
         page = pages.paginate_queryset(_asked_for(request), request)
         return pages.get_paginated_response([_to_wire(link) for link in page or []])

@@ -2,7 +2,7 @@
 --
 -- Parameters: starts_at, ends_at timestamptz, half-open; device_id text, null for every vehicle.
 --
--- Leans on the primary keys of live state and marks.
+-- Leans on the primary keys of live state, marks and history.
 WITH marked AS (
     INSERT INTO ingestion_changedvehiclehour (vehicle_id, hour, changed_at)
     SELECT
@@ -10,8 +10,13 @@ WITH marked AS (
         hour.hour,
         hour.hour
     FROM fleet_vehiclelivestate AS live
+    CROSS JOIN LATERAL (
+        SELECT min(reading.measured_at) AS at
+        FROM ingestion_vehiclereading AS reading
+        WHERE reading.vehicle_id = live.vehicle_id
+    ) AS first
     CROSS JOIN LATERAL generate_series(
-        date_bin('1 hour', %(starts_at)s::timestamptz, '2000-01-01 00:00Z'),
+        date_bin('1 hour', greatest(%(starts_at)s::timestamptz, first.at), '2000-01-01 00:00Z'),
         least(%(ends_at)s::timestamptz, live.settled_before) - interval '1 microsecond',
         interval '1 hour'
     ) AS hour (hour)

@@ -47,20 +47,34 @@ CROSS JOIN LATERAL (
                 WHERE changed.vehicle_id = span.vehicle_id AND changed.hour = hour.hour
             )
     ),
+    known AS MATERIALIZED (
+        SELECT
+            count(*) AS hours,
+            min(starts_at) AS first_at,
+            max(starts_at) + interval '1 hour' AS last_at
+        FROM rolled_up
+    ),
     -- What no sum covers: before, between and after these hours.
     rest AS (
         SELECT
-            lag(starts_at + interval '1 hour', 1, span.starts_at) OVER in_order AS starts_at,
-            starts_at AS ends_at
-        FROM rolled_up
-        WINDOW in_order AS (ORDER BY starts_at)
+            span.starts_at,
+            coalesce(known.first_at, span.ends_at) AS ends_at
+        FROM known
         UNION ALL
         SELECT
-            coalesce(max(starts_at) + interval '1 hour', span.starts_at) AS starts_at,
-            span.ends_at
+            lag(starts_at) OVER (ORDER BY starts_at) + interval '1 hour' AS starts_at,
+            starts_at AS ends_at
         FROM rolled_up
+        -- Looked for only where there are fewer than there is room for.
+        WHERE (SELECT hours * interval '1 hour' < last_at - first_at FROM known)
+        UNION ALL
+        SELECT
+            known.last_at AS starts_at,
+            span.ends_at
+        FROM known
     ),
-    segment AS (
+    -- Read by one of two branches below: kept nowhere.
+    segment AS NOT MATERIALIZED (
         SELECT
             *,
             1 AS hours
@@ -90,38 +104,34 @@ CROSS JOIN LATERAL (
         ) AS history
         WHERE rest.starts_at < rest.ends_at AND history.readings > 0
     ),
-    -- A counter's step into a segment comes from the last reading before it.
     step AS (
         SELECT
-            segment.readings,
-            segment.suspect_steps,
-            segment.energy_kwh,
-            segment.battery_temp_celsius_sum,
-            segment.battery_temp_readings,
-            segment.hours,
-            CASE
-                WHEN device.energy_register = 'interval' THEN 0
-                ELSE analytics_step_kwh(
-                    coalesce(lag(segment.last_kwh) OVER in_order, before.kwh),
-                    coalesce(lag(segment.last_measured_at) OVER in_order, before.measured_at),
-                    segment.first_kwh,
-                    segment.first_measured_at,
-                    device.max_power_kw
-                )
-            END AS step_kwh
+            segment.*,
+            0 AS step_kwh
+        FROM segment
+        WHERE device.energy_register = 'interval'
+        UNION ALL
+        -- A counter's step into a segment comes from the last reading before it.
+        SELECT
+            segment.*,
+            analytics_step_kwh(
+                coalesce(lag(segment.last_kwh) OVER in_order, before.kwh),
+                coalesce(lag(segment.last_measured_at) OVER in_order, before.measured_at),
+                segment.first_kwh,
+                segment.first_measured_at,
+                device.max_power_kw
+            ) AS step_kwh
         FROM segment
         LEFT JOIN (
             SELECT
                 reading.energy_dc_kwh AS kwh,
                 reading.measured_at
             FROM ingestion_vehiclereading AS reading
-            WHERE
-                device.energy_register = 'counter'
-                AND reading.vehicle_id = span.vehicle_id
-                AND reading.measured_at < span.starts_at
+            WHERE reading.vehicle_id = span.vehicle_id AND reading.measured_at < span.starts_at
             ORDER BY reading.measured_at DESC, reading.received_at DESC, reading.id DESC
             LIMIT 1
         ) AS before ON true
+        WHERE device.energy_register = 'counter'
         WINDOW in_order AS (ORDER BY segment.starts_at)
     )
     SELECT

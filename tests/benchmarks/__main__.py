@@ -10,6 +10,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from tests.benchmarks.analytics import answers, fleet
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.history import long_history, running_engine, storage
 from tests.benchmarks.memory import big_bodies, streams
@@ -17,7 +18,10 @@ from tests.benchmarks.overload import overload
 from tests.benchmarks.throughput import batches, live_state, singles
 
 RESULTS = Path(".bench/last.json")
-MEASURES = (batches, singles, streams, live_state, big_bodies, overload, storage, long_history)
+MEASURES = (
+    *(batches, singles, streams, live_state, big_bodies, overload, storage, long_history),
+    *(answers, fleet),
+)
 
 
 def main(names: list[str]) -> None:
@@ -43,13 +47,17 @@ def _before() -> dict[str, float]:
 
 
 def _print(figure: Figure, before: float | None) -> None:
-    ratio = f"{figure.ratio:.2f} of {figure.ceiling:,.0f}" if figure.ratio else ""
+    ratio = f"{figure.ratio:.2f} of {_number(figure.ceiling)}" if figure.ratio else ""
     change = f"{figure.value / before - 1:+.0%}" if before else ""
     sys.stdout.write(
-        f"{figure.name:<42} {figure.value:>11,.0f} {figure.unit:<11} "
+        f"{figure.name:<42} {_number(figure.value):>11} {figure.unit:<11} "
         f"{ratio:<18} {change:>6}  {figure.note}\n"
     )
     sys.stdout.flush()
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 if __name__ == "__main__":

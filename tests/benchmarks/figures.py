@@ -6,6 +6,7 @@ from dataclasses import dataclass
 SECONDS = int(os.environ.get("BENCH_SECONDS", "12"))
 OVERLOAD_SECONDS = int(os.environ.get("BENCH_OVERLOAD_SECONDS", "20"))
 STREAM_READINGS = int(os.environ.get("BENCH_STREAM_READINGS", "1000000"))
+HISTORY_DAYS = int(os.environ.get("BENCH_HISTORY_DAYS", "5"))
 HISTORY_READINGS = int(os.environ.get("BENCH_HISTORY_READINGS", "2000000"))
 # A figure and its ceiling take turns, so that both see the same hours of a noisy machine.
 ROUNDS = 4

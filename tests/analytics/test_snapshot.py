@@ -1,0 +1,250 @@
+"""What is kept of the whole fleet: the last 24 hours of each vehicle, its totals, and for a minute
+the energy of the devices without a link."""
+
+from datetime import timedelta
+
+import pytest
+
+from analytics import cache as performance_cache
+from analytics import rollups, snapshot
+from analytics.cache import cached_unlinked_energy, redis
+from analytics.cadence import learn_cadences
+from analytics.models import FleetDay, VehicleDay
+from analytics.performance import vehicle_performance
+from analytics.unlinked import FleetEnergy
+from analytics.window import Window
+from fleet.links import link_vehicle
+from fleet.models import Meter, Site, Vehicle
+from ingestion.writer import record
+from tests.conftest import NOON, at, meter_reading, vehicle_reading
+
+PATH = "/v1/analytics/performance"
+COLUMNS_OF_A_ROW = {"site", "periodEnd"}
+
+
+def rows(api, query: str = "") -> dict[str, dict]:
+    results = api.get(f"{PATH}?limit=1000{query}").json()["results"]
+    return {row["vehicleId"]: row for row in results}
+
+
+@pytest.fixture
+def mixed_fleet(api):
+    """A vehicle of each kind that there is: alone, sharing, unlinked, silent, with a counter."""
+    link_vehicle("ALONE", "M1", at("00:00"))
+    for vehicle_id in ("SHARE1", "SHARE2"):
+        link_vehicle(vehicle_id, "M2", at("00:00"))
+    link_vehicle("PARTLY", "M3", at("09:30"))
+    Vehicle.objects.create(vehicle_id="SILENT")
+    Vehicle.objects.create(vehicle_id="COUNTER", energy_register="counter", max_power_kw=30.0)
+    Meter.objects.create(meter_id="M4", energy_register="counter")
+    link_vehicle("COUNTER", "M4", at("00:00"))
+    for number in range(36):
+        time = f"{number // 3:02}:{20 * (number % 3):02}"
+        record([meter_reading(f"M{meter}", time, 0.5 * meter) for meter in (1, 2, 3, 9)], NOON)
+        record([meter_reading("M4", time, 100 + 2.0 * number)], NOON)
+        vehicles = ("ALONE", "SHARE1", "PARTLY", "UNLINKED1", "UNLINKED2")
+        record(
+            [vehicle_reading(id_, time, 0.4, battery_temp_celsius=20 + number) for id_ in vehicles],
+            NOON,
+        )
+        record([vehicle_reading("SHARE2", time, 0.1 * (number % 4))], NOON)
+        glitch = 7000.0 if number == 20 else 0
+        record([vehicle_reading("COUNTER", time, 10 + 1.75 * number + glitch)], NOON)
+
+
+@pytest.mark.parametrize("summed_up", [False, True])
+def test_row_of_each_vehicle_is_its_single_figure(api, mixed_fleet, summed_up):
+    learn_cadences()
+    if summed_up:
+        rollups.roll_up()
+    snapshot.refresh()
+
+    listed = rows(api)
+
+    assert len(listed) == 8
+    for vehicle_id, row in listed.items():
+        single = api.get(f"{PATH}/{vehicle_id}").json()
+        assert row["periodEnd"] == single.pop("period")["end"] == "2026-07-15T12:00:00Z"
+        assert {name: value for name, value in row.items() if name in single} == single
+        assert set(row) - set(single) == COLUMNS_OF_A_ROW
+    sources = {row["acSource"] for row in listed.values()}
+    assert sources == {"linked", "shared", "fleet", "none"}
+    assert listed["COUNTER"]["suspectSteps"] == 2
+    assert listed["ALONE"]["coverage"] == {"vehicle": 0.5, "meter": 1.0}
+
+
+def test_fleet_is_the_same_in_portions(api, mixed_fleet, monkeypatch):
+    snapshot.refresh()
+    at_once = rows(api)
+
+    monkeypatch.setattr(snapshot, "AT_ONCE", 3)
+
+    assert snapshot.refresh() == 8
+    assert rows(api) == at_once
+
+
+def test_new_look_takes_the_place_of_the_one_before(api, clock):
+    record([vehicle_reading("V1", "11:00", 5.0)], NOON)
+    snapshot.refresh()
+    clock.shift(timedelta(hours=23))
+    record([vehicle_reading("V2", "11:30", 5.0)], NOON)
+    snapshot.refresh()
+    assert [row["energyDeliveredDc"] for row in rows(api).values()] == [5, 5]
+    clock.shift(timedelta(minutes=1))
+
+    snapshot.refresh()
+
+    assert [row["energyDeliveredDc"] for row in rows(api).values()] == [0, 5]
+    assert VehicleDay.objects.count() == 2
+
+
+def test_vehicle_that_is_new_joins_with_the_next_look(api):
+    snapshot.refresh()
+    record([vehicle_reading("V1")], NOON)
+    assert rows(api) == {}
+
+    snapshot.refresh()
+
+    assert list(rows(api)) == ["V1"]
+
+
+def test_look_at_an_empty_fleet_keeps_its_zeros(api):
+    assert snapshot.refresh() == 0
+
+    assert not VehicleDay.objects.exists()
+    assert FleetDay.objects.get().energy_ac_kwh == 0
+
+
+def test_totals_are_the_ac_of_all_meters_and_the_dc_of_all_vehicles(api):
+    link_vehicle("V1", "M1", at("10:00"))
+    record([meter_reading("M1", "09:00", 30.0), meter_reading("M1", "11:00", 50.0)], NOON)
+    record([meter_reading("M2", "11:00", 20.0), vehicle_reading("V2", "11:00", 25.0)], NOON)
+    record([vehicle_reading("V1", "09:00", 20.0), vehicle_reading("V1", "11:00", 40.0)], NOON)
+    snapshot.refresh()
+
+    day = FleetDay.objects.get()
+
+    assert (day.energy_ac_kwh, day.energy_dc_kwh) == (100, 85)
+    assert (day.starts_at, day.ends_at) == (NOON - timedelta(hours=24), NOON)
+
+
+@pytest.mark.parametrize("vehicles", [10, 300])
+def test_look_costs_the_same_statements_however_many_vehicles(api, statements_sent, vehicles):
+    for number in range(vehicles):
+        link_vehicle(f"V{number}", f"M{number // 2}", at("08:00"))
+    record([vehicle_reading(f"V{number}") for number in range(vehicles)], NOON)
+    record([vehicle_reading("UNLINKED"), meter_reading("UNLINKED")], NOON)
+
+    with statements_sent() as sent:
+        snapshot.refresh()
+
+    # Vehicles; links, DC, AC; devices without a link, their AC and DC; keep the vehicles; meters,
+    # their AC; keep the fleet, within a savepoint, as the test is a transaction.
+    assert sent == [13]
+
+
+# --- Energy of the devices without a link -----------------------------------------------------
+
+
+@pytest.fixture
+def unlinked(api):
+    record([meter_reading("M1", kwh=30.0), vehicle_reading("V1", kwh=8.0)], NOON)
+    record([vehicle_reading("V2", kwh=12.0)], NOON)
+
+
+def fleet_figure(api, query: str = "?window=24h") -> tuple[float, float | None]:
+    """Return AC and efficiency of V1, of which nothing is kept."""
+    figure = api.get(f"{PATH}/V1{query}").json()
+    return figure["energyConsumedAc"], figure["efficiencyRatio"]
+
+
+def kept_energies() -> list[bytes]:
+    return redis().keys("analytics:unlinked:*")
+
+
+def test_energy_without_a_link_is_reckoned_once_for_all_vehicles(api, unlinked, statements_sent):
+    api.get(f"{PATH}/V2?window=24h")
+
+    with statements_sent() as sent:
+        assert fleet_figure(api) == (12.0, 66.67)
+
+    assert sent == [2]  # links and DC
+
+
+def test_kept_energy_is_a_minute_old_at_most(api, unlinked):
+    fleet_figure(api)
+    record([meter_reading("M1", "11:30", kwh=10.0)], NOON)
+
+    assert fleet_figure(api) == (12.0, 66.67)
+    (key,) = kept_energies()
+    assert 0 < redis().ttl(key) <= 60
+    redis().delete(key)  # as in a minute
+    assert fleet_figure(api) == (16.0, 50.0)
+
+
+def test_kept_energy_that_is_less_than_the_vehicles_own_is_reckoned_anew(api, unlinked):
+    fleet_figure(api)
+    record([vehicle_reading("V1", "11:59", kwh=20.0)], NOON)  # 28 of 40, where 20 is kept
+
+    # 30 kWh AC for 40 kWh DC; a share of 28 in 20 would be more than there is.
+    assert fleet_figure(api) == (21.0, 133.33)
+
+
+def test_kept_energy_is_dropped_when_links_change(
+    api, unlinked, django_capture_on_commit_callbacks
+):
+    assert fleet_figure(api) == (12.0, 66.67)
+
+    with django_capture_on_commit_callbacks(execute=True):
+        link_vehicle("V2", "M1", at("00:00"))
+
+    assert fleet_figure(api) == (0.0, None)  # no meter is left without a link
+
+
+def test_windows_that_do_not_end_now_are_kept_apart(api, unlinked):
+    record([meter_reading("M1", "08:30", kwh=6.0), vehicle_reading("V1", "08:30", kwh=3.0)], NOON)
+
+    morning = "?start=2026-07-15T06:00:00Z&end=2026-07-15T09:00:00Z"
+    noon = "?start=2026-07-15T09:00:00Z&end=2026-07-15T12:00:00Z"
+
+    assert fleet_figure(api, morning) == (6.0, 50.0)
+    assert fleet_figure(api, noon) == (12.0, 66.67)
+    assert fleet_figure(api, morning) == (6.0, 50.0)
+
+
+@pytest.mark.usefixtures("redis_is_away")
+def test_without_redis_energy_without_a_link_comes_from_the_database(api, unlinked):
+    assert fleet_figure(api) == (12.0, 66.67)
+
+    record([meter_reading("M1", "11:30", kwh=10.0)], NOON)
+
+    assert fleet_figure(api) == (16.0, 50.0)
+
+
+@pytest.mark.parametrize("kept", [b"xx{", b"{}", b"null"])
+def test_energy_that_another_version_has_kept_is_none(api, unlinked, kept):
+    fleet_figure(api)
+    (key,) = kept_energies()
+    redis().set(key, kept)
+
+    assert fleet_figure(api) == (12.0, 66.67)
+
+
+def test_kept_energy_is_that_of_history(api, unlinked):
+    reckoned = cached_unlinked_energy(Window.last())
+
+    assert reckoned == FleetEnergy(30.0, 20.0, 1)
+    assert cached_unlinked_energy(Window.last()) == reckoned
+    figure = vehicle_performance("V1", Window.last(), performance_cache.cached_unlinked_energy)
+    assert figure == vehicle_performance("V1", Window.last())
+
+
+def test_site_of_a_vehicle_is_that_of_the_registry_not_of_the_last_look(api):
+    site = Site.objects.create(name="Depot")
+    Vehicle.objects.create(vehicle_id="V1")
+    snapshot.refresh()
+    assert rows(api)["V1"]["site"] is None
+
+    Vehicle.objects.update(site=site)
+
+    assert rows(api)["V1"]["site"] == "Depot"

@@ -1,0 +1,204 @@
+"""How fast figures are answered, and whether the length of history or of the fleet slows them."""
+
+import json
+import subprocess
+import sys
+from http.client import HTTPConnection
+from statistics import median, quantiles
+from time import perf_counter
+
+import psycopg
+
+from energy_engine import embedded, environment
+from tests.benchmarks.figures import HISTORY_DAYS, ROUNDS, SECONDS, Figure
+from tests.benchmarks.history import running_engine
+from tests.benchmarks.load import wrk
+from tests.engine.conftest import Engine
+
+VEHICLES = 200
+FLEET = 10_000
+REQUESTS = 200
+SUMMED_UP_DAYS = 366
+LISTS = (
+    "ordering=vehicleId",
+    "ordering=efficiencyRatio",
+    "ordering=-energyConsumedAc",
+    "health=healthy&ordering=-averageBatteryTemp",
+    "minEfficiency=50&maxEfficiency=95&ordering=-efficiencyRatio",
+)
+
+_DEVICES = """
+    INSERT INTO fleet_{kind} ({kind}_id, energy_register, registered_at)
+    SELECT '{letter}' || number, 'interval', now() FROM generate_series(1, {devices}) AS number
+    ON CONFLICT DO NOTHING;
+    INSERT INTO fleet_{kind}livestate ({kind}_id, measured_at, received_at, {energy})
+    SELECT '{letter}' || number, now(), now(), 0.1 FROM generate_series(1, {devices}) AS number
+    ON CONFLICT DO NOTHING;
+"""
+_LINKS = """
+    INSERT INTO fleet_vehiclemeterlink (vehicle_id, meter_id, valid_during)
+    SELECT 'V' || number, 'M' || number, tstzrange(now() - interval '400 days', NULL)
+    FROM generate_series(1, {devices}) AS number
+"""
+_READINGS = """
+    INSERT INTO ingestion_{kind}reading (measured_at, received_at, {energy}, {kind}_id)
+    SELECT at, at, {kwh}, '{letter}' || number
+    FROM
+        generate_series({start}, {end}, interval '{step}') AS at,
+        generate_series(1, {devices}) AS number
+"""
+_KINDS = (
+    {"kind": "meter", "letter": "M", "energy": "energy_ac_kwh", "kwh": 0.1},
+    {"kind": "vehicle", "letter": "V", "energy": "energy_dc_kwh", "kwh": 0.09},
+)
+_ENSURE = """
+from datetime import timedelta
+from django.utils import timezone
+from ingestion.partitions import ensure_partitions
+ensure_partitions(timezone.now() - timedelta(days=day) for day in range({days} + 1))
+"""
+# Printed by a process of the engine's own code.
+_TIMED = """
+import time
+from analytics import rollups, snapshot
+from analytics.models import FleetDay
+began = time.perf_counter()
+{work}
+print('seconds', time.perf_counter() - began)
+"""
+
+
+def answers(_engine: Engine) -> list[Figure]:
+    """A figure of 24 hours, in a short and in a long history; of a year; from the cache."""
+    with running_engine() as short, running_engine() as long:
+        _fill(short, 1)
+        _fill(long, HISTORY_DAYS)
+        day, year = "window=24h", "window=365d"
+        times: dict[str, list[float]] = {name: [] for name in ("short", "long", "year")}
+        for _ in range(ROUNDS):
+            times["short"] += _milliseconds(short, _paths(day))
+            times["long"] += _milliseconds(long, _paths(day))
+            times["year"] += _milliseconds(long, _paths(year))
+        cached = [wrk("cached", short.port, 64, SECONDS // ROUNDS) for _ in range(ROUNDS)]
+        empty = [wrk("empty", short.port, 64, SECONDS // ROUNDS) for _ in range(ROUNDS)]
+    return [
+        _answered("24 h figure, 1 day of history", times["short"]),
+        _answered(f"24 h figure, {HISTORY_DAYS} days of history", times["long"], times["short"]),
+        _answered("365 d figure, from hourly sums", times["year"], times["long"]),
+        Figure(
+            "cached figures, 64 clients",
+            median(load.per_second for load in cached),
+            "requests/s",
+            median(load.per_second for load in empty),
+        ),
+    ]
+
+
+def fleet(_engine: Engine) -> list[Figure]:
+    """The fleet of 10,000: an hour summed up, its last 24 hours looked at, its lists."""
+    with running_engine() as engine:
+        for kind in _KINDS:
+            _execute(engine, _DEVICES.format(**kind, devices=FLEET))
+            # A reading every ten minutes, and every minute in the hour that is summed up.
+            for step, start, end in (
+                ("10 minutes", 25, "1 hour"),
+                ("1 minute", 1, "1 second"),
+            ):
+                hour = "date_trunc('hour', now())"
+                span = {"start": f"{hour} - interval '{start} hours'"}
+                span["end"] = f"{hour} - interval '1 second' - interval '{end}'"
+                _execute(engine, _READINGS.format(**kind, **span, step=step, devices=FLEET))
+        _execute(engine, _LINKS.format(devices=FLEET))
+        _inside(engine, "rollups.roll_up()")
+        _execute(engine, "VACUUM ANALYZE")
+        last = "timezone.now().replace(minute=0, second=0, microsecond=0) - rollups.HOUR"
+        rolled_up = _inside(
+            engine,
+            "from django.utils import timezone\n"
+            f"rollups.mark({last}, {last} + rollups.HOUR)\n"
+            "sum(rollups.sum_up_changed())",
+        )
+        looked_at = median(_inside(engine, "snapshot.refresh()") for _ in range(3))
+        _execute(engine, "VACUUM ANALYZE")
+        lists = [
+            time
+            for query in LISTS
+            for time in _milliseconds(engine, [f"/v1/analytics/performance?{query}"] * 40)
+        ]
+    return [
+        Figure("sum up an hour of 10,000 + 10,000", rolled_up, "s"),
+        Figure("look at the last 24 h of 10,000", looked_at, "s"),
+        _answered("a page of 100 of 10,000, any order", lists),
+    ]
+
+
+def _fill(engine: Engine, days: int) -> None:
+    """Give each of 200 linked vehicles a reading a minute for `days`, and a year of hourly sums."""
+    _shell(engine, _ENSURE.format(days=SUMMED_UP_DAYS))
+    for kind in _KINDS:
+        _execute(engine, _DEVICES.format(**kind, devices=VEHICLES))
+        span = {"start": f"now() - interval '{days} days 1 hour'", "end": "now()"}
+        _execute(engine, _READINGS.format(**kind, **span, step="1 minute", devices=VEHICLES))
+    _execute(engine, _LINKS.format(devices=VEHICLES))
+    _inside(engine, "rollups.roll_up()")
+    for kind in _KINDS:
+        table = f"analytics_{kind['kind']}hour"
+        _execute(
+            engine,
+            f"""
+            CREATE TEMPORARY TABLE sample AS
+            SELECT DISTINCT ON ({kind["kind"]}_id) * FROM {table} ORDER BY {kind["kind"]}_id, hour;
+            UPDATE sample SET hour = hour - interval '1 hour';
+            INSERT INTO {table}
+            SELECT (jsonb_populate_record(sample, jsonb_build_object('hour', at))).*
+            FROM sample, generate_series(hour - interval '365 days', hour, interval '1 hour') AS at
+            """,
+        )
+    _execute(engine, "VACUUM ANALYZE")
+
+
+def _paths(query: str) -> list[str]:
+    return [
+        f"/v1/analytics/performance/V{number % VEHICLES + 1}?{query}" for number in range(REQUESTS)
+    ]
+
+
+def _milliseconds(engine: Engine, paths: list[str]) -> list[float]:
+    """Return how long each of `paths` takes, one after the other on one connection."""
+    connection = HTTPConnection("127.0.0.1", engine.port, timeout=60)
+    times = []
+    for path in paths:
+        began = perf_counter()
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+        times.append(1000 * (perf_counter() - began))
+        assert answer.status == 200, json.loads(body)
+    connection.close()
+    return times
+
+
+def _answered(name: str, times: list[float], against: list[float] | None = None) -> Figure:
+    note = f"p50; p99 {quantiles(times, n=100)[98]:.1f} ms"
+    return Figure(name, median(times), "ms", median(against) if against else None, note)
+
+
+def _inside(engine: Engine, work: str) -> float:
+    """Return the seconds that `work` takes in a process of the engine's own code."""
+    return float(_shell(engine, _TIMED.format(work=work)).split("seconds")[1])
+
+
+def _shell(engine: Engine, code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "manage.py", "shell", "--verbosity=0", "--command", code],
+        cwd=environment.ROOT,
+        env=engine._environment(),
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def _execute(engine: Engine, sql: str) -> None:
+    with psycopg.connect(str(embedded.database_url(engine.data_dir)), autocommit=True) as database:
+        database.execute(sql)

@@ -1,0 +1,105 @@
+"""Background jobs: each is known to the worker, and does its work."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+from procrastinate.contrib.django import app
+
+from analytics.models import FleetDay, MeterHour, VehicleCadence, VehicleDay, VehicleHour
+from energy_engine import jobs
+from ingestion import partitions
+from ingestion.writer import record
+from tests.conftest import NOON, at, meter_reading, vehicle_reading
+
+NAMES = {"roll_up", "refresh_fleet_snapshot", "ensure_partitions", "seal_past_partitions"}
+
+
+@pytest.fixture
+def one_transaction(db, monkeypatch) -> None:
+    """Leave the test's transaction open: a job would give its connection back before and after."""
+    monkeypatch.setattr(jobs, "close_old_connections", lambda: None)
+
+
+def run(name: str) -> None:
+    """Run a job as the worker does at its turn."""
+    app.tasks[f"{jobs.__name__}.{name}"](timestamp=0)
+
+
+def test_worker_knows_every_job_by_its_name():
+    ours = {name for name in app.tasks if name.startswith("energy_engine.")}
+
+    assert ours == {f"energy_engine.jobs.{name}" for name in NAMES}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_of_each_job_one_runs_and_one_waits_at_most(name):
+    task = app.tasks[f"energy_engine.jobs.{name}"]
+
+    assert (task.lock, task.queueing_lock) == (name, name)
+
+
+def test_turns_of_the_jobs():
+    turns = {
+        periodic.task.name.rpartition(".")[2]: periodic.cron
+        for periodic in app.periodic_registry.periodic_tasks.values()
+        if periodic.task.name.startswith("energy_engine.")
+    }
+
+    assert turns == {
+        "roll_up": "* * * * *",
+        "refresh_fleet_snapshot": "*/1 * * * *",
+        "ensure_partitions": "17 3 * * *",
+        "seal_past_partitions": "37 3 * * *",
+    }
+
+
+@pytest.mark.usefixtures("one_transaction", "clock")
+def test_hours_are_summed_up():
+    record([meter_reading("M1", "09:10", 2.0), vehicle_reading("V1", "09:10", 1.5)], NOON)
+
+    run("roll_up")
+
+    assert MeterHour.objects.get().energy_ac_kwh == 2.0
+    assert VehicleHour.objects.get().energy_dc_kwh == 1.5
+
+
+@pytest.mark.usefixtures("one_transaction", "clock")
+def test_fleet_is_looked_at_with_cadences_that_are_just_learned():
+    readings = [vehicle_reading("V1", kwh=1.0) for _ in range(12)]
+    for number, reading in enumerate(readings):
+        reading.measured_at = at("00:00") + timedelta(hours=number)
+    record(readings, NOON)
+
+    run("refresh_fleet_snapshot")
+
+    assert VehicleCadence.objects.get().cadence_seconds == 3600
+    day = VehicleDay.objects.get()
+    assert (day.energy_dc_kwh, day.vehicle_coverage) == (12.0, 0.5)
+    assert FleetDay.objects.get().energy_dc_kwh == 12.0
+
+
+@pytest.mark.usefixtures("one_transaction", "clock")
+def test_partitions_are_made_ahead():
+    run("ensure_partitions")
+
+    assert partitions.covered_until() == datetime(2026, 11, 1, tzinfo=UTC)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("clock")
+def test_partitions_that_are_past_are_sealed(caplog):
+    reading = vehicle_reading("V1")
+    reading.measured_at = NOON - timedelta(days=30)
+    record([reading], NOON)
+    june = "ingestion_vehiclereading_2026_06"
+
+    try:
+        with caplog.at_level("INFO", logger=jobs.__name__):
+            run("seal_past_partitions")
+    finally:
+        with connection.cursor() as cursor:
+            for kind in ("meter", "vehicle"):
+                cursor.execute(f"ALTER TABLE ingestion_{kind}reading_2026_06 RESET (fillfactor)")
+
+    assert f"sealed {june}" in caplog.messages
