@@ -72,6 +72,13 @@ ggevent.StreamServer = _Server
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     """Requests that never reach Django get JSON errors as well, without a word of theirs."""
 
+    def patch(self) -> None:
+        super().patch()
+        # Not before: psycopg has to be imported after the standard library is patched.
+        from energy_engine.waiting import use_gevent
+
+        use_gevent()
+
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         if isinstance(exc, errors.ParseException):
             status, message = _STATUSES.get(type(exc), _NOT_HTTP)

@@ -9,6 +9,15 @@ from django.db import connection
 from psycopg.rows import namedtuple_row
 
 
+def _compact(sql: str) -> str:
+    """Return `sql` without comment lines and indents.
+
+    psycopg remembers how it has taken a statement apart only if that is shorter than 4 KB.
+    """
+    lines = (line.strip() for line in sql.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("--"))
+
+
 class Statement:
     """One `.sql` file: a single statement with named parameters.
 
@@ -17,7 +26,7 @@ class Statement:
     """
 
     def __init__(self, file: Path) -> None:
-        self._sql = file.read_text()
+        self._sql = _compact(file.read_text())
 
     def rows(self, parameters: Mapping[str, Any]) -> list[Any]:
         """Run the statement; return its rows as named tuples, in its own order.
