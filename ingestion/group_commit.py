@@ -7,6 +7,7 @@ that is alone.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
@@ -69,6 +70,8 @@ class GroupCommit:
         if not member.has_to_write and not member.wake.acquire(timeout=MAX_WAIT_SECONDS):
             self._give_up(member)
         if member.has_to_write:
+            # Let requests that have arrived already join, without waiting for any that has not.
+            time.sleep(0)
             self._write_a_group()
         if member.error is not None:
             raise member.error
