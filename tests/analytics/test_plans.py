@@ -1,0 +1,111 @@
+"""What a figure reads: the partitions of its window, by their keys; no more in a longer history."""
+
+import json
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from analytics import energy, rollups
+from analytics.window import Window
+from fleet.statements import Statement
+from ingestion.writer import record
+from tests.conftest import NOON, MeterReading, VehicleReading
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clock")]
+MINUTES = 240
+
+
+def record_hours_before(ends_at: datetime, devices: int = 20) -> None:
+    for minute in range(MINUTES):
+        at = ends_at - timedelta(minutes=minute + 1)
+        record(
+            [
+                reading
+                for number in range(devices)
+                for reading in (
+                    MeterReading(meter_id=f"M{number}", energy_ac_kwh=1.0, measured_at=at),
+                    VehicleReading(vehicle_id=f"V{number}", energy_dc_kwh=1.0, measured_at=at),
+                )
+            ],
+            at,
+        )
+
+
+def plan(statement: Statement, device_id: str, window: Window) -> dict[str, object]:
+    """Return the plan of an energy statement as it runs: planned once, for any parameters."""
+    values = {
+        "device_ids": [device_id],
+        "starts_at": [window.starts_at],
+        "ends_at": [window.ends_at],
+        "first": window.starts_at,
+        "last": window.ends_at,
+    }
+    numbered = re.sub(
+        r"%\((\w+)\)[sb]", lambda found: f"${[*values].index(found[1]) + 1}", statement._sql
+    )
+    types = "text[], timestamptz[], timestamptz[], timestamptz, timestamptz"
+    with connection.cursor() as cursor:
+        cursor.execute(f"PREPARE figure ({types}) AS {numbered}")
+        try:
+            cursor.execute(
+                "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE figure (%s, %s, %s, %s, %s)",
+                [*values.values()],
+            )
+            (found,) = cursor.fetchone()
+        finally:
+            cursor.execute("DEALLOCATE figure")
+    return (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+
+
+def nodes(node: dict) -> list[dict]:
+    return [node, *(below for child in node.get("Plans", []) for below in nodes(child))]
+
+
+def read_tables(node: dict) -> set[str]:
+    return {
+        one["Relation Name"]
+        for one in nodes(node)
+        if "Relation Name" in one and one["Actual Loops"] and "reading" in one["Relation Name"]
+    }
+
+
+STATEMENTS = [(energy._meter_energy, "M7", "meter"), (energy._vehicle_energy, "V7", "vehicle")]
+
+
+@pytest.mark.parametrize(("statement", "device_id", "kind"), STATEMENTS)
+def test_figure_reads_only_the_partitions_of_its_window_by_their_keys(statement, device_id, kind):
+    record_hours_before(NOON - timedelta(days=30))
+    record_hours_before(NOON)
+
+    found = plan(statement, device_id, Window(NOON - timedelta(days=1), NOON))
+
+    assert read_tables(found) == {f"ingestion_{kind}reading_2026_07"}
+    scans = [one["Node Type"] for one in nodes(found) if "reading" in one.get("Relation Name", "")]
+    assert set(scans) <= {"Index Scan", "Bitmap Heap Scan"}
+
+
+@pytest.mark.parametrize(("statement", "device_id", "kind"), STATEMENTS)
+def test_longer_history_makes_a_figure_read_no_more(statement, device_id, kind):
+    window = Window(NOON - timedelta(hours=3), NOON)
+    record_hours_before(NOON)
+    rollups.roll_up()
+    short = plan(statement, device_id, window)["Shared Hit Blocks"]
+
+    for days in (31, 61, 91, 121):
+        record_hours_before(NOON - timedelta(days=days))
+    long = plan(statement, device_id, window)["Shared Hit Blocks"]
+
+    assert long <= short + 10
+
+
+def test_statements_of_history_are_short_enough_for_the_driver_to_remember():
+    too_long = [
+        str(path)
+        for path in Path(energy.__file__).parents[1].glob("*/sql/*.sql")
+        if path.name != "functions.sql" and len(Statement(path)._sql) >= 4096
+    ]
+
+    assert too_long == []
