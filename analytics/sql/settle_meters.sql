@@ -8,7 +8,8 @@
 WITH due AS (
     SELECT
         meter_id,
-        settled_before
+        settled_before,
+        measured_at
     FROM fleet_meterlivestate
     WHERE
         settled_before IS NULL
@@ -37,7 +38,8 @@ marked AS (
     ) AS unsettled
     CROSS JOIN LATERAL generate_series(
         unsettled.first_hour,
-        %(until)s::timestamptz - interval '1 hour',
+        -- There is no reading beyond the newest; one that comes marks its hour itself.
+        least(%(until)s::timestamptz - interval '1 hour', due.measured_at),
         interval '1 hour'
     ) AS hour (hour)
     ORDER BY due.meter_id, hour.hour
