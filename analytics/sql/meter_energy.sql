@@ -19,16 +19,9 @@ FROM
 INNER JOIN fleet_meter AS device ON device.meter_id = span.meter_id
 LEFT JOIN analytics_metercadence AS cadence ON cadence.meter_id = span.meter_id
 CROSS JOIN LATERAL (
-    WITH rolled_up AS MATERIALIZED (
-        SELECT
-            hour.hour AS starts_at,
-            hour.readings,
-            hour.suspect_steps,
-            hour.energy_ac_kwh AS energy_kwh,
-            hour.first_measured_at,
-            hour.first_kwh,
-            hour.last_measured_at,
-            hour.last_kwh
+    -- Kept nowhere: the first of its readers adds it up as it comes, the other two rarely read it.
+    WITH rolled_up AS NOT MATERIALIZED (
+        SELECT hour.*
         FROM analytics_meterhour AS hour
         WHERE
             hour.meter_id = span.meter_id
@@ -39,54 +32,48 @@ CROSS JOIN LATERAL (
             -- Summed up under other rules: not true any more.
             AND hour.energy_register = device.energy_register
             AND hour.max_power_kw IS NOT DISTINCT FROM device.max_power_kw
-            AND NOT EXISTS (
-                SELECT FROM ingestion_changedmeterhour AS changed
-                WHERE changed.meter_id = span.meter_id AND changed.hour = hour.hour
+            AND hour.hour <> ALL (
+                ARRAY(
+                    SELECT changed.hour
+                    FROM ingestion_changedmeterhour AS changed
+                    WHERE
+                        changed.meter_id = span.meter_id
+                        AND changed.hour >= span.starts_at
+                        AND changed.hour < span.ends_at
+                )
             )
     ),
-    known AS MATERIALIZED (
+    sums AS MATERIALIZED (
         SELECT
             count(*) AS hours,
-            min(starts_at) AS first_at,
-            max(starts_at) + interval '1 hour' AS last_at
+            min(hour) AS first_at,
+            max(hour) + interval '1 hour' AS last_at,
+            sum(readings) AS readings,
+            sum(suspect_steps) AS suspect_steps,
+            sum(energy_ac_kwh) AS energy_kwh
         FROM rolled_up
     ),
     -- What no sum covers: before, between and after these hours.
     rest AS (
         SELECT
             span.starts_at,
-            coalesce(known.first_at, span.ends_at) AS ends_at
-        FROM known
+            coalesce(sums.first_at, span.ends_at) AS ends_at
+        FROM sums
         UNION ALL
         SELECT
-            lag(starts_at) OVER (ORDER BY starts_at) + interval '1 hour' AS starts_at,
-            starts_at AS ends_at
+            lag(hour) OVER (ORDER BY hour) + interval '1 hour' AS starts_at,
+            hour AS ends_at
         FROM rolled_up
         -- Looked for only where there are fewer than there is room for.
-        WHERE (SELECT hours * interval '1 hour' < last_at - first_at FROM known)
+        WHERE (SELECT hours * interval '1 hour' < last_at - first_at FROM sums)
         UNION ALL
         SELECT
-            known.last_at AS starts_at,
+            sums.last_at AS starts_at,
             span.ends_at
-        FROM known
+        FROM sums
     ),
-    -- Read by one of two branches below: kept nowhere.
-    segment AS NOT MATERIALIZED (
-        SELECT
-            *,
-            1 AS hours
-        FROM rolled_up
-        UNION ALL
-        SELECT
-            rest.starts_at,
-            history.readings,
-            history.suspect_steps,
-            history.energy_kwh,
-            history.first_measured_at,
-            history.first_kwh,
-            history.last_measured_at,
-            history.last_kwh,
-            0 AS hours
+    history AS MATERIALIZED (
+        SELECT counted.*
         FROM rest
         CROSS JOIN LATERAL analytics_meter_span(
             span.meter_id,
@@ -96,26 +83,34 @@ CROSS JOIN LATERAL (
             device.max_power_kw,
             %(first)s::timestamptz,
             %(last)s::timestamptz
-        ) AS history
-        WHERE rest.starts_at < rest.ends_at AND history.readings > 0
+        ) AS counted
+        WHERE rest.starts_at < rest.ends_at AND counted.readings > 0
     ),
+    segment AS (
+        SELECT
+            first_measured_at,
+            first_kwh,
+            last_measured_at,
+            last_kwh
+        FROM rolled_up
+        UNION ALL
+        SELECT
+            first_measured_at,
+            first_kwh,
+            last_measured_at,
+            last_kwh
+        FROM history
+    ),
+    -- A counter's step into a segment comes from the last reading before it.
     step AS (
         SELECT
-            segment.*,
-            0 AS step_kwh
-        FROM segment
-        WHERE device.energy_register = 'interval'
-        UNION ALL
-        -- A counter's step into a segment comes from the last reading before it.
-        SELECT
-            segment.*,
             analytics_step_kwh(
                 coalesce(lag(segment.last_kwh) OVER in_order, before.kwh),
                 coalesce(lag(segment.last_measured_at) OVER in_order, before.measured_at),
                 segment.first_kwh,
                 segment.first_measured_at,
                 device.max_power_kw
-            ) AS step_kwh
+            ) AS energy_kwh
         FROM segment
         LEFT JOIN (
             SELECT
@@ -127,14 +122,26 @@ CROSS JOIN LATERAL (
             LIMIT 1
         ) AS before ON true
         WHERE device.energy_register = 'counter'
-        WINDOW in_order AS (ORDER BY segment.starts_at)
+        WINDOW in_order AS (ORDER BY segment.first_measured_at)
     )
     SELECT
-        coalesce(sum(step.readings), 0)::bigint AS readings,
-        (
-            coalesce(sum(step.suspect_steps), 0) + count(*) FILTER (WHERE step.step_kwh IS NULL)
-        )::bigint AS suspect_steps,
-        coalesce(sum(step.energy_kwh), 0) + coalesce(sum(step.step_kwh), 0) AS energy_kwh,
-        coalesce(sum(step.hours), 0)::bigint AS hours_rolled_up
-    FROM step
+        (coalesce(sums.readings, 0) + others.readings)::bigint AS readings,
+        (coalesce(sums.suspect_steps, 0) + others.suspect_steps + steps.suspect_steps)::bigint
+            AS suspect_steps,
+        coalesce(sums.energy_kwh, 0) + others.energy_kwh + steps.energy_kwh AS energy_kwh,
+        sums.hours AS hours_rolled_up
+    FROM sums
+    CROSS JOIN (
+        SELECT
+            coalesce(sum(readings), 0) AS readings,
+            coalesce(sum(suspect_steps), 0) AS suspect_steps,
+            coalesce(sum(energy_kwh), 0) AS energy_kwh
+        FROM history
+    ) AS others
+    CROSS JOIN (
+        SELECT
+            count(*) FILTER (WHERE energy_kwh IS NULL) AS suspect_steps,
+            coalesce(sum(energy_kwh), 0) AS energy_kwh
+        FROM step
+    ) AS steps
 ) AS counted
