@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from analytics.energy import Energy, Span
-from analytics.performance import Account, AcSource, Part, Performance, performance
+from analytics.performance import Account, Part, Performance, kept, performance
 from fleet.statements import Statement
 
 _SQL: Final = Path(__file__).parent / "sql"
@@ -38,7 +38,10 @@ class Counted(msgspec.Struct):
 
 
 class Split(msgspec.Struct):
-    """A span of a meter, who was linked to it, and which part of its AC is the vehicle's."""
+    """A span of a meter, who was linked to it, and which part of its AC is the vehicle's.
+
+    The share is the vehicle's DC of the DC of all of them, or equal where none took any.
+    """
 
     meter_id: str = msgspec.field(name="meterId")
     start: datetime
@@ -48,6 +51,7 @@ class Split(msgspec.Struct):
     share: float
     energy_ac_kwh: float = msgspec.field(name="energyConsumedAc")
     energy_dc_kwh: float = msgspec.field(name="energyDeliveredDc")
+    vehicles_dc_kwh: float = msgspec.field(name="vehiclesEnergyDc")
 
 
 class FleetShare(msgspec.Struct):
@@ -61,7 +65,6 @@ class Explanation(msgspec.Struct):
     """A figure, and all that it is made of."""
 
     figure: Performance
-    ac_source: AcSource = msgspec.field(name="acSource")
     formula: str
     vehicle: Counted
     meters: list[Counted]
@@ -76,11 +79,9 @@ def explanation(account: Account) -> Explanation:
     meters = _counted(_meter_deliveries, [(part.slice.meter, part.meter) for part in account.parts])
     fleet = None
     if account.fleet:
-        fleet = FleetShare(account.fleet.energy_ac_kwh, account.fleet.energy_dc_kwh)
+        fleet = FleetShare(kept(account.fleet.energy_ac_kwh), kept(account.fleet.energy_dc_kwh))
     splits = [_split(part) for part in account.parts]
-    return Explanation(
-        figure, account.source, _formula(figure, account), vehicle, meters, splits, fleet
-    )
+    return Explanation(figure, _formula(figure, account), vehicle, meters, splits, fleet)
 
 
 def _split(part: Part) -> Split:
@@ -90,10 +91,12 @@ def _split(part: Part) -> Split:
         meter.starts_at,
         meter.ends_at,
         sorted(part.slice.vehicle_ids),
+        # To the last bit: they add up to the figure.
         part.meter.energy_kwh,
         part.share,
         part.energy_ac_kwh,
         part.energy_dc_kwh,
+        part.vehicles_dc_kwh,
     )
 
 
@@ -123,7 +126,7 @@ def _counted(statement: Statement, spans: Sequence[tuple[Span, Energy]]) -> list
             span.device_id,
             span.starts_at,
             span.ends_at,
-            energy.energy_kwh,
+            kept(energy.energy_kwh),
             energy.hours_rolled_up,
             round(span.seconds / 3600 - energy.hours_rolled_up, 6),
             row.deliveries,

@@ -63,12 +63,13 @@ class Performance(msgspec.Struct):
 
 
 class Part(NamedTuple):
-    """A slice of a meter: the AC that it counted, the vehicle's part of it, and the DC beside."""
+    """A slice of a meter: its AC, the vehicle's share, the DC of the vehicle and of all linked."""
 
     slice: Slice
     meter: Energy
     share: float
     energy_dc_kwh: float
+    vehicles_dc_kwh: float
 
     @property
     def energy_ac_kwh(self) -> float:
@@ -152,7 +153,7 @@ def _account(
         taken = {span.device_id: dc.get(span, _NOTHING).energy_kwh for span in cut.vehicles}
         own = taken[vehicle.device_id]
         share = formulas.share(own, sum(taken.values()), len(taken))
-        parts.append(Part(cut, ac.get(cut.meter, _NOTHING), share, own))
+        parts.append(Part(cut, ac.get(cut.meter, _NOTHING), share, own, sum(taken.values())))
     source: AcSource = "none"
     if parts:
         source = "shared" if any(cut.is_shared for cut in cuts) else "linked"
@@ -179,11 +180,11 @@ def performance(account: Account) -> Performance:
         vehicle_id=vehicle.device_id,
         meter_id=account.parts[-1].slice.meter.device_id if account.parts else None,
         period=Period(vehicle.starts_at, vehicle.ends_at),
-        energy_ac_kwh=_kept(energy_ac_kwh),
-        energy_dc_kwh=_kept(dc.energy_kwh),
+        energy_ac_kwh=kept(energy_ac_kwh),
+        energy_dc_kwh=kept(dc.energy_kwh),
         efficiency_percent=efficiency,
         battery_temp_celsius=(
-            None if dc.battery_temp_celsius is None else _kept(dc.battery_temp_celsius)
+            None if dc.battery_temp_celsius is None else kept(dc.battery_temp_celsius)
         ),
         ac_source=account.source,
         health=Health.UNKNOWN if reason else formulas.health(efficiency),
@@ -220,6 +221,6 @@ def _expected(counted: Sequence[tuple[Span, Energy]]) -> float | None:
     return expected if counted else None
 
 
-def _kept(value: float) -> float:
+def kept(value: float) -> float:
     """Return `value` without the noise of binary fractions: 0.3, not 0.30000000000000004."""
     return round(value, 9)

@@ -190,6 +190,8 @@ SPECTACULAR_SETTINGS = {
 
 # --- Admin ------------------------------------------------------------------------------------
 
+LOGIN_REDIRECT_URL = "admin:index"
+
 
 def _page(title: str, icon: str, model: str) -> dict[str, Any]:
     """Return the sidebar's way to the list of a model, for those who may see it."""

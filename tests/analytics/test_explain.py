@@ -49,7 +49,6 @@ def test_explanation_of_a_linked_vehicle_as_a_whole(api):
 
     assert told.pop("figure") == figure(api)
     assert told == {
-        "acSource": "linked",
         "formula": "efficiencyRatio = 100 · DC / AC = 100 · 24 kWh / 30 kWh = 80.00 %",
         "vehicle": {
             "deviceId": "V1",
@@ -91,6 +90,7 @@ def test_explanation_of_a_linked_vehicle_as_a_whole(api):
                 "share": 1.0,
                 "energyConsumedAc": 30.0,
                 "energyDeliveredDc": 24.0,
+                "vehiclesEnergyDc": 24.0,
             }
         ],
         "fleet": None,
@@ -226,7 +226,7 @@ def test_vehicle_without_a_link_is_told_what_it_has_a_share_of(api):
 
     told = explained(api)
 
-    assert (told["acSource"], told["meters"], told["splits"]) == ("fleet", [], [])
+    assert (told["figure"]["acSource"], told["meters"], told["splits"]) == ("fleet", [], [])
     assert told["fleet"] == {"energyConsumedAc": 100.0, "energyDeliveredDc": 80.0}
     assert told["formula"] == "efficiencyRatio = 100 · DC / AC = 100 · 20 kWh / 25 kWh = 80.00 %"
 
@@ -249,7 +249,7 @@ def test_linked_vehicle_and_meter_without_any_readings_have_an_explanation(api):
 
     assert deliveries(told["meters"][0]) == (0, 0, 0, 0)
     assert told["splits"][0]["meterEnergyAc"] == 0
-    assert told["acSource"] == "linked"
+    assert told["figure"]["acSource"] == "linked"
 
 
 def test_unknown_vehicle_has_no_explanation(api):
