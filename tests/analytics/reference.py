@@ -58,16 +58,7 @@ def figures(world: World, vehicle_id: str, start: datetime, end: datetime) -> di
     source, readings, suspects = "none", 0, own.suspects(start, end)
     if any(vehicle == vehicle_id for vehicle, *_ in overlapping):
         source = "linked"
-        for piece_start, piece_end in _pieces(start, end, overlapping):
-            linked = {
-                vehicle: meter
-                for vehicle, meter, begins, ends in overlapping
-                if begins <= piece_start and (ends is None or piece_end <= ends)
-            }
-            meter = linked.get(vehicle_id)
-            if meter is None:
-                continue
-            beside = [vehicle for vehicle in linked if linked[vehicle] == meter]
+        for piece_start, piece_end, meter, beside in _shares(vehicle_id, start, end, overlapping):
             dc = {vehicle: vehicles[vehicle].kwh(piece_start, piece_end) for vehicle in beside}
             part = dc[vehicle_id] / sum(dc.values()) if sum(dc.values()) > 0 else 1 / len(dc)
             source = "shared" if len(beside) > 1 else source
@@ -118,6 +109,26 @@ class Sums:
 
     def temps(self, start: datetime, end: datetime) -> list[float]:
         return [temp for temp in self._temps[self._between(start, end)] if temp is not None]
+
+
+def _shares(
+    vehicle_id: str,
+    start: datetime,
+    end: datetime,
+    links: list[tuple[str, str, datetime, datetime | None]],
+) -> Iterable[tuple[datetime, datetime, str, list[str]]]:
+    """Yield the pieces of a vehicle's links, with the meter and all vehicles linked to it."""
+    for vehicle, meter, begins, ends in links:
+        if vehicle != vehicle_id:
+            continue
+        at_meter = [link for link in links if link[1] == meter]
+        for piece in _pieces(max(begins, start), min(ends or end, end), at_meter):
+            beside = [
+                other
+                for other, _, other_begins, other_ends in at_meter
+                if other_begins <= piece[0] and (other_ends is None or piece[1] <= other_ends)
+            ]
+            yield *piece, meter, beside
 
 
 def _pieces(

@@ -403,7 +403,7 @@ def test_database_that_comes_back_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(import_readings.time, "sleep", waits.append)
     run(written(tmp_path / "day.ndjson", ndjson(VEHICLE)))
 
-    assert waits == [0.2, 0.4]
+    assert [seconds for seconds in waits if seconds] == [0.2, 0.4]  # 0 lets others join a group
     assert VehicleReading.objects.count() == 1
 
 
