@@ -658,3 +658,11 @@ class TestPeople:
         content = shown(console, reverse(f"admin:{name}"))
 
         assert re.findall(r'(?:src|href)="(?:https?:)?//[^"]*"', content) == []
+
+
+def test_login_leads_to_the_console(client, django_user_model):
+    django_user_model.objects.create_superuser("boss", password="a long password")
+
+    response = client.post("/admin/login/", {"username": "boss", "password": "a long password"})
+
+    assert (response.status_code, response["Location"]) == (HTTPStatus.FOUND, "/admin/")
