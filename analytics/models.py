@@ -1,14 +1,18 @@
 """What analytics derives from history and keeps: hourly sums, cadences, the fleet's last 24 hours.
 
-All of it can be made anew from history at any time.
+All of it can be made anew from history at any time, but for faults and what people say of them.
 """
 
+from typing import ClassVar
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from psqlextra.models import PostgresModel, PostgresPartitionedModel
 from psqlextra.types import PostgresPartitioningMethod
 
 from analytics.formulas import Health
-from fleet.models import DeviceIdField, EnergyRegister
+from fleet.models import DeviceIdField, EnergyRegister, Site
 
 
 class MeterHour(PostgresPartitionedModel):
@@ -118,6 +122,31 @@ class VehicleDay(PostgresModel):
         return str(self.vehicle_id)
 
 
+class MeterDay(PostgresModel):
+    """The last 24 hours of one meter, looked at together with the vehicles.
+
+    Its whole AC; and of the spans in which vehicles were linked to it, AC and DC to compare.
+    """
+
+    meter_id = DeviceIdField(primary_key=True)
+    ends_at = models.DateTimeField()
+    energy_ac_kwh = models.FloatField()
+    linked_ac_kwh = models.FloatField()
+    linked_dc_kwh = models.FloatField()
+    efficiency_percent = models.FloatField(null=True)
+    coverage = models.FloatField(null=True)
+    readings = models.IntegerField()
+    suspect_steps = models.IntegerField()
+    health = models.CharField(max_length=8, choices=[(health, health) for health in Health])
+    reason = models.CharField(max_length=32, null=True)  # noqa: DJ001 # null on the wire as well
+
+    class Meta(PostgresModel.Meta):
+        verbose_name = "meter's last 24 hours"
+
+    def __str__(self) -> str:
+        return str(self.meter_id)
+
+
 class FleetDay(PostgresModel):
     """The last 24 hours of the whole fleet when it was last looked at; one row at most.
 
@@ -128,9 +157,214 @@ class FleetDay(PostgresModel):
     ends_at = models.DateTimeField()
     energy_ac_kwh = models.FloatField()
     energy_dc_kwh = models.FloatField()
+    # Of the 24 hours before.
+    before_ac_kwh = models.FloatField(default=0)
+    before_dc_kwh = models.FloatField(default=0)
 
     class Meta(PostgresModel.Meta):
         verbose_name = "fleet's last 24 hours"
 
     def __str__(self) -> str:
         return f"24 hours up to {self.ends_at.isoformat()}"
+
+
+class FleetHour(PostgresModel):
+    """One of the fleet's last hours: AC of all meters, DC of all vehicles.
+
+    An hour that is to be summed up anew has no row. Written by `analytics.snapshot` alone.
+    """
+
+    hour = models.DateTimeField(primary_key=True)
+    energy_ac_kwh = models.FloatField()
+    energy_dc_kwh = models.FloatField()
+
+    def __str__(self) -> str:
+        return self.hour.isoformat()
+
+
+# --- Faults -----------------------------------------------------------------------------------
+
+
+class FaultKind(models.TextChoices):
+    """What is wrong."""
+
+    LOW_EFFICIENCY = "low_efficiency", "low efficiency"
+    HOT_BATTERY = "hot_battery", "battery too hot"
+    SILENT = "silent", "device silent"
+    SITE_SILENT = "site_silent", "many devices silent"
+
+
+class FaultState(models.TextChoices):
+    """How far a fault has come."""
+
+    OPEN = "open", "open"
+    ACKNOWLEDGED = "acknowledged", "acknowledged"
+    CLOSED = "closed", "closed"
+
+
+class Fault(PostgresModel):
+    """Something wrong with a vehicle, a meter or a whole site; `analytics.faults` is its writer.
+
+    `value` is the latest measure, `threshold` the one that it opened at: percent for a low
+    efficiency, °C for a hot battery, minutes for a silent device, devices for a silent site.
+    """
+
+    kind = models.CharField(max_length=16, choices=FaultKind)
+    state = models.CharField(max_length=12, choices=FaultState, default=FaultState.OPEN)
+    # No foreign keys to tables that are distributed by device id. A fault of a site names neither.
+    vehicle_id = DeviceIdField(null=True)
+    meter_id = DeviceIdField(null=True)
+    # Where the device stood when the fault opened.
+    site = models.ForeignKey(Site, null=True, on_delete=models.SET_NULL)
+    value = models.FloatField()
+    threshold = models.FloatField()
+    opened_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True)
+    # Since when its cause has been gone: it closes by itself only when that lasts.
+    recovering_since = models.DateTimeField(null=True)
+
+    class Meta(PostgresModel.Meta):
+        ordering = ["-opened_at", "-pk"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["vehicle_id", "kind"],
+                name="one_fault_of_a_kind_per_vehicle",
+                condition=~models.Q(state="closed") & models.Q(vehicle_id__isnull=False),
+            ),
+            models.UniqueConstraint(
+                fields=["meter_id", "kind"],
+                name="one_fault_of_a_kind_per_meter",
+                condition=~models.Q(state="closed") & models.Q(meter_id__isnull=False),
+            ),
+            models.UniqueConstraint(
+                fields=["site", "kind"],
+                name="one_fault_of_a_kind_per_site",
+                condition=~models.Q(state="closed")
+                & models.Q(vehicle_id__isnull=True, meter_id__isnull=True),
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["vehicle_id"], name="fault_by_vehicle"),
+            models.Index(fields=["meter_id"], name="fault_by_meter"),
+            models.Index(fields=["-opened_at", "-id"], name="fault_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}, {self.vehicle_id or self.meter_id or self.site}"
+
+
+class FaultChange(PostgresModel):
+    """A step in the life of a fault: who took it, when, and what they said; never edited."""
+
+    fault = models.ForeignKey(Fault, on_delete=models.CASCADE, related_name="changes")
+    changed_at = models.DateTimeField()
+    # Null where the engine took it by itself.
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
+    state = models.CharField(max_length=12, choices=FaultState)
+    note = models.CharField(max_length=1000, blank=True)
+
+    class Meta(PostgresModel.Meta):
+        ordering = ["changed_at", "pk"]
+
+    def __str__(self) -> str:
+        return f"{self.state}, {self.changed_at.isoformat()}"
+
+
+class FaultThresholds(PostgresModel):
+    """When faults open and close: at one site, or at all those without thresholds of their own.
+
+    Where no row is, the defaults hold.
+    """
+
+    site = models.OneToOneField(
+        Site,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="thresholds",
+        help_text="empty: for every site that has no thresholds of its own",
+    )
+    efficiency_opens_percent = models.FloatField(
+        "efficiency opens, %",
+        default=85,
+        validators=[MinValueValidator(0), MaxValueValidator(100)],
+        help_text="a fault opens below this efficiency of the last 24 hours",
+    )
+    efficiency_closes_percent = models.FloatField(
+        "efficiency closes, %",
+        default=87,
+        validators=[MinValueValidator(0), MaxValueValidator(100)],
+        help_text="and closes from this one on",
+    )
+    battery_opens_celsius = models.FloatField(
+        "battery opens, °C", default=50, help_text="a fault opens above this temperature"
+    )
+    battery_closes_celsius = models.FloatField(
+        "battery closes, °C", default=45, help_text="and closes below this one"
+    )
+    silent_opens_cadences = models.FloatField(
+        "silence opens, intervals",
+        default=10,
+        validators=[MinValueValidator(2)],
+        help_text="a fault opens when a device has been silent for so many of its usual intervals",
+    )
+    silent_opens_minutes = models.FloatField(
+        "silence opens, minutes",
+        default=15,
+        validators=[MinValueValidator(1)],
+        help_text="and for so many minutes",
+    )
+    site_silent_devices = models.PositiveIntegerField(
+        "silent devices",
+        default=5,
+        validators=[MinValueValidator(2)],
+        help_text="so many silent devices at one site are one fault, of the site",
+    )
+
+    class Meta(PostgresModel.Meta):
+        verbose_name = verbose_name_plural = "fault thresholds"
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["site"], name="thresholds_once_per_site", nulls_distinct=False
+            )
+        ]
+
+    def __str__(self) -> str:
+        return str(self.site) if self.site else "All sites"
+
+
+class Webhook(PostgresModel):
+    """An address that is told when a fault opens, is acknowledged or closes."""
+
+    url = models.URLField(max_length=500)
+    # As in Standard Webhooks: whsec_ and the key in base64.
+    secret = models.CharField(max_length=80, editable=False)
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(PostgresModel.Meta):
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return str(self.url)
+
+
+class WebhookDelivery(PostgresModel):
+    """A message to a webhook, and what became of its latest attempt."""
+
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="deliveries")
+    change = models.ForeignKey(FaultChange, on_delete=models.CASCADE)
+    message_id = models.CharField(max_length=40, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    attempts = models.PositiveIntegerField(default=0)
+    attempted_at = models.DateTimeField(null=True)
+    status_code = models.PositiveIntegerField(null=True)
+    error = models.CharField(max_length=200, blank=True)
+    delivered_at = models.DateTimeField(null=True)
+
+    class Meta(PostgresModel.Meta):
+        verbose_name_plural = "webhook deliveries"
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return str(self.message_id)

@@ -226,13 +226,6 @@ UNFOLD = {
                 ],
             },
             {
-                "title": "Live state",
-                "items": [
-                    _page("Vehicles", "battery_charging_full", "fleet.vehiclelivestate"),
-                    _page("Meters", "speed", "fleet.meterlivestate"),
-                ],
-            },
-            {
                 "title": "People and access",
                 "items": [
                     _page("Users", "person", "auth.user"),

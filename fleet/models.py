@@ -45,6 +45,21 @@ class Site(PostgresModel):
         validators=[validate_time_zone],
         help_text="IANA name, such as Europe/Berlin",
     )
+    tariff_per_kwh = models.DecimalField(
+        "tariff, per kWh",
+        max_digits=8,
+        decimal_places=4,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="what a kWh of AC costs here: what is lost, in money",
+    )
+    currency = models.CharField(
+        max_length=3,
+        default="EUR",
+        validators=[RegexValidator(r"^[A-Z]{3}\Z", "three capital letters, such as EUR")],
+        help_text="ISO 4217 code, such as EUR",
+    )
 
     class Meta:
         ordering = ["name"]

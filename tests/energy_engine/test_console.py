@@ -5,6 +5,7 @@ from html import unescape
 from http import HTTPStatus
 
 import pytest
+from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission, User
@@ -13,7 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from fleet import admin as fleet_admin
+from energy_engine.console import links as console_links
 from fleet.links import UnknownDevice, end_link, links_changed
 from fleet.models import Meter, Site, Vehicle, VehicleLiveState, VehicleMeterLink
 from ingestion.writer import record
@@ -22,7 +23,7 @@ from tests.factories import LinkFactory, MeterFactory, SiteFactory, VehicleFacto
 
 pytestmark = pytest.mark.django_db
 
-LISTS = ["vehicle", "meter", "site", "vehiclemeterlink", "vehiclelivestate", "meterlivestate"]
+LISTS = ["vehicle", "meter", "site", "vehiclemeterlink"]
 LONG_ID = "V:" + "x" * 62
 
 _cell = re.compile(r'<t[hd] [^>]*data-label="([^"]*)"[^>]*>(.*?)</t[hd]>', re.DOTALL)
@@ -188,15 +189,6 @@ class TestLists:
         assert until_then["Valid to, UTC"] == "2026-07-15 13:00:00"
         assert until_then["State"] == "in force"
 
-    def test_live_state_is_shown_with_its_energy_and_both_times(self, console, fleet):
-        vehicle = cells(console.get(page("vehiclelivestate")))[0]
-        meter = cells(console.get(page("meterlivestate")))[0]
-
-        assert (vehicle["Vehicle"], vehicle["DC energy, kWh"]) == ("V1", "1.250")
-        assert vehicle["Last seen, UTC"] == "2026-07-15 11:30:00"
-        assert vehicle["Received, UTC"] == "2026-07-15 12:00:00"
-        assert (meter["Meter"], meter["AC energy, kWh"]) == ("M1", "1.500")
-
     @pytest.mark.parametrize(
         ("name", "query", "expected"),
         [
@@ -215,9 +207,6 @@ class TestLists:
             ("meter", "?seen=never", ["M2"]),
             ("meter", "?seen=hour", []),
             ("site", "?q=berl", ["Berlin"]),
-            ("vehiclelivestate", "?q=V2", ["V2"]),
-            ("vehiclelivestate", "?seen=silent", ["V2"]),
-            ("meterlivestate", "?q=M", ["M1"]),
             ("vehiclemeterlink", "?q=m2", ["V2 at M2"]),
             ("vehiclemeterlink", "?q=v1", ["V1 at M1"]),
             ("vehiclemeterlink", "?state=in-force", ["V1 at M1", "V2 at M1"]),
@@ -238,8 +227,6 @@ class TestLists:
         [
             ("vehicle", "site", ["V1"]),
             ("meter", "site", ["M1"]),
-            ("vehiclelivestate", "vehicle__site", ["V1"]),
-            ("meterlivestate", "meter__site", ["M1"]),
             ("vehiclemeterlink", "vehicle__site", ["V1 at M1"]),
             ("vehiclemeterlink", "meter__site", ["V1 at M1", "V2 at M1"]),
         ],
@@ -366,7 +353,8 @@ class TestRegistry:
         assert list(Site.objects.all()) == [berlin]
 
     def test_unknown_time_zone_is_refused(self, console):
-        response = console.post(add_page("site"), {"name": "Moon", "time_zone": "Moon/Sea"})
+        moon = {"name": "Moon", "time_zone": "Moon/Sea", "currency": "EUR"}
+        response = console.post(add_page("site"), moon)
 
         assert response.context["errors"] == [["Moon/Sea is not an IANA time zone"]]
 
@@ -460,7 +448,7 @@ class TestLinking:
         def refuse(*_: object) -> None:
             raise refusal
 
-        monkeypatch.setattr(fleet_admin, "link_vehicle", refuse)
+        monkeypatch.setattr(console_links, "link_vehicle", refuse)
 
         assert told(link("V3", "M2")) == [words]
 
@@ -586,22 +574,14 @@ class TestEndingLinks:
 
 
 class TestLiveState:
-    @pytest.mark.parametrize(
-        ("model", "pk"), [("vehiclelivestate", "V1"), ("meterlivestate", "M1")]
-    )
-    def test_nobody_can_add_change_or_delete_it(self, console, fleet, model, pk):
-        values = {"soc_percent": "1", "voltage_v": "1", "energy_ac_kwh": "1", "energy_dc_kwh": "1"}
+    def test_nobody_can_change_it(self, console, fleet):
+        values = {"energy_register": "interval", "soc_percent": "1", "live_state__soc_percent": "1"}
 
-        for path in (add_page(model), page_of(model, pk), page_of(model, pk, "delete")):
-            response = console.post(path, values | {"post": "yes"})
-            assert response.status_code == HTTPStatus.FORBIDDEN
+        response = console.post(page_of("vehicle", "V1"), values)
+
+        assert response.status_code == HTTPStatus.FOUND
         assert VehicleLiveState.objects.get(pk="V1").soc_percent == 80.04
-
-    def test_its_page_shows_the_figures_and_nothing_to_save(self, console, fleet):
-        content = shown(console, page_of("vehiclelivestate", "V1"))
-
-        assert "80.0" in content
-        assert 'name="_save"' not in content
+        assert not admin.site.is_registered(VehicleLiveState)
 
 
 class TestPeople:
@@ -632,7 +612,7 @@ class TestPeople:
 
     def test_sidebar_leads_to_the_fleet_first_and_to_people_last(self, console):
         content = shown(console, reverse("admin:index"))
-        names = ["fleet_vehicle", "fleet_vehiclemeterlink", "fleet_vehiclelivestate", "auth_user"]
+        names = ["fleet_vehicle", "fleet_vehiclemeterlink", "auth_user"]
         places = [content.index(reverse(f"admin:{name}_changelist")) for name in names]
 
         assert "Energy Ingestion Engine" in content

@@ -1,0 +1,33 @@
+"""Sites: where devices stand, their time zone and what their energy costs."""
+
+from django.contrib import admin
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+
+from energy_engine.console.listing import column
+from energy_engine.console.pages import ConsoleAdmin
+from fleet.models import Meter, Site, Vehicle
+
+
+@admin.register(Site)
+class SiteAdmin(ConsoleAdmin):
+    list_display = [
+        "name",
+        "time_zone",
+        column("Tariff, per kWh", "tariff_per_kwh"),
+        "currency",
+        column("Vehicles", "vehicles"),
+        column("Meters", "meters"),
+    ]
+    search_fields = ["name"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Site]:
+        sites: QuerySet[Site] = super().get_queryset(request)
+        return sites.annotate(vehicles=_number_at_site(Vehicle), meters=_number_at_site(Meter))
+
+
+def _number_at_site(model: type[Vehicle | Meter]) -> Coalesce:
+    """Return the number of devices of a site; a join of both kinds would multiply them."""
+    of_site = model.objects.filter(site=OuterRef("pk")).order_by().values("site")
+    return Coalesce(Subquery(of_site.annotate(number=Count("pk")).values("number")), 0)

@@ -1,0 +1,22 @@
+import django.core.validators
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('fleet', '0002_settled_before'),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name='site',
+            name='currency',
+            field=models.CharField(default='EUR', help_text='ISO 4217 code, such as EUR', max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}\\Z', 'three capital letters, such as EUR')]),
+        ),
+        migrations.AddField(
+            model_name='site',
+            name='tariff_per_kwh',
+            field=models.DecimalField(blank=True, decimal_places=4, help_text='what a kWh of AC costs here: what is lost, in money', max_digits=8, null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='tariff, per kWh'),
+        ),
+    ]
