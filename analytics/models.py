@@ -12,7 +12,7 @@ from psqlextra.models import PostgresModel, PostgresPartitionedModel
 from psqlextra.types import PostgresPartitioningMethod
 
 from analytics.formulas import Health
-from fleet.models import DeviceIdField, EnergyRegister, Site
+from fleet.models import DeviceIdField, EnergyRegister, Meter, Site, Vehicle
 
 
 class MeterHour(PostgresPartitionedModel):
@@ -99,7 +99,13 @@ class VehicleDay(PostgresModel):
     Written by `analytics.snapshot` alone, for the whole fleet at once.
     """
 
-    vehicle_id = DeviceIdField(primary_key=True)
+    vehicle = models.OneToOneField(
+        Vehicle,
+        primary_key=True,
+        on_delete=models.DO_NOTHING,
+        related_name="day",
+        db_constraint=False,
+    )
     ends_at = models.DateTimeField()
     energy_ac_kwh = models.FloatField()
     energy_dc_kwh = models.FloatField()
@@ -128,7 +134,13 @@ class MeterDay(PostgresModel):
     Its whole AC; and of the spans in which vehicles were linked to it, AC and DC to compare.
     """
 
-    meter_id = DeviceIdField(primary_key=True)
+    meter = models.OneToOneField(
+        Meter,
+        primary_key=True,
+        on_delete=models.DO_NOTHING,
+        related_name="day",
+        db_constraint=False,
+    )
     ends_at = models.DateTimeField()
     energy_ac_kwh = models.FloatField()
     linked_ac_kwh = models.FloatField()

@@ -16,6 +16,17 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        # The column is what it was: no constraint, so that devices can be distributed.
+        migrations.SeparateDatabaseAndState(
+            state_operations=[
+                migrations.RemoveField(model_name='vehicleday', name='vehicle_id'),
+                migrations.AddField(
+                    model_name='vehicleday',
+                    name='vehicle',
+                    field=models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, primary_key=True, related_name='day', serialize=False, to='fleet.vehicle'),
+                ),
+            ],
+        ),
         migrations.CreateModel(
             name='FleetHour',
             fields=[
@@ -34,7 +45,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='MeterDay',
             fields=[
-                ('meter_id', fleet.models.DeviceIdField(db_collation='C', max_length=64, primary_key=True, serialize=False)),
+                ('meter', models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, primary_key=True, related_name='day', serialize=False, to='fleet.meter')),
                 ('ends_at', models.DateTimeField()),
                 ('energy_ac_kwh', models.FloatField()),
                 ('linked_ac_kwh', models.FloatField()),
