@@ -181,14 +181,15 @@ class FleetDay(PostgresModel):
 
 
 class FleetHour(PostgresModel):
-    """One of the fleet's last hours: AC of all meters, DC of all vehicles.
+    """One of the fleet's last hours: AC of all meters, DC of all vehicles, linked or not.
 
-    An hour that is to be summed up anew has no row. Written by `analytics.snapshot` alone.
+    The newest is not over yet. Written by `analytics.snapshot` alone.
     """
 
     hour = models.DateTimeField(primary_key=True)
     energy_ac_kwh = models.FloatField()
     energy_dc_kwh = models.FloatField()
+    summed_up_at = models.DateTimeField()
 
     def __str__(self) -> str:
         return self.hour.isoformat()

@@ -1,18 +1,20 @@
 """The last 24 hours of the whole fleet, looked at every few minutes: what lists are made of."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
-from django.db import transaction
 from psqlextra.manager import PostgresManager
 from psqlextra.types import ConflictAction
 
-from analytics.energy import Span, meter_energies
-from analytics.models import FleetDay
-from analytics.performance import Performance, accounts, performance
+from analytics import formulas
+from analytics.energy import Energy, Span, meter_energies, vehicle_energies
+from analytics.formulas import Health
+from analytics.models import FleetDay, FleetHour
+from analytics.performance import Account, Performance, accounts, kept, performance
 from analytics.slices import links_in
 from analytics.unlinked import unlinked_energy
 from analytics.window import Window
@@ -20,31 +22,76 @@ from fleet.models import Meter, Vehicle
 from fleet.statements import Statement
 
 AT_ONCE: Final = 5_000
+DAY: Final = timedelta(days=1)
+HOUR: Final = timedelta(hours=1)
+# Hours that are summed up at every look: most that is late comes within the hour.
+_RECENT: Final = 2 * HOUR
+_THE_FLEET: Final = 1
 
-_keep_vehicle_days = Statement(Path(__file__).parent / "sql" / "keep_vehicle_days.sql")
+_SQL: Final = Path(__file__).parent / "sql"
+_keep_vehicle_days = Statement(_SQL / "keep_vehicle_days.sql")
+_keep_meter_days = Statement(_SQL / "keep_meter_days.sql")
+
+
+class _Linked(NamedTuple):
+    """Of the spans in which vehicles were linked to a meter: its AC and their DC."""
+
+    energy_ac_kwh: float = 0.0
+    energy_dc_kwh: float = 0.0
+
+
+class _Totals(NamedTuple):
+    energy_ac_kwh: float
+    energy_dc_kwh: float
+
+
+# --- Vehicles and meters ----------------------------------------------------------------------
 
 
 def refresh() -> int:
-    """Look at the last 24 hours of every vehicle, as one would at a single one; return how many.
+    """Look at the last 24 hours of every vehicle, as one would at a single one, and of every meter.
 
-    What is kept of a vehicle is as a whole from one look; vehicles may be from two, for a moment.
+    Returns how many vehicles. What is kept of a device is as a whole from one look; devices may be
+    from two, for a moment.
     """
     window = Window.last()
     unlinked = cache(unlinked_energy)  # the same for all
-    vehicle_ids = list(Vehicle.objects.order_by("pk").values_list("pk", flat=True))
+    vehicle_ids = _ids_of(Vehicle)
+    linked: dict[str, _Linked] = defaultdict(_Linked)
     energy_dc_kwh = 0.0
     for start in range(0, len(vehicle_ids), AT_ONCE):
         part = vehicle_ids[start : start + AT_ONCE]
         asked = [(vehicle_id, window) for vehicle_id in part]
         of_part = accounts(asked, links_in(window, part), window, unlinked)
         figures = [performance(account) for account in of_part]
-        _keep(figures, window.ends_at)
+        _keep_vehicles(figures, window.ends_at)
+        _add_up(linked, of_part)
         energy_dc_kwh += sum(figure.energy_dc_kwh for figure in figures)
-    _keep_fleet(window, energy_dc_kwh)
+    energy_ac_kwh = _refresh_meters(window, linked)
+    cast("PostgresManager", FleetDay.objects).on_conflict(["id"], ConflictAction.UPDATE).insert(
+        id=_THE_FLEET,
+        starts_at=window.starts_at,
+        ends_at=window.ends_at,
+        energy_ac_kwh=energy_ac_kwh,
+        energy_dc_kwh=energy_dc_kwh,
+    )
     return len(vehicle_ids)
 
 
-def _keep(figures: Sequence[Performance], ends_at: datetime) -> None:
+def _ids_of(model: type[Meter | Vehicle]) -> list[str]:
+    return list(model.objects.order_by("pk").values_list("pk", flat=True))
+
+
+def _add_up(linked: dict[str, _Linked], of_vehicles: Sequence[Account]) -> None:
+    for account in of_vehicles:
+        for part in account.parts:
+            so_far = linked[part.slice.meter.device_id]
+            linked[part.slice.meter.device_id] = _Linked(
+                so_far.energy_ac_kwh + part.energy_ac_kwh, so_far.energy_dc_kwh + part.energy_dc_kwh
+            )
+
+
+def _keep_vehicles(figures: Sequence[Performance], ends_at: datetime) -> None:
     rows = [
         {
             "vehicle_id": figure.vehicle_id,
@@ -65,19 +112,85 @@ def _keep(figures: Sequence[Performance], ends_at: datetime) -> None:
         }
         for figure in figures
     ]
-    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
-    _keep_vehicle_days.rows(columns)
+    _keep(_keep_vehicle_days, rows)
 
 
-def _keep_fleet(window: Window, energy_dc_kwh: float) -> None:
-    meter_ids = Meter.objects.values_list("pk", flat=True)
-    ac = meter_energies(Span(meter_id, window.starts_at, window.ends_at) for meter_id in meter_ids)
-    days = cast("PostgresManager", FleetDay.objects)
-    with transaction.atomic():
-        days.on_conflict(["id"], ConflictAction.UPDATE).insert(
-            id=1,
-            starts_at=window.starts_at,
-            ends_at=window.ends_at,
-            energy_ac_kwh=sum(energy.energy_kwh for energy in ac.values()),
-            energy_dc_kwh=energy_dc_kwh,
+def _refresh_meters(window: Window, linked: Mapping[str, _Linked]) -> float:
+    """Keep the last 24 hours of every meter; return the AC of all, in kWh."""
+    spans = [Span(meter_id, window.starts_at, window.ends_at) for meter_id in _ids_of(Meter)]
+    energies = meter_energies(spans)
+    rows = [
+        _meter_row(span, energies[span], linked.get(span.device_id))
+        for span in spans
+        if span in energies
+    ]
+    _keep(_keep_meter_days, rows)
+    return sum(energy.energy_kwh for energy in energies.values())
+
+
+def _meter_row(span: Span, energy: Energy, linked: _Linked | None) -> dict[str, Any]:
+    expected = span.seconds / energy.cadence_seconds if energy.cadence_seconds else None
+    coverage = formulas.coverage(energy.readings, expected)
+    efficiency, reason = None, None
+    if linked:
+        efficiency = formulas.efficiency_percent(linked.energy_dc_kwh, linked.energy_ac_kwh)
+        reason = formulas.doubt(efficiency, linked.energy_ac_kwh, [coverage])
+    return {
+        "meter_id": span.device_id,
+        "ends_at": span.ends_at,
+        "energy_ac_kwh": kept(energy.energy_kwh),
+        "linked_ac_kwh": kept(linked.energy_ac_kwh) if linked else 0.0,
+        "linked_dc_kwh": kept(linked.energy_dc_kwh) if linked else 0.0,
+        "efficiency_percent": efficiency,
+        "coverage": coverage,
+        "readings": energy.readings,
+        "suspect_steps": energy.suspect_steps,
+        "health": str(Health.UNKNOWN if reason else formulas.health(efficiency)),
+        "reason": reason and str(reason),
+    }
+
+
+def _keep(statement: Statement, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        statement.rows({name: [row[name] for row in rows] for name in rows[0]})
+
+
+# --- The fleet as a whole ---------------------------------------------------------------------
+
+
+def refresh_trend() -> None:
+    """Look at the 24 hours before the last ones, and at the last ones hour by hour.
+
+    After `refresh`. Hours that are past are looked at again in turn, for what came late.
+    """
+    now = Window.last().ends_at
+    before = _totals(now - 2 * DAY, now - DAY)
+    FleetDay.objects.filter(pk=_THE_FLEET).update(
+        before_ac_kwh=before.energy_ac_kwh, before_dc_kwh=before.energy_dc_kwh
+    )
+    first, last = _hour_of(now - DAY), _hour_of(now)
+    FleetHour.objects.exclude(hour__range=(first, last)).delete()
+    known = list(FleetHour.objects.order_by("summed_up_at").values_list("hour", flat=True))
+    shown = [first + number * HOUR for number in range((last - first) // HOUR + 1)]
+    due = {hour for hour in shown if hour not in known or hour > now - _RECENT}
+    due.update(known[:1])
+    hours = cast("PostgresManager", FleetHour.objects)
+    for hour in sorted(due):
+        totals = _totals(hour, min(hour + HOUR, now))
+        hours.on_conflict(["hour"], ConflictAction.UPDATE).insert(
+            hour=hour, summed_up_at=now, **totals._asdict()
         )
+
+
+def _hour_of(instant: datetime) -> datetime:
+    return instant.replace(minute=0, second=0, microsecond=0)
+
+
+def _totals(starts_at: datetime, ends_at: datetime) -> _Totals:
+    """Return AC of all meters and DC of all vehicles, linked or not; two statements."""
+    ac = meter_energies(Span(meter_id, starts_at, ends_at) for meter_id in _ids_of(Meter))
+    dc = vehicle_energies(Span(vehicle_id, starts_at, ends_at) for vehicle_id in _ids_of(Vehicle))
+    return _Totals(
+        sum(energy.energy_kwh for energy in ac.values()),
+        sum(energy.energy_kwh for energy in dc.values()),
+    )

@@ -43,9 +43,10 @@ def roll_up() -> None:
 
 @_periodic(f"*/{settings.FLEET_SNAPSHOT_MINUTES} * * * *")
 def refresh_fleet_snapshot() -> None:
-    """Look at the last 24 hours of every vehicle; learn first how often new devices report."""
+    """Look at the last 24 hours of every device; learn first how often new devices report."""
     cadence.learn_cadences()
     snapshot.refresh()
+    snapshot.refresh_trend()
 
 
 @_periodic("17 3 * * *")

@@ -33,6 +33,7 @@ class Migration(migrations.Migration):
                 ('hour', models.DateTimeField(primary_key=True, serialize=False)),
                 ('energy_ac_kwh', models.FloatField()),
                 ('energy_dc_kwh', models.FloatField()),
+                ('summed_up_at', models.DateTimeField()),
             ],
             options={
                 'abstract': False,

@@ -9,7 +9,7 @@ from analytics import cache as performance_cache
 from analytics import rollups, snapshot
 from analytics.cache import cached_unlinked_energy, redis
 from analytics.cadence import learn_cadences
-from analytics.models import FleetDay, VehicleDay
+from analytics.models import FleetDay, FleetHour, MeterDay, VehicleDay
 from analytics.performance import vehicle_performance
 from analytics.unlinked import FleetEnergy
 from analytics.window import Window
@@ -139,8 +139,8 @@ def test_look_costs_the_same_statements_however_many_vehicles(api, statements_se
         snapshot.refresh()
 
     # Vehicles; links, DC, AC; devices without a link, their AC and DC; keep the vehicles; meters,
-    # their AC; keep the fleet, within a savepoint, as the test is a transaction.
-    assert sent == [13]
+    # their AC; keep the meters; keep the fleet.
+    assert sent == [12]
 
 
 # --- Energy of the devices without a link -----------------------------------------------------
@@ -248,3 +248,69 @@ def test_site_of_a_vehicle_is_that_of_the_registry_not_of_the_last_look(api):
     Vehicle.objects.update(site=site)
 
     assert rows(api)["V1"]["site"] == "Depot"
+
+
+def test_meter_shows_its_ac_and_what_became_of_it_while_vehicles_were_linked(api, mixed_fleet):
+    learn_cadences()
+    snapshot.refresh()
+
+    m2, m3, unlinked = (MeterDay.objects.get(pk=meter_id) for meter_id in ("M2", "M3", "M9"))
+
+    # 36 readings of 1 kWh; SHARE1 took 36 of 0.4, SHARE2 nine times 0 + 0.1 + 0.2 + 0.3.
+    assert (m2.energy_ac_kwh, m2.linked_ac_kwh) == (36.0, 36.0)
+    assert m2.linked_dc_kwh == pytest.approx(36 * 0.4 + 9 * 0.6)
+    assert (m2.efficiency_percent, m2.health) == (55.0, "critical")
+    assert (m2.readings, m2.coverage, m2.reason) == (36, 0.5, None)
+    # Linked from 09:30 on: of 36 readings those at 09:40 and later, seven.
+    assert (m3.energy_ac_kwh, m3.linked_ac_kwh) == (54.0, 10.5)
+    assert (unlinked.energy_ac_kwh, unlinked.linked_ac_kwh) == (162.0, 0.0)
+    assert (unlinked.efficiency_percent, unlinked.health) == (None, "unknown")
+
+
+class TestTrend:
+    @pytest.fixture
+    def two_days(self, api):
+        """1 kWh of AC and 0.9 of DC at 11:30 and 12:30 of yesterday, 2 and 1.6 at 11:30 today."""
+        for clock_time, ac, dc in (("11:30", 1.0, 0.9), ("12:30", 1.0, 0.9)):
+            readings = [meter_reading("M1", clock_time, ac), vehicle_reading("V1", clock_time, dc)]
+            for reading in readings:
+                reading.measured_at -= timedelta(days=1)
+            record(readings, NOON)
+        record([meter_reading("M1", "11:30", 2.0), vehicle_reading("V1", "11:30", 1.6)], NOON)
+
+    def test_last_day_is_compared_with_the_one_before(self, two_days):
+        snapshot.refresh()
+        snapshot.refresh_trend()
+
+        day = FleetDay.objects.get()
+        assert (day.energy_ac_kwh, day.energy_dc_kwh) == (3.0, 2.5)
+        assert (day.before_ac_kwh, day.before_dc_kwh) == (1.0, 0.9)
+
+    def test_hours_are_those_of_the_last_day_and_the_one_that_is_not_over(self, two_days, clock):
+        clock.shift(timedelta(minutes=10))
+        snapshot.refresh()
+        snapshot.refresh_trend()
+
+        hours = list(FleetHour.objects.order_by("hour"))
+        assert len(hours) == 25
+        assert (hours[0].hour, hours[-1].hour) == (NOON - timedelta(days=1), NOON)
+        assert [hour.energy_ac_kwh for hour in hours] == [1.0] + [0.0] * 22 + [2.0, 0.0]
+        assert hours[0].energy_dc_kwh == 0.9
+
+    def test_what_comes_late_is_in_its_hour_once_that_had_its_turn(self, two_days, clock):
+        snapshot.refresh_trend()
+        record([meter_reading("M1", "06:30", 5.0)], NOON)
+
+        for _ in range(24):
+            clock.shift(timedelta(seconds=1))
+            snapshot.refresh_trend()
+
+        assert FleetHour.objects.get(hour=at("06:00")).energy_ac_kwh == 5.0
+
+    def test_hour_that_is_long_past_goes(self, two_days, clock):
+        snapshot.refresh_trend()
+        clock.shift(timedelta(hours=2))
+        snapshot.refresh_trend()
+
+        assert not FleetHour.objects.filter(hour__lt=NOON + timedelta(hours=2 - 24)).exists()
+        assert FleetHour.objects.count() == 25

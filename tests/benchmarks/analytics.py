@@ -153,7 +153,9 @@ def _fill(engine: Engine, days: int) -> None:
             UPDATE sample SET hour = hour - interval '1 hour';
             INSERT INTO {table}
             SELECT (jsonb_populate_record(sample, jsonb_build_object('hour', at))).*
-            FROM sample, generate_series(hour - interval '365 days', hour, interval '1 hour') AS at
+            FROM sample, generate_series(
+                date_trunc('hour', now()) - interval '365 days', hour, interval '1 hour'
+            ) AS at
             """,
         )
     _execute(engine, "VACUUM ANALYZE")
