@@ -135,9 +135,10 @@ def vehicle_days(query: Mapping[str, str]) -> QuerySet[Any]:
 def _wanted(query: Mapping[str, str]) -> Q:
     wanted = Q()
     if "health" in query:
-        if query["health"] not in list(Health):
-            raise InvalidFilter(f"health must be one of {', '.join(Health)}")
-        wanted &= Q(health=query["health"])
+        asked = query["health"].split(",")
+        if not set(asked) <= set(Health):
+            raise InvalidFilter(f"health must be one of {', '.join(Health)}, or several with commas")
+        wanted &= Q(health__in=asked)
     if "site" in query:
         wanted &= Q(site=query["site"])
     for parameter, lookup in (("minEfficiency", "gte"), ("maxEfficiency", "lte")):

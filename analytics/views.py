@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from django.db.models import Q
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import Cursor
 from rest_framework.request import Request
@@ -42,7 +42,9 @@ _SERIES: Final = (
     OpenApiParameter("tz", str, description="IANA time zone that days begin in; default UTC"),
 )
 _FILTERS: Final = (
-    OpenApiParameter("health", str, enum=[*Health]),
+    OpenApiParameter(
+        "health", str, description=f"{', '.join(Health)}; or several, separated by commas"
+    ),
     OpenApiParameter("site", str, description="name of a site"),
     OpenApiParameter("minEfficiency", float, description="percent"),
     OpenApiParameter("maxEfficiency", float, description="percent"),
@@ -144,7 +146,10 @@ class PerformanceViewSet(ViewSet):
     @extend_schema(
         operation_id="fleetPerformance",
         parameters=[*_FILTERS, CURSOR, LIMIT],
-        responses={200: answer(VehiclePage, "The last 24 hours, one row per vehicle; or CSV")},
+        responses={
+            (200, "application/json"): answer(VehiclePage, "A page, one row per vehicle"),
+            (200, "text/csv"): OpenApiResponse(str, "All rows, where the request accepts text/csv"),
+        },
     )
     def page(self, request: Request) -> HttpResponseBase:
         try:

@@ -87,7 +87,7 @@ class Device(PostgresModel):
         null=True,
         blank=True,
         validators=[MinValueValidator(0)],
-        help_text="a step of the register that would need more is left out as suspect",
+        help_text="energy that would have needed more is left out, as suspect",
     )
     registered_at = models.DateTimeField(auto_now_add=True)
 

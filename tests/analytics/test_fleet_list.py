@@ -117,6 +117,7 @@ def test_list_has_a_row_for_each_vehicle_by_id(api):
         ("health=critical", "C"),
         ("health=suspect", "D"),
         ("health=unknown", "EF"),
+        ("health=degraded,critical", "BC"),
         ("site=Depot%20North", "ACF"),
         ("site=Depot%20South%20%26%20Co", "B"),
         ("site=depot%20north", ""),
@@ -139,8 +140,14 @@ def test_filter(api, query, expected):
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("health=fine", "health must be one of healthy, degraded, critical, suspect, unknown"),
-        ("health=", "health must be one of healthy, degraded, critical, suspect, unknown"),
+        (
+            "health=fine",
+            "health must be one of healthy, degraded, critical, suspect, unknown, or several with commas",
+        ),
+        (
+            "health=",
+            "health must be one of healthy, degraded, critical, suspect, unknown, or several with commas",
+        ),
         ("minEfficiency=abc", "minEfficiency must be a number, in percent"),
         ("minEfficiency=", "minEfficiency must be a number, in percent"),
         ("maxEfficiency=85,5", "maxEfficiency must be a number, in percent"),
