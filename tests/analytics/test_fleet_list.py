@@ -15,6 +15,9 @@ from fleet.models import Meter, Site, Vehicle
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 
+NO_HEALTH = (
+    "health must be one of healthy, degraded, critical, suspect, unknown, or several with commas"
+)
 PATH = "/v1/analytics/performance"
 ORDERINGS = [
     "vehicleId",
@@ -140,14 +143,8 @@ def test_filter(api, query, expected):
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        (
-            "health=fine",
-            "health must be one of healthy, degraded, critical, suspect, unknown, or several with commas",
-        ),
-        (
-            "health=",
-            "health must be one of healthy, degraded, critical, suspect, unknown, or several with commas",
-        ),
+        ("health=fine", NO_HEALTH),
+        ("health=", NO_HEALTH),
         ("minEfficiency=abc", "minEfficiency must be a number, in percent"),
         ("minEfficiency=", "minEfficiency must be a number, in percent"),
         ("maxEfficiency=85,5", "maxEfficiency must be a number, in percent"),
