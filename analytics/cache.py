@@ -6,7 +6,7 @@ Redis away, every answer comes from the database.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final, cast
@@ -23,6 +23,7 @@ from analytics.performance import Performance, vehicle_performance
 from analytics.unlinked import FleetEnergy, unlinked_energy
 from analytics.window import Window
 from fleet.models import Meter, Vehicle, VehicleMeterLink
+from fleet.together import Member, Overloaded, Together
 
 # A process that dies while it computes holds up the others no longer than this.
 _LOCK_SECONDS: Final = 5.0
@@ -126,11 +127,29 @@ def _unlinked_key(window: Window) -> str:
 
 def _read(vehicle_id: str) -> msgspec.Raw | None:
     # One that another version of the engine has kept may not decode: it is none.
-    with suppress(RedisError, msgspec.DecodeError):
-        kept = cast("bytes | None", redis().get(_key(vehicle_id)))
+    with suppress(RedisError, Overloaded, msgspec.DecodeError):
+        kept = _reads.run(_key(vehicle_id))
         if kept is not None and _performance.decode(kept):
             return msgspec.Raw(kept)
     return None
+
+
+def _read_all(group: Sequence[Member[str, bytes]]) -> RedisError | None:
+    """Read the keys of concurrent requests in one trip: alone, it is a quarter of a request."""
+    try:
+        values = cast("list[bytes | None]", redis().mget([member.work for member in group]))
+    except RedisError as error:
+        for member in group:
+            member.error = error
+        return error
+    for member, value in zip(group, values, strict=True):
+        member.result = value
+    return None
+
+
+_reads: Final = Together[str, bytes](
+    _read_all, most_at_once=100, most_waiting=10_000, wait_seconds=_WAIT_SECONDS
+)
 
 
 def _read_unlinked(key: str) -> FleetEnergy | None:

@@ -18,8 +18,8 @@ from rest_framework.views import set_rollback
 
 from energy_engine.pages import is_page
 from energy_engine.request_id import request_id_of
+from fleet.together import Overloaded
 from fleet.wire import FieldError
-from ingestion.group_commit import Overloaded
 from ingestion.stream import StreamInterrupted
 
 logger = logging.getLogger(__name__)

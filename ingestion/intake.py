@@ -11,8 +11,9 @@ from typing import Final
 
 import msgspec
 
+from fleet.together import Overloaded
 from fleet.wire import Buffer
-from ingestion.group_commit import Overloaded, group_commit
+from ingestion.group_commit import group_commit
 from ingestion.readings import Decoded, ItemError, Kind, MeterReading, Reading, decode, device_id
 from ingestion.writer import UnknownDevices
 

@@ -8,9 +8,10 @@ import pytest
 from django.db import OperationalError, connection
 
 from fleet.models import Vehicle, VehicleLiveState
+from fleet.together import Overloaded
 from ingestion import group_commit as module
 from ingestion import models
-from ingestion.group_commit import GroupCommit, Overloaded
+from ingestion.group_commit import GroupCommit
 from ingestion.writer import Delivery, UnknownDevices, record_all
 from tests.conftest import NOON, vehicle_reading
 
@@ -59,7 +60,7 @@ def together(
     gate.first_has_begun.wait(10)
     for waiting, thread in enumerate(threads[1:], 1):
         thread.start()
-        until(lambda waiting=waiting: len(queue._waiting) >= waiting)
+        until(lambda waiting=waiting: len(queue._deliveries._waiting) >= waiting)
     gate.may_go_on.set()
     for thread in threads:
         thread.join()
@@ -145,7 +146,7 @@ def test_queue_that_is_full_refuses_more(gate, monkeypatch):
     writer = in_thread(queue, 1)
     gate.first_has_begun.wait(10)
     waiting = in_thread(queue, 2)
-    until(lambda: len(queue._waiting) == 1)
+    until(lambda: len(queue._deliveries._waiting) == 1)
 
     with pytest.raises(Overloaded):
         queue.record(*delivery(3))
@@ -170,7 +171,7 @@ def test_wait_that_lasts_too_long_is_given_up_and_nothing_is_stored(gate, monkey
     queue.record(*delivery(3))
 
     assert {row.vehicle_id for row in models.VehicleReading.objects.all()} == {"V1", "V3"}
-    assert queue._waiting_readings == 0
+    assert queue._deliveries._waiting_size == 0
 
 
 def test_large_delivery_is_written_alone(gate):
@@ -180,7 +181,7 @@ def test_large_delivery_is_written_alone(gate):
     writer = in_thread(queue, 1)
     gate.first_has_begun.wait(10)
     waiting = in_thread(queue, 2)
-    until(lambda: len(queue._waiting) == 1)
+    until(lambda: len(queue._deliveries._waiting) == 1)
     beside = threading.Thread(target=lambda: (queue.record(large, NOON), connection.close()))
     beside.start()
     until(lambda: len(gate.groups) == 2)  # while the first group is still held back

@@ -11,8 +11,8 @@ import pytest
 from django.db import OperationalError
 
 from fleet.body import BLOCK_BYTES, BodyCutShort
+from fleet.together import Overloaded
 from ingestion import stream
-from ingestion.group_commit import Overloaded
 from ingestion.models import MeterReading, VehicleReading
 from ingestion.readings import Decoded, Kind
 from ingestion.stream import StreamInterrupted, take_in_stream

@@ -20,8 +20,8 @@ from django.utils import timezone
 from tqdm import tqdm
 
 from fleet.statements import Statement
+from fleet.together import Overloaded
 from ingestion.exchange import Block, Unreadable, blocks, decode_block, format_of
-from ingestion.group_commit import Overloaded
 from ingestion.intake import record_known
 from ingestion.lanes import Lanes
 from ingestion.readings import Decoded, ItemError
