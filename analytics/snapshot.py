@@ -1,5 +1,6 @@
 """The last 24 hours of the whole fleet, looked at every few minutes: what lists are made of."""
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -26,6 +27,7 @@ DAY: Final = timedelta(days=1)
 HOUR: Final = timedelta(hours=1)
 # Hours that are summed up at every look: most that is late comes within the hour.
 _RECENT: Final = 2 * HOUR
+_AGAIN_SECONDS: Final = 0.5
 _THE_FLEET: Final = 1
 
 _SQL: Final = Path(__file__).parent / "sql"
@@ -161,7 +163,8 @@ def _keep(statement: Statement, rows: Sequence[Mapping[str, Any]]) -> None:
 def refresh_trend() -> None:
     """Look at the 24 hours before the last ones, and at the last ones hour by hour.
 
-    After `refresh`. Hours that are past are looked at again in turn, for what came late.
+    After `refresh`. Hours that are past are looked at again in turn, for what came late: all of
+    them each time, or as many as a large fleet leaves time for.
     """
     now = Window.last().ends_at
     before = _totals(now - 2 * DAY, now - DAY)
@@ -172,14 +175,22 @@ def refresh_trend() -> None:
     FleetHour.objects.exclude(hour__range=(first, last)).delete()
     known = list(FleetHour.objects.order_by("summed_up_at").values_list("hour", flat=True))
     shown = [first + number * HOUR for number in range((last - first) // HOUR + 1)]
-    due = {hour for hour in shown if hour not in known or hour > now - _RECENT}
-    due.update(known[:1])
-    hours = cast("PostgresManager", FleetHour.objects)
-    for hour in sorted(due):
-        totals = _totals(hour, min(hour + HOUR, now))
-        hours.on_conflict(["hour"], ConflictAction.UPDATE).insert(
-            hour=hour, summed_up_at=now, **totals._asdict()
-        )
+    due = [hour for hour in shown if hour not in known or hour > now - _RECENT]
+    for hour in due:
+        _sum_up_hour(hour, now)
+    began = time.monotonic()
+    for hour in known:
+        if hour not in due:
+            _sum_up_hour(hour, now)
+            if time.monotonic() - began > _AGAIN_SECONDS:
+                break
+
+
+def _sum_up_hour(hour: datetime, now: datetime) -> None:
+    totals = _totals(hour, min(hour + HOUR, now))
+    cast("PostgresManager", FleetHour.objects).on_conflict(["hour"], ConflictAction.UPDATE).insert(
+        hour=hour, summed_up_at=now, **totals._asdict()
+    )
 
 
 def _hour_of(instant: datetime) -> datetime:
