@@ -137,7 +137,9 @@ def _wanted(query: Mapping[str, str]) -> Q:
     if "health" in query:
         asked = query["health"].split(",")
         if not set(asked) <= set(Health):
-            raise InvalidFilter(f"health must be one of {', '.join(Health)}, or several with commas")
+            raise InvalidFilter(
+                f"health must be one of {', '.join(Health)}, or several with commas"
+            )
         wanted &= Q(health__in=asked)
     if "site" in query:
         wanted &= Q(site=query["site"])

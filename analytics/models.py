@@ -233,7 +233,8 @@ class Fault(PostgresModel):
     threshold = models.FloatField()
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
-    # Since when its cause has been gone: it closes by itself only when that lasts.
+    # Since when its cause has been gone: it closes by itself only when that lasts. Null in one that
+    # was closed by hand while its cause lasted: it holds back the next one.
     recovering_since = models.DateTimeField(null=True)
 
     class Meta(PostgresModel.Meta):
@@ -260,6 +261,12 @@ class Fault(PostgresModel):
             models.Index(fields=["vehicle_id"], name="fault_by_vehicle"),
             models.Index(fields=["meter_id"], name="fault_by_meter"),
             models.Index(fields=["-opened_at", "-id"], name="fault_by_time"),
+            # What `analytics.faults.watch` looks at, however many have long been closed.
+            models.Index(
+                fields=["kind"],
+                name="fault_watched",
+                condition=~models.Q(state="closed") | models.Q(recovering_since__isnull=True),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from analytics.fault_views import FaultViewSet
 from analytics.views import PerformanceViewSet
 
 _one = "analytics/performance/<device_id:vehicle_id>"
@@ -12,4 +13,6 @@ urlpatterns = [
     path(f"{_one}/series", PerformanceViewSet.as_view({"get": "series"})),
     path(f"{_one}/explain", PerformanceViewSet.as_view({"get": "explain"})),
     path("analytics/fleet", PerformanceViewSet.as_view({"get": "totals"})),
+    path("faults", FaultViewSet.as_view({"get": "page"})),
+    path("faults/<int:fault_id>", FaultViewSet.as_view({"get": "retrieve"})),
 ]

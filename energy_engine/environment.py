@@ -183,6 +183,11 @@ VARIABLES = (
         "How long a cached performance figure is served, in seconds.",
         at_least=1,
     ),
+    Variable(
+        "WEBHOOK_ALLOW_PRIVATE",
+        False,
+        "Let webhooks reach loopback, private and other addresses that are not of the internet.",
+    ),
 )
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
 

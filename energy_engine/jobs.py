@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import close_old_connections
 from procrastinate.contrib.django import app
 
-from analytics import cadence, rollups, snapshot
+from analytics import cadence, faults, rollups, snapshot, webhooks
 from ingestion import partitions, sealing
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ def _periodic(cron: str) -> Callable[[Callable[[], object]], object]:
                 close_old_connections()
 
         name = work.__name__
+        run.__doc__ = work.__doc__  # what the page of jobs says of it
         task = app.task(name=f"energy_engine.jobs.{name}", lock=name, queueing_lock=name)(run)
         return app.periodic(cron=cron)(task)
 
@@ -49,6 +50,12 @@ def refresh_fleet_snapshot() -> None:
     snapshot.refresh_trend()
 
 
+@_periodic("* * * * *")
+def watch_for_faults() -> None:
+    """Open the faults that there are, and close those whose cause is gone."""
+    faults.watch()
+
+
 @_periodic("17 3 * * *")
 def ensure_partitions() -> None:
     """Create the partitions of the coming three months, every night."""
@@ -60,3 +67,9 @@ def seal_past_partitions() -> None:
     """Pack the partitions that are past, every night."""
     for name in sealing.seal_past_partitions():
         log.info("sealed %s", name)
+
+
+@_periodic("57 3 * * *")
+def forget_old_webhook_deliveries() -> None:
+    """Delete the log of messages to webhooks that are older than 30 days, every night."""
+    webhooks.forget_old()

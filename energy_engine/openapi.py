@@ -7,9 +7,11 @@ from typing import Any, Final
 import msgspec
 
 from analytics.explain import Explanation
+from analytics.fault_list import FaultHistory, FaultPage
 from analytics.fleet import FleetTotals, VehiclePage
 from analytics.performance import Performance
 from analytics.series import Series
+from analytics.webhooks import WebhookMessage
 from fleet.status import MeterStatus, VehicleStatus
 from fleet.views import Link, LinkMade, LinkOrder, LinkPage
 from fleet.wire import FieldError
@@ -31,6 +33,9 @@ STRUCTS: Final = (
     Explanation,
     VehiclePage,
     FleetTotals,
+    FaultPage,
+    FaultHistory,
+    WebhookMessage,
 )
 _aliases = re.compile("/api/|/ingest/|/v1/analytics/(meter|vehicle)/")
 

@@ -197,6 +197,10 @@ class Migration(migrations.Migration):
             model_name='fault',
             index=models.Index(fields=['-opened_at', '-id'], name='fault_by_time'),
         ),
+        migrations.AddIndex(
+            model_name='fault',
+            index=models.Index(condition=models.Q(models.Q(('state', 'closed'), _negated=True), ('recovering_since__isnull', True), _connector='OR'), fields=['kind'], name='fault_watched'),
+        ),
         migrations.AddConstraint(
             model_name='fault',
             constraint=models.UniqueConstraint(condition=models.Q(models.Q(('state', 'closed'), _negated=True), ('vehicle_id__isnull', False)), fields=('vehicle_id', 'kind'), name='one_fault_of_a_kind_per_vehicle'),

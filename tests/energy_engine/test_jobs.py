@@ -6,13 +6,30 @@ import pytest
 from django.db import connection
 from procrastinate.contrib.django import app
 
-from analytics.models import FleetDay, MeterHour, VehicleCadence, VehicleDay, VehicleHour
+from analytics import webhooks
+from analytics.models import (
+    Fault,
+    FleetDay,
+    MeterHour,
+    VehicleCadence,
+    VehicleDay,
+    VehicleHour,
+    Webhook,
+    WebhookDelivery,
+)
 from energy_engine import jobs
 from ingestion import partitions
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 
-NAMES = {"roll_up", "refresh_fleet_snapshot", "ensure_partitions", "seal_past_partitions"}
+NAMES = {
+    "roll_up",
+    "refresh_fleet_snapshot",
+    "watch_for_faults",
+    "ensure_partitions",
+    "seal_past_partitions",
+    "forget_old_webhook_deliveries",
+}
 
 
 @pytest.fixture
@@ -49,8 +66,10 @@ def test_turns_of_the_jobs():
     assert turns == {
         "roll_up": "* * * * *",
         "refresh_fleet_snapshot": "*/1 * * * *",
+        "watch_for_faults": "* * * * *",
         "ensure_partitions": "17 3 * * *",
         "seal_past_partitions": "37 3 * * *",
+        "forget_old_webhook_deliveries": "57 3 * * *",
     }
 
 
@@ -77,6 +96,27 @@ def test_fleet_is_looked_at_with_cadences_that_are_just_learned():
     day = VehicleDay.objects.get()
     assert (day.energy_dc_kwh, day.vehicle_coverage) == (12.0, 0.5)
     assert FleetDay.objects.get().energy_dc_kwh == 12.0
+
+
+@pytest.mark.usefixtures("one_transaction", "clock")
+def test_faults_are_watched_for():
+    record([vehicle_reading("V1", "12:00", battery_temp_celsius=60)], NOON)
+
+    run("watch_for_faults")
+
+    assert Fault.objects.get().kind == "hot_battery"
+
+
+@pytest.mark.usefixtures("one_transaction")
+def test_log_of_webhooks_is_kept_for_thirty_days(clock):
+    Webhook.objects.create(url="https://example.org/", secret=webhooks.new_secret())
+    record([vehicle_reading("V1", "12:00", battery_temp_celsius=60)], NOON)
+    run("watch_for_faults")
+    clock.shift(timedelta(days=31))
+
+    run("forget_old_webhook_deliveries")
+
+    assert not WebhookDelivery.objects.exists()
 
 
 @pytest.mark.usefixtures("one_transaction", "clock")

@@ -1,0 +1,146 @@
+"""Faults as they stand on the wire: in lists, one by one, and in messages to webhooks."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import msgspec
+from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.http import QueryDict
+
+from analytics.fleet import InvalidFilter
+from analytics.models import Fault, FaultChange, FaultKind, FaultState
+from fleet.device_ids import are_device_ids
+
+# The schema of the wire can't be told from the choices of the table.
+Kind = Literal["low_efficiency", "hot_battery", "silent", "site_silent"]
+State = Literal["open", "acknowledged", "closed"]
+Unit = Literal["percent", "celsius", "minutes", "devices"]
+
+UNITS: Final[dict[Kind, Unit]] = {
+    "low_efficiency": "percent",
+    "hot_battery": "celsius",
+    "silent": "minutes",
+    "site_silent": "devices",
+}
+STATES: Final = (*FaultState.values, "all")
+_NOT_CLOSED: Final = [str(FaultState.OPEN), str(FaultState.ACKNOWLEDGED)]
+
+
+class FaultRow(msgspec.Struct):
+    """Something wrong with a vehicle, a meter, or a whole site: then it names neither.
+
+    `value` is the latest measure, in `unit`; `threshold` is what the fault opened at.
+    """
+
+    id: int
+    kind: Kind
+    state: State
+    vehicle_id: str | None = msgspec.field(name="vehicleId")
+    meter_id: str | None = msgspec.field(name="meterId")
+    site: str | None
+    value: float
+    unit: Unit
+    threshold: float
+    opened_at: datetime = msgspec.field(name="openedAt")
+    acknowledged_at: datetime | None = msgspec.field(name="acknowledgedAt")
+    closed_at: datetime | None = msgspec.field(name="closedAt")
+
+
+class FaultStep(msgspec.Struct):
+    """A step in the life of a fault; `user` is null where the engine took it by itself."""
+
+    state: State
+    changed_at: datetime = msgspec.field(name="changedAt")
+    user: str | None
+    note: str
+
+
+class FaultHistory(FaultRow, kw_only=True):
+    """A fault, and the steps that it has taken, the oldest first."""
+
+    changes: list[FaultStep]
+
+
+class FaultPage(msgspec.Struct):
+    """A page of faults; `next` is the address of the page after it."""
+
+    next: str | None
+    previous: str | None
+    results: list[FaultRow]
+
+
+def faults() -> QuerySet[Any]:
+    """Return all faults, each with its site and `acknowledged_at`."""
+    steps = FaultChange.objects.filter(fault=OuterRef("pk"), state=FaultState.ACKNOWLEDGED)
+    first_at = Subquery(steps.order_by("pk").values("changed_at")[:1])
+    annotated: QuerySet[Any] = Fault.objects.select_related("site").annotate(
+        acknowledged_at=first_at
+    )
+    return annotated
+
+
+def faults_asked_for(query: QueryDict) -> QuerySet[Any]:
+    """Return the faults that `query` asks for: unless told, those that are not closed.
+
+    Errors: `InvalidFilter`.
+    """
+    wanted = Q()
+    states = _chosen(query, "state", STATES) or _NOT_CLOSED
+    if "all" not in states:
+        wanted &= Q(state__in=states)
+    if kinds := _chosen(query, "kind", FaultKind.values):
+        wanted &= Q(kind__in=kinds)
+    if "site" in query:
+        wanted &= Q(site__name=query["site"])
+    for parameter, field in (("vehicleId", "vehicle_id"), ("meterId", "meter_id")):
+        if parameter in query:
+            device_id = str(query[parameter])
+            if not are_device_ids([device_id]):
+                return faults().none()
+            wanted &= Q(**{field: device_id})
+    return faults().filter(wanted)
+
+
+def _chosen(query: QueryDict, parameter: str, choices: Sequence[str]) -> list[str]:
+    """Return what `parameter` names, given several times or with commas between."""
+    chosen = [part for text in query.getlist(parameter) for part in text.split(",")]
+    if not set(chosen) <= set(choices):
+        raise InvalidFilter(f"{parameter} must be one or several of {', '.join(choices)}")
+    return chosen
+
+
+def row(fault: Any) -> FaultRow:
+    """Return one of `faults` as it stands on the wire."""
+    kind: Kind = fault.kind
+    return FaultRow(
+        fault.pk,
+        kind,
+        fault.state,
+        fault.vehicle_id,
+        fault.meter_id,
+        fault.site and fault.site.name,
+        fault.value,
+        UNITS[kind],
+        fault.threshold,
+        fault.opened_at,
+        fault.acknowledged_at,
+        fault.closed_at,
+    )
+
+
+def history(fault_id: int) -> FaultHistory | None:
+    """Return a fault with the steps that it has taken; None if there is none of that id."""
+    fault = faults().filter(pk=fault_id).first()
+    if fault is None:
+        return None
+    changes = [
+        FaultStep(
+            change.state,
+            change.changed_at,
+            change.user and change.user.get_username(),
+            change.note,
+        )
+        for change in fault.changes.select_related("user").order_by("pk")
+    ]
+    return FaultHistory(**msgspec.structs.asdict(row(fault)), changes=changes)

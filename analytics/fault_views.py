@@ -1,0 +1,65 @@
+"""Faults over HTTP."""
+
+from typing import Final
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from analytics import fault_list
+from analytics.fault_list import STATES, FaultHistory, FaultPage
+from analytics.fleet import InvalidFilter
+from analytics.models import FaultKind
+from fleet.openapi import answer
+from fleet.pages import CURSOR, LIMIT, Pages
+
+_FILTERS: Final = (
+    OpenApiParameter(
+        "state",
+        str,
+        enum=STATES,
+        many=True,
+        description="one or several; default open and acknowledged",
+    ),
+    OpenApiParameter(
+        "kind", str, enum=FaultKind.values, many=True, description="one or several; default all"
+    ),
+    OpenApiParameter("site", str, description="name of a site"),
+    OpenApiParameter("vehicleId", str, description="only faults of this vehicle"),
+    OpenApiParameter("meterId", str, description="only faults of this meter"),
+)
+
+
+class _Pages(Pages):
+    # In the order in which they opened; unlike the time, no two have the same.
+    ordering = ("-id",)
+
+
+class FaultViewSet(ViewSet):
+    """What is wrong in the fleet."""
+
+    @extend_schema(
+        operation_id="listFaults",
+        parameters=[*_FILTERS, CURSOR, LIMIT],
+        responses={200: answer(FaultPage, "Faults, the newest first")},
+    )
+    def page(self, request: Request) -> Response:
+        try:
+            faults = fault_list.faults_asked_for(request.GET)
+        except InvalidFilter as error:
+            raise ValidationError(str(error)) from None
+        pages = _Pages()
+        page = pages.paginate_queryset(faults, request)
+        return pages.get_paginated_response([fault_list.row(fault) for fault in page or []])
+
+    @extend_schema(
+        operation_id="fault",
+        responses={200: answer(FaultHistory, "The fault, and the steps that it has taken")},
+    )
+    def retrieve(self, request: Request, fault_id: int) -> Response:
+        history = fault_list.history(fault_id)
+        if history is None:
+            raise NotFound("Fault not found")
+        return Response(history)

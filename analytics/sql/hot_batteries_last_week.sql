@@ -1,0 +1,36 @@
+-- How many faults of hot batteries would have opened, by the average temperature of each hour. One that
+-- was hot already when the week began opens none.
+--
+-- Parameters: first timestamptz, since timestamptz, until timestamptz: hours from first on are looked
+-- at, openings from since on counted, both before until; site_ids bigint[], 0 stands for no site; opens
+-- float8, closes float8, °C.
+--
+-- Leans on the primary key of the hours, on the partitions between first and until.
+SELECT count(*) AS openings
+FROM (
+    SELECT
+        hour,
+        is_hot,
+        lag(is_hot) OVER (PARTITION BY vehicle_id ORDER BY hour) AS was_hot
+    FROM (
+        SELECT
+            summed.vehicle_id,
+            summed.hour,
+            CASE
+                WHEN average.celsius > %(opens)s::float8 THEN true
+                WHEN average.celsius < %(closes)s::float8 THEN false
+            END AS is_hot
+        FROM analytics_vehiclehour AS summed
+        INNER JOIN fleet_vehicle AS vehicle ON vehicle.vehicle_id = summed.vehicle_id
+        CROSS JOIN LATERAL (
+            SELECT
+                summed.battery_temp_celsius_sum / nullif(summed.battery_temp_readings, 0) AS celsius
+        ) AS average
+        WHERE
+            summed.hour >= %(first)s::timestamptz
+            AND summed.hour < %(until)s::timestamptz
+            AND coalesce(vehicle.site_id, 0) = ANY(%(site_ids)s::bigint[])
+    ) AS judged
+    WHERE is_hot IS NOT NULL
+) AS step
+WHERE is_hot AND was_hot IS NOT TRUE AND hour >= %(since)s::timestamptz

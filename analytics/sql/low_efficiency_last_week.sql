@@ -1,0 +1,167 @@
+-- How many faults of low efficiency would have opened, by the hourly sums: at the end of each hour, the
+-- DC of a vehicle in the 24 hours before against the AC of the meters that it was linked to at their
+-- beginnings. One that was low already when the week began opens none.
+--
+-- Parameters: first timestamptz, since timestamptz, until timestamptz: hours from first on are looked
+-- at, openings from since on counted, both before until; site_ids bigint[], 0 stands for no site; opens
+-- float8, closes float8, percent; min_energy_kwh float8; min_coverage float8.
+--
+-- Leans on the primary keys of the hours, on the partitions between first and until.
+WITH link AS MATERIALIZED (
+    SELECT
+        own.vehicle_id,
+        own.meter_id,
+        -- Whole hours at whose beginning it was in force.
+        date_trunc(
+            'hour',
+            greatest(lower(own.valid_during), %(first)s::timestamptz)
+            + interval '1 hour' - interval '1 microsecond'
+        ) AS starts_at,
+        least(upper(own.valid_during), %(until)s::timestamptz) - interval '1 microsecond' AS ends_at,
+        coalesce(vehicle.site_id, 0) = ANY(%(site_ids)s::bigint[]) AS is_asked,
+        EXISTS (
+            SELECT 1
+            FROM fleet_vehiclemeterlink AS other
+            WHERE
+                other.meter_id = own.meter_id
+                AND other.vehicle_id <> own.vehicle_id
+                AND other.valid_during && own.valid_during
+        ) AS is_shared,
+        -- Readings that an hour must have, for the least coverage.
+        coalesce(%(min_coverage)s::float8 * 3600 / dc.cadence_seconds, 0) AS dc_wanted,
+        coalesce(%(min_coverage)s::float8 * 3600 / ac.cadence_seconds, 0) AS ac_wanted
+    FROM fleet_vehiclemeterlink AS own
+    INNER JOIN fleet_vehicle AS vehicle ON vehicle.vehicle_id = own.vehicle_id
+    LEFT JOIN analytics_vehiclecadence AS dc ON dc.vehicle_id = own.vehicle_id
+    LEFT JOIN analytics_metercadence AS ac ON ac.meter_id = own.meter_id
+    WHERE own.valid_during && tstzrange(%(first)s::timestamptz, %(until)s::timestamptz)
+),
+summed AS (
+    SELECT
+        link.vehicle_id,
+        link.meter_id,
+        link.is_asked,
+        link.is_shared,
+        hour,
+        coalesce(dc.kwh, 0) AS dc_kwh,
+        coalesce(ac.kwh, 0) AS ac_kwh,
+        link.dc_wanted - coalesce(dc.readings, 0) AS dc_lacking,
+        link.ac_wanted - coalesce(ac.readings, 0) AS ac_lacking
+    FROM link
+    CROSS JOIN LATERAL generate_series(link.starts_at, link.ends_at, interval '1 hour') AS hour
+    LEFT JOIN LATERAL (
+        SELECT
+            hour AS at,
+            readings,
+            energy_dc_kwh + CASE energy_register WHEN 'counter' THEN coalesce(
+                analytics_step_kwh(
+                    lag(last_kwh) OVER in_order,
+                    lag(last_measured_at) OVER in_order,
+                    first_kwh,
+                    first_measured_at,
+                    max_power_kw
+                ),
+                0
+            ) ELSE 0 END AS kwh
+        FROM analytics_vehiclehour
+        WHERE
+            vehicle_id = link.vehicle_id
+            AND hour >= %(first)s::timestamptz AND hour < %(until)s::timestamptz
+        WINDOW in_order AS (ORDER BY hour)
+    ) AS dc ON dc.at = hour
+    LEFT JOIN LATERAL (
+        SELECT
+            hour AS at,
+            readings,
+            energy_ac_kwh + CASE energy_register WHEN 'counter' THEN coalesce(
+                analytics_step_kwh(
+                    lag(last_kwh) OVER in_order,
+                    lag(last_measured_at) OVER in_order,
+                    first_kwh,
+                    first_measured_at,
+                    max_power_kw
+                ),
+                0
+            ) ELSE 0 END AS kwh
+        FROM analytics_meterhour
+        WHERE
+            meter_id = link.meter_id
+            AND hour >= %(first)s::timestamptz AND hour < %(until)s::timestamptz
+        WINDOW in_order AS (ORDER BY hour)
+    ) AS ac ON ac.at = hour
+    WHERE link.is_asked OR link.is_shared
+),
+compared AS (
+    SELECT vehicle_id, hour, dc_kwh, ac_kwh, dc_lacking, ac_lacking
+    FROM summed
+    WHERE NOT is_shared
+    UNION ALL
+    SELECT vehicle_id, hour, dc_kwh, ac_kwh, dc_lacking, ac_lacking
+    FROM (
+        SELECT
+            vehicle_id,
+            is_asked,
+            hour,
+            dc_kwh,
+            ac_kwh * coalesce(dc_kwh / nullif(sum(dc_kwh) OVER at_meter, 0), 1.0 / count(*) OVER at_meter) AS ac_kwh,
+            dc_lacking,
+            ac_lacking
+        FROM summed
+        WHERE is_shared
+        WINDOW at_meter AS (PARTITION BY meter_id, hour)
+    ) AS shared
+    WHERE is_asked
+),
+-- Sums from the first hour on: of 24 hours it is the difference of two. What is lacking: readings, of
+-- those that a coverage takes; of a device whose cadence is not known, none.
+so_far AS (
+    SELECT
+        compared.*,
+        sum(dc_kwh) OVER in_order AS dc_kwh_sum,
+        sum(ac_kwh) OVER in_order AS ac_kwh_sum,
+        sum(dc_lacking) OVER in_order AS dc_lacking_sum,
+        sum(ac_lacking) OVER in_order AS ac_lacking_sum
+    FROM compared
+    WINDOW in_order AS (PARTITION BY vehicle_id ORDER BY hour)
+),
+figure AS (
+    SELECT
+        vehicle_id,
+        hour,
+        dc_kwh_sum - first_value(dc_kwh_sum - dc_kwh) OVER day AS dc_kwh,
+        ac_kwh_sum - first_value(ac_kwh_sum - ac_kwh) OVER day AS ac_kwh,
+        dc_lacking_sum - first_value(dc_lacking_sum - dc_lacking) OVER day AS dc_lacking,
+        ac_lacking_sum - first_value(ac_lacking_sum - ac_lacking) OVER day AS ac_lacking
+    FROM so_far
+    WINDOW day AS (
+        PARTITION BY vehicle_id
+        ORDER BY hour RANGE BETWEEN interval '23 hours' PRECEDING AND CURRENT ROW
+    )
+)
+SELECT count(*) AS openings
+FROM (
+    SELECT
+        hour,
+        is_low,
+        lag(is_low) OVER (PARTITION BY vehicle_id ORDER BY hour) AS was_low
+    FROM figure
+    CROSS JOIN LATERAL (
+        SELECT
+            -- Rounded, as a figure is, to hundredths.
+            CASE
+                WHEN 100 * dc_kwh < (%(opens)s::float8 - 0.005) * ac_kwh THEN true
+                WHEN
+                    100 * dc_kwh >= (%(closes)s::float8 - 0.005) * ac_kwh
+                    AND 100 * dc_kwh < 100.005 * ac_kwh
+                    THEN false
+            END AS is_low
+    ) AS verdict
+    WHERE
+        hour >= %(since)s::timestamptz - interval '1 hour'
+        AND ac_kwh >= greatest(%(min_energy_kwh)s::float8, 1e-9)
+        -- Differences of long sums: not to the last bit.
+        AND dc_lacking < 1e-6
+        AND ac_lacking < 1e-6
+        AND is_low IS NOT NULL
+) AS step
+WHERE is_low AND was_low IS NOT TRUE AND hour >= %(since)s::timestamptz

@@ -1,0 +1,153 @@
+-- How many faults of silent devices, and of silent sites, would have opened, by the first and the last
+-- reading of each hour, and by how many readings are missing between them. Where many devices of a site
+-- are silent in an hour, those whose silence becomes a fault in it have none of their own. What was
+-- silent already when the week began opens none.
+--
+-- Parameters: first timestamptz, since timestamptz, until timestamptz: hours from first on are looked
+-- at, openings from since on counted, both before until; now timestamptz; site_ids bigint[], 0 stands
+-- for no site; cadences float8, minutes float8, devices integer.
+--
+-- Leans on the primary keys of the hours, on the partitions between first and until.
+WITH device AS (
+    SELECT
+        'v' || vehicle.vehicle_id AS id,
+        coalesce(vehicle.site_id, 0) AS site_id,
+        live.measured_at,
+        cadence.cadence_seconds * interval '1 second' AS cadence
+    FROM fleet_vehicle AS vehicle
+    INNER JOIN fleet_vehiclelivestate AS live ON live.vehicle_id = vehicle.vehicle_id
+    INNER JOIN analytics_vehiclecadence AS cadence ON cadence.vehicle_id = vehicle.vehicle_id
+    WHERE cadence.cadence_seconds IS NOT NULL
+    UNION ALL
+    SELECT
+        'm' || meter.meter_id,
+        coalesce(meter.site_id, 0),
+        live.measured_at,
+        cadence.cadence_seconds * interval '1 second'
+    FROM fleet_meter AS meter
+    INNER JOIN fleet_meterlivestate AS live ON live.meter_id = meter.meter_id
+    INNER JOIN analytics_metercadence AS cadence ON cadence.meter_id = meter.meter_id
+    WHERE cadence.cadence_seconds IS NOT NULL
+),
+summed AS (
+    SELECT
+        'v' || vehicle_id AS id,
+        first_measured_at,
+        last_measured_at,
+        readings,
+        lead(first_measured_at) OVER (PARTITION BY vehicle_id ORDER BY hour) AS next_at
+    FROM analytics_vehiclehour
+    WHERE hour >= %(first)s::timestamptz AND hour < %(until)s::timestamptz
+    UNION ALL
+    SELECT
+        'm' || meter_id,
+        first_measured_at,
+        last_measured_at,
+        readings,
+        lead(first_measured_at) OVER (PARTITION BY meter_id ORDER BY hour)
+    FROM analytics_meterhour
+    WHERE hour >= %(first)s::timestamptz AND hour < %(until)s::timestamptz
+),
+-- A silence is a fault from opens_at to ends_at.
+silence AS (
+    SELECT
+        device.id,
+        device.site_id,
+        found.opens_at,
+        found.ends_at
+    FROM summed
+    INNER JOIN device ON device.id = summed.id
+    CROSS JOIN LATERAL (
+        SELECT
+            greatest(
+                %(cadences)s::float8 * device.cadence, %(minutes)s::float8 * interval '1 minute'
+            ) AS span
+    ) AS endured
+    CROSS JOIN LATERAL (
+        SELECT
+            summed.last_measured_at + endured.span AS opens_at,
+            -- After the last of its hours: heard of since, or silent to this moment.
+            coalesce(
+                summed.next_at,
+                CASE
+                    WHEN device.measured_at >= %(until)s::timestamptz THEN %(until)s::timestamptz
+                    ELSE %(now)s::timestamptz
+                END
+            ) AS ends_at
+        UNION ALL
+        SELECT
+            summed.first_measured_at + endured.span,
+            summed.last_measured_at - (summed.readings - 1) * device.cadence
+    ) AS found
+    WHERE found.opens_at < found.ends_at AND device.site_id = ANY(%(site_ids)s::bigint[])
+),
+silent AS (
+    SELECT
+        silence.site_id,
+        hour,
+        count(DISTINCT silence.id) AS devices
+    FROM silence
+    CROSS JOIN
+        LATERAL generate_series(
+            date_trunc('hour', silence.opens_at),
+            silence.ends_at - interval '1 microsecond',
+            interval '1 hour'
+        ) AS hour
+    WHERE silence.site_id <> 0
+    GROUP BY silence.site_id, hour
+),
+verdict AS (
+    SELECT
+        site.site_id,
+        hour,
+        CASE
+            WHEN silent.devices >= site.opens THEN true
+            WHEN coalesce(silent.devices, 0) < site.opens / 2.0 THEN false
+        END AS is_silent
+    FROM (
+        SELECT
+            site_id,
+            greatest(%(devices)s::integer, (count(*) + 1) / 2) AS opens
+        FROM device
+        WHERE site_id <> 0 AND site_id = ANY(%(site_ids)s::bigint[])
+        GROUP BY site_id
+    ) AS site
+    CROSS JOIN
+        generate_series(%(first)s::timestamptz, %(now)s::timestamptz, interval '1 hour') AS hour
+    LEFT JOIN silent USING (site_id, hour)
+),
+-- Where an hour is neither, it is as the one before.
+site_hour AS (
+    SELECT
+        site_id,
+        hour,
+        coalesce(bool_or(is_silent) OVER (PARTITION BY site_id, verdicts), false) AS is_silent
+    FROM (
+        SELECT
+            verdict.*,
+            count(is_silent) OVER (PARTITION BY site_id ORDER BY hour) AS verdicts
+        FROM verdict
+    ) AS counted
+)
+SELECT
+    (
+        SELECT count(*)
+        FROM silence
+        LEFT JOIN site_hour
+            ON
+                site_hour.site_id = silence.site_id
+                AND site_hour.hour = date_trunc('hour', silence.opens_at)
+        WHERE
+            silence.opens_at >= %(since)s::timestamptz AND site_hour.is_silent IS NOT TRUE
+    ) AS of_devices,
+    (
+        SELECT count(*)
+        FROM (
+            SELECT
+                hour,
+                is_silent,
+                lag(is_silent) OVER (PARTITION BY site_id ORDER BY hour) AS was_silent
+            FROM site_hour
+        ) AS step
+        WHERE is_silent AND was_silent IS NOT TRUE AND hour >= %(since)s::timestamptz
+    ) AS of_sites

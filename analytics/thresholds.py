@@ -1,0 +1,92 @@
+"""When faults open: what is set, and what it would have opened last week."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from analytics.models import FaultKind, FaultThresholds
+from fleet.models import Site
+from fleet.statements import Statement
+
+WEEK: Final = timedelta(days=7)
+# Before it: of the first figure, all 24 hours; of what was open already, a trace.
+_LOOK_BACK: Final = timedelta(hours=24)
+# An hour is summed up some minutes after its end; the newest of all are left out.
+_SUMMED_UP_AFTER: Final = timedelta(minutes=10)
+_NO_SITE: Final = 0
+
+_SQL: Final = Path(__file__).parent / "sql"
+_low_efficiency = Statement(_SQL / "low_efficiency_last_week.sql")
+_hot_batteries = Statement(_SQL / "hot_batteries_last_week.sql")
+_silence = Statement(_SQL / "silence_last_week.sql")
+
+
+def elsewhere() -> FaultThresholds:
+    """Return the thresholds of sites that have none of their own, and of devices without a site."""
+    return FaultThresholds.objects.filter(site=None).first() or FaultThresholds()
+
+
+def faults_last_week(thresholds: FaultThresholds) -> dict[FaultKind, int]:
+    """Return how many faults `thresholds` would have opened in the last seven days, by kind.
+
+    At their site; those without one, at all sites that have none of their own and of all devices
+    without a site. An unsaved instance will do.
+
+    An estimate by the hourly sums: figures at whole hours, temperatures averaged by the hour, a
+    silence by the first and the last reading of an hour. Vehicles without a link, the hour that is
+    not over, and what people closed by hand are left out of account.
+    """
+    now = timezone.now()
+    until = (now - _SUMMED_UP_AFTER).replace(minute=0, second=0, microsecond=0)
+    span: dict[str, Any] = {
+        "first": until - WEEK - _LOOK_BACK,
+        "since": until - WEEK,
+        "until": until,
+        "site_ids": _site_ids(thresholds),
+    }
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            # Joins and windows over millions of hours, rarely asked for: in memory, not on disk.
+            cursor.execute("SET LOCAL work_mem = '256MB'")
+        (efficiency,) = _low_efficiency.rows(
+            span
+            | {
+                "opens": thresholds.efficiency_opens_percent,
+                "closes": thresholds.efficiency_closes_percent,
+                "min_energy_kwh": settings.MIN_ENERGY_KWH,
+                "min_coverage": settings.MIN_COVERAGE,
+            }
+        )
+        (battery,) = _hot_batteries.rows(
+            span
+            | {
+                "opens": thresholds.battery_opens_celsius,
+                "closes": thresholds.battery_closes_celsius,
+            }
+        )
+        (silence,) = _silence.rows(
+            span
+            | {
+                "now": now,
+                "cadences": thresholds.silent_opens_cadences,
+                "minutes": thresholds.silent_opens_minutes,
+                "devices": thresholds.site_silent_devices,
+            }
+        )
+    return {
+        FaultKind.LOW_EFFICIENCY: efficiency.openings,
+        FaultKind.HOT_BATTERY: battery.openings,
+        FaultKind.SILENT: silence.of_devices,
+        FaultKind.SITE_SILENT: silence.of_sites,
+    }
+
+
+def _site_ids(thresholds: FaultThresholds) -> list[int]:
+    if thresholds.site_id is not None:
+        return [thresholds.site_id]
+    without = Site.objects.filter(thresholds=None).values_list("pk", flat=True)
+    return [_NO_SITE, *without]
