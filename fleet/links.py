@@ -40,6 +40,10 @@ class NoLinkInForce(Exception):
     """The vehicle is not linked to any meter at this time."""
 
 
+class LinkHasBegun(Exception):
+    """A link that is in force or of the past, or that is not there any more."""
+
+
 class LinkChange(NamedTuple):
     """What became of a link: `is_new`, or in force already; and the links that it put an end to."""
 
@@ -90,6 +94,30 @@ def end_link(vehicle_id: str) -> VehicleMeterLink:
         else:
             link.save(update_fields=["valid_during"])
         _announce(vehicle_id)
+        return link
+
+
+def withdraw_link(link_id: int) -> VehicleMeterLink:
+    """Remove a link that has not begun yet, and return it.
+
+    The one before it, which was to end for its sake, goes on in its place.
+    Errors: `LinkHasBegun`.
+    """
+    with transaction.atomic():
+        planned = VehicleMeterLink.objects.filter(pk=link_id).first()
+        if planned is None:
+            raise LinkHasBegun
+        _lock(planned.vehicle_id)
+        link = _links_of(planned.vehicle_id).filter(pk=link_id).first()
+        if link is None or link.valid_during.lower <= timezone.now():
+            raise LinkHasBegun
+        link.delete()
+        link.pk = link_id
+        begins_at, ends_at = link.valid_during.lower, link.valid_during.upper
+        for before in _links_of(link.vehicle_id).filter(valid_during__endswith=begins_at):
+            before.valid_during = _span(before.valid_during.lower, ends_at)
+            before.save(update_fields=["valid_during"])
+        _announce(link.vehicle_id)
         return link
 
 

@@ -6,7 +6,15 @@ from itertools import pairwise
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from fleet.links import NoLinkInForce, UnknownDevice, end_link, link_vehicle, links_changed
+from fleet.links import (
+    LinkHasBegun,
+    NoLinkInForce,
+    UnknownDevice,
+    end_link,
+    link_vehicle,
+    links_changed,
+    withdraw_link,
+)
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 from tests.conftest import NOON, at
 
@@ -94,6 +102,79 @@ def test_future_link_is_not_in_force(clock):
 
     with pytest.raises(NoLinkInForce):
         end_link("V1")
+
+
+def test_link_that_has_not_begun_can_be_withdrawn(clock):
+    planned = link_vehicle("V1", "M1", at("13:00")).link
+    withdrawn = withdraw_link(planned.pk)
+
+    assert (withdrawn.pk, withdrawn.meter_id) == (planned.pk, "M1")
+    assert spans() == []
+
+
+def test_link_that_was_to_end_goes_on_when_the_next_is_withdrawn(clock):
+    link_vehicle("V1", "M1", at("08:00"))
+    withdraw_link(link_vehicle("V1", "M2", at("13:00")).link.pk)
+
+    assert spans() == [("M1", at("08:00"), None)]
+
+
+def test_link_before_goes_on_up_to_the_one_after(clock):
+    link_vehicle("V1", "M1", at("08:00"))
+    planned = link_vehicle("V1", "M2", at("13:00")).link
+    link_vehicle("V1", "M3", at("15:00"))
+    withdraw_link(planned.pk)
+
+    assert spans() == [("M1", at("08:00"), at("15:00")), ("M3", at("15:00"), None)]
+
+
+def test_link_that_was_ended_by_hand_stays_ended(clock):
+    link_vehicle("V1", "M1", at("08:00"))
+    planned = link_vehicle("V1", "M2", at("13:00")).link
+    end_link("V1")
+    withdraw_link(planned.pk)
+
+    assert spans() == [("M1", at("08:00"), NOON)]
+
+
+def test_other_vehicles_keep_their_links_when_one_is_withdrawn(clock):
+    link_vehicle("V2", "M1", at("08:00"))
+    link_vehicle("V2", "M2", at("13:00"))
+    withdraw_link(link_vehicle("V1", "M3", at("13:00")).link.pk)
+
+    assert spans("V2") == [("M1", at("08:00"), at("13:00")), ("M2", at("13:00"), None)]
+
+
+@pytest.mark.parametrize("begins", ["08:00", "12:00"])
+def test_link_that_has_begun_is_not_withdrawn(clock, begins):
+    begun = link_vehicle("V1", "M1", at(begins)).link
+
+    with pytest.raises(LinkHasBegun):
+        withdraw_link(begun.pk)
+    assert spans() == [("M1", at(begins), None)]
+
+
+def test_link_that_is_gone_is_not_withdrawn(clock):
+    planned = link_vehicle("V1", "M1", at("13:00")).link
+    withdraw_link(planned.pk)
+
+    with pytest.raises(LinkHasBegun):
+        withdraw_link(planned.pk)
+
+
+def test_withdrawal_is_announced_after_the_commit(clock, django_capture_on_commit_callbacks):
+    planned = link_vehicle("V1", "M1", at("13:00")).link
+    heard = []
+
+    def hear(vehicle_id: str, **_: object) -> None:
+        heard.append(vehicle_id)
+
+    links_changed.connect(hear)
+    with django_capture_on_commit_callbacks(execute=True):
+        withdraw_link(planned.pk)
+        assert heard == []
+
+    assert heard == ["V1"]
 
 
 def test_devices_register_themselves(clock):

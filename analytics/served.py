@@ -1,0 +1,75 @@
+"""What a meter drew over a window, and for which vehicles."""
+
+from typing import NamedTuple
+
+from analytics import formulas
+from analytics.energy import Energy, Span, meter_energies
+from analytics.performance import accounts
+from analytics.slices import links_in
+from analytics.unlinked import unlinked_energy
+from analytics.window import Window
+from fleet.models import VehicleMeterLink
+
+
+class Served(NamedTuple):
+    """A vehicle that was linked to the meter: its part of the AC, and its DC of that time."""
+
+    vehicle_id: str
+    energy_ac_kwh: float
+    energy_dc_kwh: float
+
+    @property
+    def efficiency_percent(self) -> float | None:
+        return formulas.efficiency_percent(self.energy_dc_kwh, self.energy_ac_kwh)
+
+
+class MeterAccount(NamedTuple):
+    """All AC of a meter over a window, and the parts of the vehicles linked, the greatest first."""
+
+    ac: Energy
+    served: list[Served]
+    coverage: float | None
+
+    @property
+    def linked_ac_kwh(self) -> float:
+        return sum(part.energy_ac_kwh for part in self.served)
+
+    @property
+    def linked_dc_kwh(self) -> float:
+        return sum(part.energy_dc_kwh for part in self.served)
+
+    @property
+    def efficiency_percent(self) -> float | None:
+        return formulas.efficiency_percent(self.linked_dc_kwh, self.linked_ac_kwh)
+
+
+def meter_account(meter_id: str, window: Window) -> MeterAccount:
+    """Return what a meter drew over `window`, and for whom; five statements.
+
+    The part of a vehicle is what its own figure has of this meter.
+    """
+    span = Span(meter_id, window.starts_at, window.ends_at)
+    ac = meter_energies([span]).get(span, Energy())
+    expected = window.seconds / ac.cadence_seconds if ac.cadence_seconds else None
+    return MeterAccount(ac, _served(meter_id, window), formulas.coverage(ac.readings, expected))
+
+
+def _served(meter_id: str, window: Window) -> list[Served]:
+    linked = VehicleMeterLink.objects.filter(
+        meter_id=meter_id, valid_during__overlap=(window.starts_at, window.ends_at)
+    )
+    vehicle_ids = sorted(set(linked.values_list("vehicle_id", flat=True)))
+    links = {
+        vehicle_id: [link for link in of_vehicle if link.meter.device_id == meter_id]
+        for vehicle_id, of_vehicle in links_in(window, vehicle_ids).items()
+    }
+    found = accounts([(vehicle_id, window) for vehicle_id in links], links, window, unlinked_energy)
+    served = [
+        Served(
+            account.vehicle.device_id,
+            sum(part.energy_ac_kwh for part in account.parts),
+            sum(part.energy_dc_kwh for part in account.parts),
+        )
+        for account in found
+    ]
+    return sorted(served, key=lambda part: (-part.energy_ac_kwh, part.vehicle_id))

@@ -1,0 +1,69 @@
+-- The deliveries of a vehicle that arrived last, of those measured in a window; newest arrival first. A
+-- repeat has the values of an earlier delivery of its timestamp; one is replaced where another one of
+-- its timestamp counts, with other values; a correction counts, and the one before had other values.
+--
+-- Parameters: device_id text; starts_at, ends_at timestamptz (half-open); deliveries bigint, how many
+-- at most.
+--
+-- Leans on the primary key of history, on the partitions of the window.
+WITH newest AS MATERIALIZED (
+    SELECT
+        reading.id,
+        reading.measured_at
+    FROM ingestion_vehiclereading AS reading
+    WHERE
+        reading.vehicle_id = %(device_id)b::text
+        AND reading.measured_at >= %(starts_at)s::timestamptz
+        AND reading.measured_at < %(ends_at)s::timestamptz
+    ORDER BY reading.received_at DESC, reading.id DESC
+    LIMIT %(deliveries)s::bigint
+),
+-- With all others of their timestamps, to compare them.
+told AS MATERIALIZED (
+    SELECT
+        reading.id,
+        reading.measured_at,
+        reading.received_at,
+        reading.energy_dc_kwh,
+        reading.soc_percent,
+        reading.battery_temp_celsius,
+        row_number() OVER alike > 1 AS is_repeat,
+        reading.carried IS DISTINCT FROM first_value(reading.carried) OVER newest_first
+            AS is_replaced,
+        lag(reading.id) OVER in_order IS NOT NULL
+        AND reading.carried IS DISTINCT FROM lag(reading.carried) OVER in_order
+            AS differs_from_previous
+    FROM (SELECT DISTINCT newest.measured_at FROM newest) AS shown
+    CROSS JOIN LATERAL (
+        SELECT
+            delivery.*,
+            ROW(delivery.energy_dc_kwh, delivery.soc_percent, delivery.battery_temp_celsius) AS carried
+        FROM ingestion_vehiclereading AS delivery
+        WHERE
+            delivery.vehicle_id = %(device_id)b::text
+            AND delivery.measured_at = shown.measured_at
+            AND delivery.measured_at >= %(starts_at)s::timestamptz
+            AND delivery.measured_at < %(ends_at)s::timestamptz
+    ) AS reading
+    WINDOW
+        in_order AS (PARTITION BY reading.measured_at ORDER BY reading.received_at, reading.id),
+        newest_first AS (
+            PARTITION BY reading.measured_at ORDER BY reading.received_at DESC, reading.id DESC
+        ),
+        alike AS (
+            PARTITION BY reading.measured_at, reading.carried
+            ORDER BY reading.received_at, reading.id
+        )
+)
+SELECT
+    told.measured_at,
+    told.received_at,
+    told.energy_dc_kwh,
+    told.soc_percent,
+    told.battery_temp_celsius,
+    told.is_repeat,
+    told.is_replaced,
+    told.differs_from_previous AND NOT told.is_replaced AS is_correction
+FROM newest
+INNER JOIN told ON told.measured_at = newest.measured_at AND told.id = newest.id
+ORDER BY told.received_at DESC, told.id DESC

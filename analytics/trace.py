@@ -1,0 +1,129 @@
+"""What a device told, as it told it: state over time for charts, and its latest deliveries."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+from analytics.window import Window
+from fleet.models import Meter, Vehicle
+from fleet.statements import Statement
+
+LATE_AFTER: Final = timedelta(minutes=5)
+
+_SQL: Final = Path(__file__).parent / "sql"
+_traces: Final = {
+    Vehicle: Statement(_SQL / "vehicle_trace.sql"),
+    Meter: Statement(_SQL / "meter_trace.sql"),
+}
+_deliveries: Final = {
+    Vehicle: Statement(_SQL / "recent_vehicle_deliveries.sql"),
+    Meter: Statement(_SQL / "recent_meter_deliveries.sql"),
+}
+_VALUES: Final = {
+    Vehicle: ("soc_percent", "battery_temp_celsius"),
+    Meter: ("voltage_v",),
+}
+
+
+class Trace(NamedTuple):
+    """Averages over even pieces of time, without gaps; null where a piece has no value.
+
+    `values` by column: `soc_percent` and `battery_temp_celsius`, or `voltage_v`.
+    """
+
+    starts_at: list[datetime]
+    values: dict[str, list[float | None]]
+
+    @property
+    def is_empty(self) -> bool:
+        return all(value is None for column in self.values.values() for value in column)
+
+
+class Delivery(NamedTuple):
+    """One delivery; `energy_kwh` is DC of a vehicle, AC of a meter, as the device sent it."""
+
+    measured_at: datetime
+    received_at: datetime
+    energy_kwh: float
+    soc_percent: float | None
+    battery_temp_celsius: float | None
+    voltage_v: float | None
+    is_repeat: bool
+    is_replaced: bool
+    is_correction: bool
+
+    @property
+    def marks(self) -> list[str]:
+        """Return what is special about it: late, repeat, correction, replaced."""
+        is_late = self.received_at - self.measured_at > LATE_AFTER
+        marks = {
+            "late": is_late,
+            # One that puts the values of an earlier delivery back into force corrects.
+            "repeat": self.is_repeat and not self.is_correction,
+            "correction": self.is_correction,
+            "replaced": self.is_replaced,
+        }
+        return [mark for mark, holds in marks.items() if holds]
+
+
+def trace(
+    kind: type[Vehicle | Meter], device_id: str, window: Window, piece: timedelta, zone: ZoneInfo
+) -> Trace:
+    """Return the state of a device over `window`, in pieces counted from midnight in `zone`.
+
+    One statement, however long the window is.
+    """
+    origin = _midnight(window.starts_at, zone)
+    rows = _traces[kind].rows(
+        {
+            "device_id": device_id,
+            "starts_at": window.starts_at,
+            "ends_at": window.ends_at,
+            "piece": piece,
+            "origin": origin,
+        }
+    )
+    found = {row.starts_at: row for row in rows}
+    first = origin + (window.starts_at - origin) // piece * piece
+    pieces = -((first - window.ends_at) // piece)
+    starts_at = [first + piece * number for number in range(pieces)]
+    values = {
+        column: [getattr(found.get(start), column, None) for start in starts_at]
+        for column in _VALUES[kind]
+    }
+    return Trace(starts_at, values)
+
+
+def recent_deliveries(
+    kind: type[Vehicle | Meter], device_id: str, window: Window, at_most: int
+) -> list[Delivery]:
+    """Return the deliveries measured in `window` that arrived last, the newest first."""
+    rows = _deliveries[kind].rows(
+        {
+            "device_id": device_id,
+            "starts_at": window.starts_at,
+            "ends_at": window.ends_at,
+            "deliveries": at_most,
+        }
+    )
+    return [_delivery(row) for row in rows]
+
+
+def _delivery(row: Any) -> Delivery:
+    return Delivery(
+        row.measured_at,
+        row.received_at,
+        row.energy_dc_kwh if hasattr(row, "energy_dc_kwh") else row.energy_ac_kwh,
+        getattr(row, "soc_percent", None),
+        getattr(row, "battery_temp_celsius", None),
+        getattr(row, "voltage_v", None),
+        row.is_repeat,
+        row.is_replaced,
+        row.is_correction,
+    )
+
+
+def _midnight(instant: datetime, zone: ZoneInfo) -> datetime:
+    day = instant.astimezone(zone).date()
+    return datetime.combine(day, datetime.min.time(), zone).astimezone(UTC)

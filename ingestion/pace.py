@@ -1,0 +1,38 @@
+"""How many readings come in per second now, without a look at history or a word from the writer."""
+
+from pathlib import Path
+from typing import Final
+
+from django.core.cache import cache
+from django.utils import timezone
+from redis.exceptions import RedisError
+
+from fleet.statements import Statement
+
+# A rate is that between two looks; older ones tell of another time.
+OLDEST_LOOK_SECONDS: Final = 90
+SECONDS_BETWEEN_LOOKS: Final = 10
+
+_KEY: Final = "ingestion:looks"
+
+_deliveries_so_far = Statement(Path(__file__).parent / "sql" / "deliveries_so_far.sql")
+
+
+def readings_per_second() -> float | None:
+    """Return how many readings per second have come in since an earlier look, of any process.
+
+    None where the last look is too long ago, or Redis, which remembers it, is away.
+    """
+    (row,) = _deliveries_so_far.rows({})
+    now = timezone.now().timestamp()
+    looks: list[tuple[float, int]]
+    try:
+        looks = [look for look in cache.get(_KEY, []) if now - look[0] <= OLDEST_LOOK_SECONDS]
+        if not looks or now - looks[-1][0] >= SECONDS_BETWEEN_LOOKS:
+            cache.set(_KEY, [*looks, [now, row.deliveries]], OLDEST_LOOK_SECONDS)
+    except RedisError:
+        return None
+    if not looks or now - looks[0][0] < SECONDS_BETWEEN_LOOKS:
+        return None
+    began_at, deliveries = looks[0]
+    return float((row.deliveries - deliveries) / (now - began_at))
