@@ -1,5 +1,25 @@
 """What Django's admin is made of; each page is a module of `energy_engine.console`."""
 
-from energy_engine.console import devices, links, people, sites
+from energy_engine.console import (
+    audit,
+    devices,
+    faults,
+    jobs,
+    links,
+    people,
+    sites,
+    thresholds,
+    webhooks,
+)
 
-__all__ = ["devices", "links", "people", "sites"]
+__all__ = [
+    "audit",
+    "devices",
+    "faults",
+    "jobs",
+    "links",
+    "people",
+    "sites",
+    "thresholds",
+    "webhooks",
+]

@@ -215,17 +215,32 @@ UNFOLD = {
     "SITE_SYMBOL": "bolt",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _BOLT}],
     "SITE_URL": None,
+    "DASHBOARD_CALLBACK": "energy_engine.console.overview.dashboard",
     "STYLES": [lambda request: static("console/console.css")],
     "SCRIPTS": [lambda request: static("console/charts.js")],
     "SIDEBAR": {
+        "show_search": True,
         "navigation": [
             {
                 "title": "Fleet",
                 "items": [
+                    {
+                        "title": "Overview",
+                        "icon": "monitoring",
+                        "link": reverse_lazy("admin:index"),
+                    },
                     _page("Vehicles", "electric_car", "fleet.vehicle"),
                     _page("Meters", "electric_meter", "fleet.meter"),
                     _page("Sites", "location_on", "fleet.site"),
                     _page("Links", "link", "fleet.vehiclemeterlink"),
+                    _page("Faults", "warning", "analytics.fault"),
+                ],
+            },
+            {
+                "title": "Alerting",
+                "items": [
+                    _page("Thresholds", "tune", "analytics.faultthresholds"),
+                    _page("Webhooks", "webhook", "analytics.webhook"),
                 ],
             },
             {
@@ -233,6 +248,8 @@ UNFOLD = {
                 "items": [
                     _page("Users", "person", "auth.user"),
                     _page("Groups", "group", "auth.group"),
+                    _page("Audit log", "history", "admin.logentry"),
+                    _page("Jobs", "schedule", "procrastinate.procrastinatejob"),
                 ],
             },
         ],
@@ -255,6 +272,7 @@ MIN_COVERAGE = environment.read("MIN_COVERAGE")
 ONLINE_WINDOW = timedelta(minutes=environment.read("ONLINE_WINDOW"))
 FLEET_SNAPSHOT_MINUTES = environment.read("FLEET_SNAPSHOT_MINUTES")
 PERFORMANCE_CACHE_SECONDS = environment.read("PERFORMANCE_CACHE_SECONDS")
+WEBHOOK_ALLOW_PRIVATE = environment.read("WEBHOOK_ALLOW_PRIVATE")
 
 # --- Background jobs --------------------------------------------------------------------------
 

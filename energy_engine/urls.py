@@ -8,6 +8,7 @@ import analytics.urls
 import fleet.urls
 import ingestion.urls
 from energy_engine import errors
+from energy_engine.console import overview, search
 from energy_engine.health import LiveView, ReadyView
 from energy_engine.views import RootView
 
@@ -25,6 +26,8 @@ urlpatterns = [
     path("", RootView.as_view()),
     path("health/live", LiveView.as_view()),
     path("health/ready", ReadyView.as_view()),
+    path("admin/overview", admin.site.admin_view(overview.part), name="overview"),
+    path("admin/search/", admin.site.admin_view(search.search)),
     path("admin/", admin.site.urls),
 ]
 

@@ -5,46 +5,42 @@ from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
-from django.db.models import OuterRef, QuerySet
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import F, FilteredRelation, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 from unfold.decorators import action
 
+from energy_engine.console.device_pages import MeterPage, VehiclePage
+from energy_engine.console.exports import ExportedList
 from energy_engine.console.listing import (
-    REGISTERED,
     SITE,
-    Column,
+    HealthFilter,
     LinkedFilter,
+    OnlineFilter,
     SeenFilter,
     column,
+    health,
     last_seen,
     links_in_force,
     meter_columns,
+    meter_link,
+    places,
     shown_id,
     vehicle_columns,
+    vehicle_links,
 )
-from energy_engine.console.pages import ConsoleAdmin
 from fleet.models import Meter, Vehicle
 from fleet.registers import REGISTER_FIELDS, announce_register
 
 
-class DeviceAdmin(ConsoleAdmin):
+class DeviceAdmin(ExportedList):
     """Meters and vehicles: history refers to them by id, so both id and device stay."""
 
-    list_filter = ["site", SeenFilter]
-    list_select_related = ["site", "live_state"]
+    list_filter = ["site", HealthFilter, OnlineFilter, LinkedFilter, SeenFilter]
+    list_select_related = ["site", "live_state", "day"]
     actions_detail = ["show_links", "add_link"]
-    last_known: list[Column]
-
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        key = self.list_display[0] if obj else self.model._meta.pk.name
-        editable = (None, {"fields": [key, "site", "energy_register", "max_power_kw"]})
-        known = ("Last known", {"fields": [*self.last_known, REGISTERED]})
-        return [editable, known] if obj else [editable]
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        return [self.list_display[0], *self.last_known, REGISTERED] if obj else []
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
@@ -74,24 +70,46 @@ class DeviceAdmin(ConsoleAdmin):
 
 
 @admin.register(Vehicle)
-class VehicleAdmin(DeviceAdmin):
-    last_known = [
+class VehicleAdmin(VehiclePage, DeviceAdmin):
+    list_display = [
+        column("Vehicle", "vehicle_id", shown_id),
+        SITE,
         *vehicle_columns("live_state__"),
         last_seen("live_state__"),
-        column("Meter now", "meter_now", shown_id),
+        column("DC 24 h, kWh", "day__energy_dc_kwh", places(2)),
+        column("AC 24 h, kWh", "day__energy_ac_kwh", places(2)),
+        column("Efficiency, %", "day__efficiency_percent", places(2)),
+        health(),
+        column("Meter now", "meter_now", meter_link),
     ]
-    list_display = [column("Vehicle", "vehicle_id", shown_id), SITE, *last_known]
-    list_filter = [*DeviceAdmin.list_filter, LinkedFilter]
     search_fields = ["vehicle_id"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Vehicle]:
-        in_force = links_in_force(timezone.now()).filter(vehicle=OuterRef("pk"))
         vehicles: QuerySet[Vehicle] = super().get_queryset(request)
-        return vehicles.annotate(meter_now=in_force.order_by().values("meter_id")[:1])
+        # A join, as at most one link is in force: to order by it must not look up each vehicle.
+        in_force = FilteredRelation(
+            "links", condition=Q(links__valid_during__contains=timezone.now())
+        )
+        return vehicles.annotate(link_now=in_force, meter_now=F("link_now__meter_id"))
 
 
 @admin.register(Meter)
-class MeterAdmin(DeviceAdmin):
-    last_known = [*meter_columns("live_state__"), last_seen("live_state__")]
-    list_display = [column("Meter", "meter_id", shown_id), SITE, *last_known]
+class MeterAdmin(MeterPage, DeviceAdmin):
+    list_display = [
+        column("Meter", "meter_id", shown_id),
+        SITE,
+        *meter_columns("live_state__"),
+        last_seen("live_state__"),
+        column("AC 24 h, kWh", "day__energy_ac_kwh", places(2)),
+        column("DC of linked, kWh", "day__linked_dc_kwh", places(2)),
+        column("Efficiency, %", "day__efficiency_percent", places(2)),
+        health(),
+        column("Vehicles now", "vehicles_now", vehicle_links, "vehicles_now__len"),
+    ]
     search_fields = ["meter_id"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Meter]:
+        in_force = links_in_force(timezone.now()).filter(meter=OuterRef("pk"))
+        meters: QuerySet[Meter] = super().get_queryset(request)
+        vehicle_ids = in_force.order_by("vehicle_id").values("vehicle_id")
+        return meters.annotate(vehicles_now=ArraySubquery(vehicle_ids))

@@ -15,6 +15,7 @@ from django.urls import reverse
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSplitDateTimeWidget
 
+from energy_engine.console import changes
 from energy_engine.console.listing import (
     IN_FORCE,
     LINK_COLUMNS,
@@ -25,7 +26,14 @@ from energy_engine.console.listing import (
     site_of,
 )
 from energy_engine.console.pages import ConsoleAdmin
-from fleet.links import NoLinkInForce, OutOfBounds, UnknownDevice, end_link, link_vehicle
+from fleet.links import (
+    LinkChange,
+    NoLinkInForce,
+    OutOfBounds,
+    UnknownDevice,
+    end_link,
+    link_vehicle,
+)
 from fleet.models import VehicleMeterLink
 
 _NAMED_AT_MOST: Final = 5
@@ -104,9 +112,19 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
         if not made.is_new:
             raise LinkInForceAlready
         obj.pk, obj.valid_during = made.link.pk, made.link.valid_during
+        obj.put_an_end_to = _put_an_end_to(made)
         if made.superseded:
             gone = _some([f"{link}, {_span_of(link)}" for link in made.superseded])
             self.message_user(request, f"Superseded, and gone: {gone}", messages.WARNING)
+
+    def construct_change_message(
+        self, request: HttpRequest, form: Any, formsets: Any, add: bool = False
+    ) -> Any:
+        link = form.instance
+        before = "; ".join(link.put_an_end_to) or None
+        return changes.message(
+            [changes.step(link.vehicle_id, before, _at_meter(link))], is_new=True
+        )
 
     @admin.action(description="End link now", permissions=["end"])
     def end_links(self, request: HttpRequest, links: QuerySet[VehicleMeterLink]) -> None:
@@ -145,9 +163,11 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
         """End this link, never another one of its vehicle; return whether it was in force."""
         try:
             with transaction.atomic():
-                if _beginning(end_link(link.vehicle_id)) != _beginning(link):
+                ended = end_link(link.vehicle_id)
+                if _beginning(ended) != _beginning(link):
                     raise NoLinkInForce
-                self.log_change(request, link, "Ended.")
+                step = changes.step(link.vehicle_id, _at_meter(link), _at_meter(ended))
+                self.log_change(request, link, changes.message([step]))
         except NoLinkInForce:
             return False
         return True
@@ -156,6 +176,19 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
 def _beginning(link: VehicleMeterLink) -> tuple[str, datetime]:
     """Return what tells a link of a vehicle from its others, also once it is gone."""
     return link.meter_id, link.valid_during.lower
+
+
+def _put_an_end_to(made: LinkChange) -> list[str]:
+    """Return the words for the links that a new one has cut off, or removed."""
+    cut_off = VehicleMeterLink.objects.filter(
+        vehicle_id=made.link.vehicle_id, valid_during__endswith=made.link.valid_during.lower
+    )
+    since = [f"{link.meter_id} since {link.valid_during.lower:%Y-%m-%d %H:%M}" for link in cut_off]
+    return [*since, *map(_at_meter, made.superseded)]
+
+
+def _at_meter(link: VehicleMeterLink) -> str:
+    return f"{link.meter_id}, {_span_of(link)}"
 
 
 def _span_of(link: VehicleMeterLink) -> str:

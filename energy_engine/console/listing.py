@@ -5,16 +5,29 @@ from datetime import datetime, timedelta
 from functools import reduce
 from typing import Any, Final
 
+from django.conf import settings
 from django.contrib import admin
+from django.contrib.admin.utils import quote
 from django.db.models import Exists, F, Model, OrderBy, OuterRef, Q, QuerySet
 from django.db.models.expressions import Combinable
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from unfold.decorators import display
 
+from analytics.formulas import Health
+from energy_engine.console.badges import (
+    below,
+    health_badge,
+    is_online,
+    local_time,
+    online_mark,
+    second,
+    soc_bar,
+)
 from fleet.device_ids import are_device_ids
-from fleet.models import VehicleMeterLink
+from fleet.models import Site, VehicleMeterLink
 
 IN_FORCE: Final = "in force"
 ENDED: Final = "ended"
@@ -23,9 +36,11 @@ BEGINS_LATER: Final = "begins later"
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
 _ID_LENGTH_OF_A_LINE: Final = 24
+_SHOWN_AT_MOST: Final = 2
 
-Column = Callable[[Any], str]
 Conditions = dict[str, tuple[str, Q | Combinable]]
+# What CSV has of a row, by the headings of its columns.
+Exports = dict[str, Callable[[Any], Any]]
 
 
 # --- Columns ----------------------------------------------------------------------------------
@@ -41,32 +56,57 @@ class EmptyLast(F):
         return super().desc(nulls_last=True)
 
 
+class Column:
+    """A column of a list: its heading, what it shows of a row, what it is ordered by, its CSV."""
+
+    def __init__(
+        self,
+        heading: str,
+        path: str,
+        show: Callable[[Any], str],
+        order_by: str | None = None,
+        exports: Exports | None = None,
+    ) -> None:
+        self.short_description = heading
+        self.admin_order_field = EmptyLast(order_by or path)
+        self.exports: Exports = exports or {heading: lambda row: at(path, row)}
+        self.__name__ = path
+        self._show = show
+
+    def __call__(self, row: Model) -> str:
+        return self._show(row)
+
+
 def column(
     heading: str, path: str, show: Callable[[Any], str] = str, order_by: str | None = None
 ) -> Column:
     """Return a column of what is at `path`; a dash where a row, or what it joins, has nothing."""
+    return column_of_row(heading, path, lambda row: show(at(path, row)), order_by)
 
-    @admin.display(description=heading, ordering=EmptyLast(order_by or path))
+
+def column_of_row(
+    heading: str,
+    path: str,
+    show: Callable[[Any], str],
+    order_by: str | None = None,
+    exports: Exports | None = None,
+) -> Column:
+    """Return a column that shows more of a row than what is at `path`; a dash where that is."""
+
     def cell(row: Model) -> str:
-        value = _at(path, row)
-        return admin.site.empty_value_display if value is None else show(value)
+        return admin.site.empty_value_display if at(path, row) is None else show(row)
 
-    cell.__name__ = path
-    return cell
+    return Column(heading, path, cell, order_by, exports)
 
 
-def _at(path: str, row: Any) -> Any:
+def at(path: str, row: Any) -> Any:
+    """Return what is at `path`, such as `site__name`; None where a part of it leads nowhere."""
     # What Django raises for a relation that leads nowhere is an AttributeError too.
     return reduce(lambda found, name: getattr(found, name, None), path.split("__"), row)
 
 
 def places(number_of_them: int) -> Callable[[float], str]:
     return lambda number: f"{number:.{number_of_them}f}"
-
-
-def second(instant: datetime) -> str:
-    shown = f"{instant:%Y-%m-%d %H:%M:%S}"
-    return format_html('<span class="whitespace-nowrap">{}</span>', shown)
 
 
 def shown_id(device_id: str) -> str:
@@ -77,7 +117,27 @@ def shown_id(device_id: str) -> str:
 
 
 def last_seen(live_state: str) -> Column:
-    return column("Last seen, UTC", f"{live_state}measured_at", second)
+    """Return the column of a device's newest reading; online is who was heard of lately."""
+    measured, received = f"{live_state}measured_at", f"{live_state}received_at"
+    exports: Exports = {
+        "Last seen, UTC": lambda row: at(measured, row),
+        "Online": lambda row: _yes_or_no(at(received, row)),
+    }
+    return column_of_row(
+        "Last seen, UTC",
+        measured,
+        lambda row: _seen(at(measured, row), at(received, row), row.site),
+        exports=exports,
+    )
+
+
+def _seen(measured_at: datetime, received_at: datetime, site: Site | None) -> str:
+    mark, local = online_mark(received_at), local_time(measured_at, site)
+    return below(second(measured_at), format_html("{} {}", mark, local) if local else mark)
+
+
+def _yes_or_no(received_at: datetime | None) -> str:
+    return "yes" if received_at and is_online(received_at) else "no"
 
 
 def meter_columns(live_state: str) -> list[Column]:
@@ -86,9 +146,38 @@ def meter_columns(live_state: str) -> list[Column]:
 
 def vehicle_columns(live_state: str) -> list[Column]:
     return [
-        column("SoC, %", f"{live_state}soc_percent", places(1)),
+        column("SoC, %", f"{live_state}soc_percent", soc_bar),
         column("Battery, °C", f"{live_state}battery_temp_celsius", places(1)),
     ]
+
+
+def health() -> Column:
+    return column_of_row(
+        "Health",
+        "day__health",
+        lambda row: health_badge(row.day.health, row.day.reason),
+        exports={
+            "Health": lambda row: at("day__health", row),
+            "Reason": lambda row: at("day__reason", row),
+        },
+    )
+
+
+def meter_link(meter_id: str) -> str:
+    return _link("meter", meter_id)
+
+
+def vehicle_links(vehicle_ids: list[str]) -> str:
+    """Return the first few of the vehicles, and how many more there are."""
+    more = len(vehicle_ids) - _SHOWN_AT_MOST
+    shown = [(_link("vehicle", vehicle_id),) for vehicle_id in vehicle_ids[:_SHOWN_AT_MOST]]
+    links = format_html_join(", ", "{}", shown)
+    return format_html("{} and {} more", links, more) if more > 0 else links or "-"
+
+
+def _link(kind: str, device_id: str) -> str:
+    page = reverse(f"admin:fleet_{kind}_change", args=[quote(device_id)])
+    return format_html('<a class="console-link" href="{}">{}</a>', page, shown_id(device_id))
 
 
 @display(
@@ -148,14 +237,47 @@ class SeenFilter(_ConditionFilter):
         }
 
 
+class OnlineFilter(_ConditionFilter):
+    """Whether a device was heard of within ONLINE_WINDOW, whatever time it sent."""
+
+    title = "online"
+    parameter_name = "online"
+
+    def conditions(self, now: datetime) -> Conditions:
+        heard_of = Q(live_state__received_at__gte=now - settings.ONLINE_WINDOW)
+        return {
+            "yes": ("Online", heard_of),
+            # Not `~heard_of`, which would be a second look at the live states.
+            "no": (
+                "Offline",
+                Q(live_state__received_at__lt=now - settings.ONLINE_WINDOW)
+                | Q(live_state__isnull=True),
+            ),
+        }
+
+
+class HealthFilter(_ConditionFilter):
+    """What the efficiency of the last 24 hours says."""
+
+    title = "health"
+    parameter_name = "health"
+
+    def conditions(self, now: datetime) -> Conditions:
+        return {health: (health.capitalize(), Q(day__health=health)) for health in Health}
+
+
 class LinkedFilter(_ConditionFilter):
-    """Whether a vehicle is linked to a meter now."""
+    """Whether a vehicle or a meter is linked now."""
 
     title = "linked now"
     parameter_name = "linked"
 
+    def __init__(self, request: HttpRequest, params: Any, model: type[Model], *args: Any) -> None:
+        self._kind = str(model._meta.model_name)
+        super().__init__(request, params, model, *args)
+
     def conditions(self, now: datetime) -> Conditions:
-        in_force = Exists(links_in_force(now).filter(vehicle=OuterRef("pk")))
+        in_force = Exists(links_in_force(now).filter(Q((self._kind, OuterRef("pk")))))
         return {"yes": ("Linked", in_force), "no": ("Not linked", ~in_force)}
 
 

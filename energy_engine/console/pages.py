@@ -1,12 +1,68 @@
 """What all pages of the console have in common."""
 
+from typing import Any, cast
+from urllib.parse import urlencode
+
 from django.contrib import admin
+from django.contrib.admin.models import DELETION, LogEntry
+from django.contrib.admin.utils import unquote
+from django.contrib.contenttypes.models import ContentType
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from unfold.admin import ModelAdmin
+
+from energy_engine.console import changes
 
 
 class ConsoleAdmin(ModelAdmin):
-    """A list, and a page for each of its rows."""
+    """A list, and a page for each of its rows.
+
+    Every change is in the audit log with what was before it; no page has forms within its form.
+    """
 
     list_per_page = 50
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Return the list; its title offers "Show all" only where something is left out."""
+        changelist = super().get_changelist_instance(request)
+        if not (changelist.query or changelist.has_active_filters):
+            changelist.full_result_count = changelist.result_count
+        return changelist
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> HttpResponse:
+        """Lead to the object's part of the audit log, for those who may see that."""
+        page: HttpResponse = super().history_view(request, object_id, extra_context)
+        if not request.user.has_perm("admin.view_logentry"):
+            return page
+        kind = ContentType.objects.get_for_model(self.model)
+        query = {"content_type__id__exact": kind.pk, "object_id__exact": unquote(object_id)}
+        log = reverse("admin:admin_logentry_changelist")
+        return HttpResponseRedirect(f"{log}?{urlencode(query)}")
+
+    def construct_change_message(
+        self, request: HttpRequest, form: Any, formsets: Any, add: bool = False
+    ) -> Any:
+        return changes.message(changes.form_steps(form, add), is_new=add)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> LogEntry | None:
+        """Keep what was changed; saving a page as it is changes nothing."""
+        if message == changes.message([]):
+            return None
+        entry: LogEntry = super().log_change(request, obj, message)
+        return entry
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> list[LogEntry]:
+        return [
+            LogEntry.objects.log_actions(
+                cast("int", request.user.pk),
+                [gone],
+                DELETION,
+                changes.message(changes.object_steps(gone)),
+                single_object=True,
+            )
+            for gone in queryset
+        ]

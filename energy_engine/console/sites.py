@@ -1,10 +1,14 @@
 """Sites: where devices stand, their time zone and what their energy costs."""
 
+from typing import Any
+
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 
+from analytics.models import FaultThresholds
 from energy_engine.console.listing import column
 from energy_engine.console.pages import ConsoleAdmin
 from fleet.models import Meter, Site, Vehicle
@@ -25,6 +29,12 @@ class SiteAdmin(ConsoleAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Site]:
         sites: QuerySet[Site] = super().get_queryset(request)
         return sites.annotate(vehicles=_number_at_site(Vehicle), meters=_number_at_site(Meter))
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> list[LogEntry]:
+        """Keep what the sites were, and their thresholds, which go with them."""
+        sites = list(queryset)
+        gone = [*sites, *FaultThresholds.objects.filter(site__in=sites).select_related("site")]
+        return super().log_deletions(request, gone)
 
 
 def _number_at_site(model: type[Vehicle | Meter]) -> Coalesce:

@@ -86,8 +86,6 @@
       beginAtZero: mine.some((series) => series.as === "bar"),
       // Percents are read against the whole: a narrow band would make every ripple a cliff.
       ...(mine.every((series) => series.unit === "%") ? { suggestedMin: 50, suggestedMax: 100 } : {}),
-      // A line that is flat would run along the foot of the bars.
-      grace: "10%",
       title: {
         display: true,
         text: [...new Set(mine.map((series) => series.unit))].join(", "),

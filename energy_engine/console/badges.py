@@ -1,0 +1,86 @@
+"""Small marks of lists and pages. What a colour says, a word or a number beside it says too."""
+
+from datetime import datetime
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from analytics.formulas import Health, Reason
+from fleet.models import Site
+
+REASONS: Final[dict[str, str]] = {
+    Reason.NO_AC: "no AC known",
+    Reason.TOO_LITTLE_ENERGY: "too little energy",
+    Reason.LOW_COVERAGE: "readings missing",
+}
+# Of a meter alone: a vehicle without a link is compared with its part of the fleet's AC.
+_NOT_COMPARED: Final = "no link in 24 h"
+_COLOURS: Final[dict[str, str]] = {
+    Health.HEALTHY: "success",
+    Health.DEGRADED: "warning",
+    Health.CRITICAL: "danger",
+    Health.SUSPECT: "info",
+}
+
+
+def health_badge(health: str, reason: str | None = None) -> SafeString:
+    """Return the word, and below it why it is unknown or suspect."""
+    label = render_to_string(
+        "unfold/helpers/label.html",
+        {"text": health, "type": _COLOURS.get(health, ""), "size": "md"},
+    )
+    why = ""
+    if health == Health.SUSPECT:
+        why = "over 100 %"
+    elif health == Health.UNKNOWN:
+        why = REASONS.get(reason or "", _NOT_COMPARED)
+    return below(SafeString(label.strip()), why)
+
+
+def is_online(received_at: datetime) -> bool:
+    """Return whether a device that was last heard of then counts as online."""
+    return received_at >= timezone.now() - settings.ONLINE_WINDOW
+
+
+def online_mark(received_at: datetime) -> SafeString:
+    is_on, word = ("console-online", "online") if is_online(received_at) else ("", "offline")
+    return format_html('<span class="console-mark {}">{}</span>', is_on, word)
+
+
+def second(instant: datetime) -> SafeString:
+    shown = f"{instant:%Y-%m-%d %H:%M:%S}"
+    return format_html('<span class="whitespace-nowrap">{}</span>', shown)
+
+
+def local_time(instant: datetime, site: Site | None) -> SafeString:
+    """Return the time on the clocks of a site; nothing where that is UTC."""
+    if site is None or site.time_zone == "UTC":
+        return SafeString()
+    local = instant.astimezone(ZoneInfo(site.time_zone))
+    day = "" if local.date() == instant.date() else f"{local:%d %b} "
+    shown = f"{day}{local:%H:%M:%S %Z}"
+    return format_html('<span title="{}">{}</span>', site.time_zone, shown)
+
+
+def soc_bar(soc_percent: float) -> SafeString:
+    """Return a state of charge as a bar, with its number."""
+    return format_html(
+        '<span class="console-soc"><span class="console-track" aria-hidden="true">'
+        '<span style="width:{}%"></span></span>{}</span>',
+        f"{soc_percent:.0f}",
+        f"{soc_percent:.1f}",
+    )
+
+
+def below(first: SafeString, then: str) -> SafeString:
+    """Return `first`, and `then`, if there is any, in small letters below it."""
+    if not then:
+        return first
+    return format_html(
+        '<span class="console-two">{}<span class="console-below">{}</span></span>', first, then
+    )

@@ -1,0 +1,244 @@
+"""The figures of a device over a range up to now: numbers, charts, and what they are made of."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+import msgspec
+from django.conf import settings
+
+from analytics.cache import cached_unlinked_energy
+from analytics.energy import Energy, Span, meter_energies
+from analytics.explain import Counted, Split, explanation
+from analytics.performance import Performance, kept, vehicle_account, vehicle_performance
+from analytics.series import Granularity, Point, cut, vehicle_series
+from analytics.served import meter_account
+from analytics.trace import Trace, trace
+from analytics.window import Window
+from fleet.models import Meter, Site, Vehicle
+
+Chart = dict[str, Any]
+
+_SHOWN_AT_MOST: Final = 50
+
+
+class Range(NamedTuple):
+    """How far back the figures reach, and how long the pieces of their charts are."""
+
+    name: str
+    title: str
+    length: timedelta
+    granularity: Granularity
+    trace_piece: timedelta
+    by_trace_piece: str
+
+
+_HOUR: Final = timedelta(hours=1)
+RANGES: Final = {
+    chosen.name: chosen
+    for chosen in (
+        Range("24h", "24 hours", 24 * _HOUR, Granularity.HOUR, _HOUR / 4, "by 15 minutes"),
+        Range("7d", "7 days", timedelta(days=7), Granularity.DAY, _HOUR, "by hour"),
+        Range("30d", "30 days", timedelta(days=30), Granularity.DAY, 6 * _HOUR, "by 6 hours"),
+    )
+}
+
+
+class Link(NamedTuple):
+    """A span of a figure's window in which the vehicle was linked to a meter."""
+
+    meter_id: str
+    start: datetime
+    end: datetime
+
+
+def chosen_range(query: Mapping[str, str]) -> Range:
+    return RANGES.get(query.get("range", ""), RANGES["24h"])
+
+
+def zone_of(site: Site | None) -> ZoneInfo:
+    return ZoneInfo(site.time_zone if site else "UTC")
+
+
+def vehicle_figures(vehicle: Vehicle, chosen: Range) -> dict[str, Any]:
+    """Return the figure of the range, that of the last day, and the charts; at most ten statements.
+
+    The figures are those of the API, to the last digit.
+    """
+    window, zone = Window.last(chosen.length), zone_of(vehicle.site)
+    figure = day = vehicle_performance(vehicle.pk, window, cached_unlinked_energy)
+    if chosen is not RANGES["24h"]:
+        day = vehicle_performance(vehicle.pk, Window.last(), cached_unlinked_energy)
+    series = vehicle_series(vehicle.pk, window, chosen.granularity, zone, cached_unlinked_energy)
+    state = trace(Vehicle, vehicle.pk, window, chosen.trace_piece, zone)
+    return {
+        "figure": figure,
+        "day": day,
+        "period": _query(window),
+        "lost": _lost(figure, vehicle.site),
+        "energy_title": f"AC, DC and efficiency by {chosen.granularity}",
+        "state_title": f"State of charge and battery temperature {chosen.by_trace_piece}",
+        "energy_chart": _vehicle_energy_chart(series.points, zone),
+        "state_chart": _state_chart(state, zone),
+    }
+
+
+def meter_figures(meter: Meter, chosen: Range) -> dict[str, Any]:
+    """Return the AC of the range, for whom it was, and the charts; seven statements."""
+    window, zone = Window.last(chosen.length), zone_of(meter.site)
+    account = meter_account(meter.pk, window)
+    pieces = cut(window, chosen.granularity, zone)
+    energies = meter_energies(Span(meter.pk, piece.starts_at, piece.ends_at) for piece in pieces)
+    voltage = trace(Meter, meter.pk, window, chosen.trace_piece, zone)
+    return {
+        "account": account,
+        "served": account.served[:_SHOWN_AT_MOST],
+        "more_served": len(account.served[_SHOWN_AT_MOST:]),
+        "energy_title": f"AC by {chosen.granularity}",
+        "state_title": f"Voltage {chosen.by_trace_piece}",
+        "energy_chart": _meter_energy_chart(energies, zone),
+        "state_chart": _voltage_chart(voltage, zone),
+    }
+
+
+def what_it_is_made_of(vehicle: Vehicle, window: Window) -> dict[str, Any]:
+    """Return the explanation of a figure, its parts at most so many."""
+    account = vehicle_account(vehicle.pk, window, cached_unlinked_energy)
+    made_of = explanation(account)
+    return {
+        "figure": made_of.figure,
+        "figure_json": msgspec.json.format(msgspec.json.encode(made_of.figure)).decode(),
+        "formula": made_of.formula,
+        "fleet": made_of.fleet,
+        "counted": [("Vehicle", made_of.vehicle), *_by_meter(made_of.meters)],
+        "links": _links(made_of.splits),
+        "splits": made_of.splits[:_SHOWN_AT_MOST],
+        "more_splits": len(made_of.splits[_SHOWN_AT_MOST:]),
+        "is_shared": any(len(split.vehicle_ids) > 1 for split in made_of.splits),
+        "api_path": f"/v1/analytics/performance/{vehicle.pk}/explain?{_query(window)}",
+    }
+
+
+def _query(window: Window) -> str:
+    """Return a window as a query of the API, to the microsecond."""
+    instants = {"start": window.starts_at, "end": window.ends_at}
+    return urlencode({name: _wire(instant) for name, instant in instants.items()})
+
+
+def _wire(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _lost(figure: Performance, site: Site | None) -> str:
+    """Return the AC that did not become DC, with its price at the site; nothing if unknown.
+
+    Nor for a share of the fleet's AC, which is no measure of a loss.
+    """
+    efficiency, is_measured = figure.efficiency_percent, figure.ac_source in ("linked", "shared")
+    if efficiency is None or efficiency > 100 or figure.reason or not is_measured:
+        return ""
+    lost_kwh = figure.energy_ac_kwh * (1 - efficiency / 100)
+    if site is None or site.tariff_per_kwh is None:
+        return f"{lost_kwh:.2f} kWh"
+    return f"{lost_kwh:.2f} kWh, {lost_kwh * float(site.tariff_per_kwh):.2f} {site.currency}"
+
+
+def _by_meter(counted: Iterable[Counted]) -> list[tuple[str, Counted]]:
+    """Return what was counted of each meter, its spans taken together."""
+    meters: dict[str, Counted] = {}
+    for span in counted:
+        so_far = meters.get(span.device_id)
+        meters[span.device_id] = _together(so_far, span) if so_far else span
+    return [("Meter", of_meter) for of_meter in meters.values()]
+
+
+def _together(one: Counted, other: Counted) -> Counted:
+    return msgspec.structs.replace(
+        one,
+        end=other.end,
+        energy_kwh=kept(one.energy_kwh + other.energy_kwh),
+        hours_from_rollup=one.hours_from_rollup + other.hours_from_rollup,
+        hours_from_history=round(one.hours_from_history + other.hours_from_history, 6),
+        deliveries=one.deliveries + other.deliveries,
+        counted=one.counted + other.counted,
+        repeats=one.repeats + other.repeats,
+        corrected=one.corrected + other.corrected,
+        suspect_steps=one.suspect_steps + other.suspect_steps,
+    )
+
+
+def _links(splits: Iterable[Split]) -> list[Link]:
+    """Return which meter the vehicle was linked to, splits of one meter in a row as one."""
+    links: list[Link] = []
+    for split in splits:
+        last = links[-1] if links else None
+        if last and (last.meter_id, last.end) == (split.meter_id, split.start):
+            links[-1] = last._replace(end=split.end)
+        else:
+            links.append(Link(split.meter_id, split.start, split.end))
+    return links
+
+
+# --- Charts -----------------------------------------------------------------------------------
+
+
+def _vehicle_energy_chart(points: list[Point], zone: ZoneInfo) -> Chart | None:
+    if not any(point.data_points.vehicle or point.energy_ac_kwh for point in points):
+        return None
+    efficiency = _line("Efficiency", "%", [point.efficiency_percent for point in points])
+    chart = _chart(
+        [point.start for point in points],
+        zone,
+        [
+            _bars("AC in", [point.energy_ac_kwh for point in points]),
+            _bars("DC out", [point.energy_dc_kwh for point in points]),
+            efficiency | {"axis": "right", "dash": 1},
+        ],
+    )
+    healthy = settings.HEALTHY_EFFICIENCY_PERCENT
+    return chart | {
+        "marks": [{"label": f"Healthy from {healthy:g} %", "value": healthy, "axis": "right"}]
+    }
+
+
+def _meter_energy_chart(energies: dict[Span, Energy], zone: ZoneInfo) -> Chart | None:
+    if not any(energy.readings for energy in energies.values()):
+        return None
+    spans = sorted(energies)
+    bars = _bars("AC", [kept(energies[span].energy_kwh) for span in spans])
+    return _chart([span.starts_at for span in spans], zone, [bars])
+
+
+def _voltage_chart(state: Trace, zone: ZoneInfo) -> Chart | None:
+    if state.is_empty:
+        return None
+    return _chart(state.starts_at, zone, [_line("Voltage", "V", state.values["voltage_v"])])
+
+
+def _state_chart(state: Trace, zone: ZoneInfo) -> Chart | None:
+    if state.is_empty:
+        return None
+    temperature = _line("Battery temperature", "°C", state.values["battery_temp_celsius"])
+    return _chart(
+        state.starts_at,
+        zone,
+        [
+            _line("State of charge", "%", state.values["soc_percent"]),
+            temperature | {"axis": "right", "dash": 1},
+        ],
+    )
+
+
+def _chart(times: list[datetime], zone: ZoneInfo, series: list[Chart]) -> Chart:
+    return {"times": times, "zone": zone.key, "series": series}
+
+
+def _bars(label: str, values: list[float]) -> Chart:
+    return {"label": label, "unit": "kWh", "values": values, "as": "bar", "axis": "left"}
+
+
+def _line(label: str, unit: str, values: list[float | None]) -> Chart:
+    shown = [None if value is None else round(value, 3) for value in values]
+    return {"label": label, "unit": unit, "values": shown, "as": "line", "axis": "left", "dash": 0}

@@ -1,0 +1,260 @@
+"""The links of a device on its page: since when, until when, and how a vehicle's are changed."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.utils import quote, unquote
+from django.contrib.admin.widgets import AutocompleteSelect
+from django.core.exceptions import PermissionDenied
+from django.db import DataError, IntegrityError, transaction
+from django.db.models import F
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from energy_engine.console import changes
+from energy_engine.console.device_figures import chosen_range
+from energy_engine.console.listing import BEGINS_LATER, IN_FORCE, link_state
+from energy_engine.console.pages import ConsoleAdmin
+from fleet.links import (
+    LinkChange,
+    LinkHasBegun,
+    NoLinkInForce,
+    OutOfBounds,
+    UnknownDevice,
+    end_link,
+    link_vehicle,
+    withdraw_link,
+)
+from fleet.models import Meter, Vehicle, VehicleMeterLink
+
+Views = dict[str, Callable[..., HttpResponse]]
+
+_SHOWN_AT_MOST: Final = 50
+_DRAWN_AT_LEAST: Final = timedelta(days=1)
+_DRAWN_AT_MOST: Final = timedelta(days=30)
+_MINUTE: Final = "%Y-%m-%d %H:%M UTC"
+_GONE: Final = "This link is not there any more"
+
+
+class RelinkForm(forms.Form):
+    """Link a vehicle to a meter, from an instant on."""
+
+    meter = forms.ModelChoiceField(
+        Meter.objects.all(),
+        widget=AutocompleteSelect(
+            VehicleMeterLink._meta.get_field("meter"), admin.site, {"required": "required"}
+        ),
+        error_messages={
+            "required": "Choose a meter",
+            "invalid_choice": "This meter is not in the registry",
+        },
+    )
+    valid_from = forms.DateTimeField(
+        label="From, UTC",
+        required=False,
+        widget=forms.DateTimeInput({"type": "datetime-local", "class": "device-input"}),
+        error_messages={"invalid": "This is no date and time"},
+        help_text="Empty: from now on. The link in force at that time ends then; links that begin "
+        "then or later go.",
+    )
+
+
+class LinkRow(NamedTuple):
+    """A link as the page lists it, and what may be done with it."""
+
+    link: VehicleMeterLink
+    state: str
+    other_id: str
+    begins_at: datetime
+    ends_at: datetime | None
+    may_end: bool
+    may_withdraw: bool
+
+
+class Segment(NamedTuple):
+    """A part of the picture of the links, in percent of its width."""
+
+    title: str
+    left: float
+    width: float
+
+
+def link_rows(device: Vehicle | Meter, may_change: bool) -> tuple[list[LinkRow], bool]:
+    """Return the device's latest links, and whether there are more."""
+    links = device.links.order_by(
+        F("valid_during__endswith").desc(nulls_first=True), "-valid_during"
+    )
+    found = list(links[: _SHOWN_AT_MOST + 1])
+    rows = [_row(link, device, may_change) for link in found[:_SHOWN_AT_MOST]]
+    return rows, len(found) > _SHOWN_AT_MOST
+
+
+def _row(link: VehicleMeterLink, device: Vehicle | Meter, may_change: bool) -> LinkRow:
+    state = link_state(link)
+    return LinkRow(
+        link,
+        state,
+        link.meter_id if isinstance(device, Vehicle) else link.vehicle_id,
+        link.valid_during.lower,
+        link.valid_during.upper,
+        may_change and state == IN_FORCE,
+        may_change and state == BEGINS_LATER,
+    )
+
+
+def timeline(rows: list[LinkRow]) -> dict[str, Any]:
+    """Return the picture of a vehicle's links over the last days, and those that begin later."""
+    now = timezone.now()
+    first = min((row.begins_at for row in rows), default=now)
+    last = max((row.begins_at for row in rows), default=now)
+    begins_at = max(now - _DRAWN_AT_MOST, min(first, now - _DRAWN_AT_LEAST))
+    # Room for a link that begins later, so that it is seen to last.
+    ends_at = last + (last - begins_at) / 8 if last > now else now
+    shown = [row for row in reversed(rows) if row.ends_at is None or row.ends_at > begins_at]
+    segments = []
+    for row in shown:
+        left = _share(row.begins_at, begins_at, ends_at)
+        right = _share(row.ends_at or ends_at, begins_at, ends_at)
+        segments.append(Segment(row.other_id, left, round(right - left, 3)))
+    return {
+        "segments": segments,
+        "begins_at": begins_at,
+        "ends_at": ends_at,
+        "now": _share(now, begins_at, ends_at),
+        "has_future": ends_at > now,
+    }
+
+
+def _share(instant: datetime, begins_at: datetime, ends_at: datetime) -> float:
+    """Return where an instant lies between two others, 0 to 100."""
+    inside = min(max(instant, begins_at), ends_at)
+    return round(100 * ((inside - begins_at) / (ends_at - begins_at)), 3)
+
+
+class VehicleLinks(ConsoleAdmin):
+    """What changes the links of a vehicle from its page; each change is in the audit log."""
+
+    def link_views(self) -> Views:
+        return {
+            "link": require_POST(self.link_view),
+            "end_link": require_POST(self.end_view),
+            "withdraw_link": require_POST(self.withdraw_view),
+        }
+
+    def link_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        vehicle = self._vehicle(request, object_id, "add")
+        form = RelinkForm(request.POST)
+        if not form.is_valid():
+            errors = [str(error) for of_field in form.errors.values() for error in of_field]
+            return _refused(request, errors)
+        try:
+            made = self._link(request, vehicle, **form.cleaned_data)
+        except (OutOfBounds, UnknownDevice) as error:
+            return _refused(request, [str(error).replace("validFrom", "From")])
+        except (IntegrityError, DataError):
+            return _refused(request, ["This link cannot be stored"])
+        if not made.is_new:
+            return _refused(request, [f"Linked already: {_since(made.link)}"])
+        messages.success(request, f"{vehicle} is linked to {_from(made.link)}")
+        if made.superseded:
+            gone = ", ".join(map(_since, made.superseded))
+            messages.warning(request, f"Superseded, and gone: {gone}")
+        return self._done(request, vehicle)
+
+    def end_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        vehicle = self._vehicle(request, object_id, "change")
+        link = _posted_link(request, vehicle)
+        if link is None:
+            return _refused(request, [_GONE])
+        try:
+            with transaction.atomic():
+                ended = end_link(vehicle.pk)
+                if ended.valid_during.lower != link.valid_during.lower:
+                    raise NoLinkInForce
+                end = f"ended {ended.valid_during.upper:{_MINUTE}}"
+                self._log(request, vehicle, _since(link), end)
+        except NoLinkInForce:
+            return _refused(request, ["This link is not in force now"])
+        messages.success(request, f"The link has ended: {vehicle} at {link.meter_id}")
+        return self._done(request, vehicle)
+
+    def withdraw_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        vehicle = self._vehicle(request, object_id, "change")
+        link = _posted_link(request, vehicle)
+        if link is None:
+            return _refused(request, [_GONE])
+        try:
+            with transaction.atomic():
+                withdraw_link(link.pk)
+                goes_on = vehicle.links.filter(valid_during__contains=link.valid_during.lower)
+                after = [f"{_since(before)} goes on" for before in goes_on]
+                self._log(request, vehicle, _since(link), "; ".join(["withdrawn", *after]))
+        except LinkHasBegun:
+            return _refused(request, ["This link has begun, or is withdrawn already"])
+        messages.success(request, f"The link is withdrawn: {vehicle} at {_since(link)}")
+        return self._done(request, vehicle)
+
+    def _vehicle(self, request: HttpRequest, object_id: str, permission: str) -> Vehicle:
+        vehicle: Vehicle | None = self.get_object(request, unquote(object_id))
+        if vehicle is None:
+            raise Http404
+        may_change = request.user.has_perm(f"fleet.{permission}_vehiclemeterlink")
+        if not (may_change and self.has_view_permission(request, vehicle)):
+            raise PermissionDenied
+        return vehicle
+
+    def _link(
+        self, request: HttpRequest, vehicle: Vehicle, meter: Meter, valid_from: datetime | None
+    ) -> LinkChange:
+        with transaction.atomic():
+            made = link_vehicle(vehicle.pk, meter.pk, valid_from)
+            if made.is_new:
+                self._log(request, vehicle, _before(made), _from(made.link))
+        return made
+
+    def _log(self, request: HttpRequest, vehicle: Vehicle, before: str, after: str) -> None:
+        self.log_change(
+            request, vehicle, changes.message([changes.step(vehicle.pk, before, after)])
+        )
+
+    def _done(self, request: HttpRequest, vehicle: Vehicle) -> HttpResponse:
+        """Let the browser load the page anew, with the range that it shows."""
+        page = reverse("admin:fleet_vehicle_change", args=[quote(vehicle.pk)])
+        query = urlsplit(request.headers.get("HX-Current-URL", "")).query
+        chosen = chosen_range(dict(parse_qsl(query)))
+        return HttpResponse(headers={"HX-Redirect": f"{page}?range={chosen.name}"})
+
+
+def _posted_link(request: HttpRequest, vehicle: Vehicle) -> VehicleMeterLink | None:
+    link_id = request.POST.get("link", "")
+    return vehicle.links.filter(pk=link_id).first() if link_id.isdecimal() else None
+
+
+def _refused(request: HttpRequest, errors: list[str]) -> HttpResponse:
+    """Return what the page shows beside the form; htmx takes nothing but a success."""
+    return render(request, "console/device_errors.html", {"errors": errors})
+
+
+def _before(made: LinkChange) -> str:
+    """Return the links that the new one has ended or superseded."""
+    cut_off = VehicleMeterLink.objects.filter(
+        vehicle_id=made.link.vehicle_id, valid_during__endswith=made.link.valid_during.lower
+    )
+    return ", ".join(map(_since, [*cut_off, *made.superseded])) or "no link"
+
+
+def _since(link: VehicleMeterLink) -> str:
+    if link.valid_during.lower > timezone.now():
+        return _from(link)
+    return f"{link.meter_id} since {link.valid_during.lower:{_MINUTE}}"
+
+
+def _from(link: VehicleMeterLink) -> str:
+    return f"{link.meter_id} from {link.valid_during.lower:{_MINUTE}}"

@@ -1,0 +1,201 @@
+"""The page of a vehicle and of a meter: how it is, what it lost, links, deliveries and faults."""
+
+from datetime import timedelta
+from typing import Any, Final
+
+from django.contrib.admin.utils import quote, unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.shortcuts import render
+from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from analytics.models import Fault, FaultKind, FaultState
+from analytics.trace import Delivery, recent_deliveries
+from analytics.window import InvalidWindow, Window
+from energy_engine.console.device_figures import (
+    RANGES,
+    Range,
+    chosen_range,
+    meter_figures,
+    vehicle_figures,
+    what_it_is_made_of,
+)
+from energy_engine.console.device_links import (
+    RelinkForm,
+    VehicleLinks,
+    Views,
+    link_rows,
+    timeline,
+)
+from energy_engine.console.listing import REGISTERED
+from energy_engine.console.pages import ConsoleAdmin
+from fleet.models import Meter, Vehicle
+from ingestion.readings import MAX_AHEAD
+
+_DELIVERIES: Final = 100
+_DELIVERY_AGE: Final = timedelta(days=7)
+_CLOSED_FAULTS: Final = 10
+
+
+class DevicePage(ConsoleAdmin):
+    """What the pages of vehicles and meters have in common: all of it around the registry's form.
+
+    As many statements for a device with a long history as for one without any.
+    """
+
+    change_form_template = "console/device.html"
+    add_form_template = "admin/change_form.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path(
+                f"<path:object_id>/{name}/",
+                self.admin_site.admin_view(view),
+                name=f"fleet_{self.model._meta.model_name}_{name}",
+            )
+            for name, view in self.views().items()
+        ]
+        return [*own, *super().get_urls()]
+
+    def views(self) -> Views:
+        """Return what the page asks for beside itself, by the last part of the address."""
+        return {"figures": require_safe(self.figures_view)}
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        editable = ["site", "energy_register", "max_power_kw"]
+        fields = [*editable, REGISTERED] if obj else [self.model._meta.pk.name, *editable]
+        return [(None, {"fields": fields})]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return [REGISTERED] if obj else []
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        if kwargs.get("obj"):
+            context |= self.page(request, kwargs["obj"])
+            context["media"] += RelinkForm().media
+        response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
+        return response
+
+    def page(self, request: HttpRequest, device: Any) -> dict[str, Any]:
+        """Return what the template shows, beside the form."""
+        rows, has_more_links = link_rows(device, self.may_change_links(request))
+        return {
+            **self._range(request, device),
+            **_faults(device),
+            "live": getattr(device, "live_state", None),
+            "link_rows": rows,
+            "has_more_links": has_more_links,
+            "deliveries": _deliveries(device),
+        }
+
+    def may_change_links(self, request: HttpRequest) -> bool:
+        return False
+
+    def figures_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Return the part of the page that is about the chosen range."""
+        device = self._shown(request, object_id)
+        return render(request, "console/device_figures.html", self._range(request, device))
+
+    def figures(self, device: Any, chosen: Range) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _range(self, request: HttpRequest, device: Any) -> dict[str, Any]:
+        chosen = chosen_range(request.GET)
+        kind = self.model._meta.model_name
+        return {
+            "device": device,
+            "kind": kind,
+            "pages": {
+                name: reverse(f"admin:fleet_{kind}_{name}", args=[quote(device.pk)])
+                for name in ("change", *self.views())
+            },
+            "ranges": RANGES.values(),
+            "chosen": chosen,
+            # Where there is no way in, there is no link.
+            "may_view": {
+                "vehicle": request.user.has_perm("fleet.view_vehicle"),
+                "meter": request.user.has_perm("fleet.view_meter"),
+                "link": request.user.has_perm("fleet.view_vehiclemeterlink"),
+                "fault": request.user.has_perm("analytics.view_fault"),
+            },
+            **self.figures(device, chosen),
+        }
+
+    def _shown(self, request: HttpRequest, object_id: str) -> Any:
+        device = self.get_object(request, unquote(object_id))
+        if device is None:
+            raise Http404
+        if not self.has_view_permission(request, device):
+            raise PermissionDenied
+        return device
+
+
+class VehiclePage(VehicleLinks, DevicePage):
+    """The page of a vehicle."""
+
+    def views(self) -> Views:
+        return super().views() | {"why": require_safe(self.why_view)} | self.link_views()
+
+    def figures(self, device: Vehicle, chosen: Range) -> dict[str, Any]:
+        return vehicle_figures(device, chosen)
+
+    def may_change_links(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("fleet.change_vehiclemeterlink")
+
+    def page(self, request: HttpRequest, device: Vehicle) -> dict[str, Any]:
+        page = super().page(request, device)
+        # The meter is chosen from a list that only those who see meters get.
+        may_link = request.user.has_perms(["fleet.add_vehiclemeterlink", "fleet.view_meter"])
+        return page | {
+            "timeline": timeline(page["link_rows"]),
+            "link_form": RelinkForm(auto_id="link_%s") if may_link else None,
+        }
+
+    def why_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Return what a figure is made of."""
+        vehicle = self._shown(request, object_id)
+        try:
+            window = Window.from_query(request.GET)
+        except InvalidWindow as error:
+            return HttpResponseBadRequest(str(error), content_type="text/plain")
+        why = what_it_is_made_of(vehicle, window)
+        return render(request, "console/device_why.html", why | {"device": vehicle})
+
+
+class MeterPage(DevicePage):
+    """The page of a meter."""
+
+    def figures(self, device: Meter, chosen: Range) -> dict[str, Any]:
+        return meter_figures(device, chosen)
+
+
+def _deliveries(device: Vehicle | Meter) -> list[Delivery]:
+    now = timezone.now()
+    # The clock of a device may be ahead by so much, and what it measures then is in the window.
+    window = Window(now - _DELIVERY_AGE, now + MAX_AHEAD + timedelta(seconds=1))
+    return recent_deliveries(type(device), device.pk, window, _DELIVERIES)
+
+
+def _faults(device: Vehicle | Meter) -> dict[str, Any]:
+    """Return the faults of a device: all that are open, also of its site, and the last closed."""
+    kind = device._meta.model_name
+    own = Q((f"{kind}_id", device.pk))
+    at_site = Q(kind=FaultKind.SITE_SILENT, site=device.site_id) if device.site_id else Q()
+    not_closed = Fault.objects.exclude(state=FaultState.CLOSED).filter(own | at_site)
+    closed = Fault.objects.filter(own, state=FaultState.CLOSED).order_by("-closed_at", "-pk")
+    return {
+        "open_faults": [(fault, _fault_page(fault)) for fault in not_closed],
+        "closed_faults": [(fault, _fault_page(fault)) for fault in closed[:_CLOSED_FAULTS]],
+    }
+
+
+def _fault_page(fault: Fault) -> str:
+    try:
+        return reverse("admin:analytics_fault_change", args=[fault.pk])
+    except NoReverseMatch:
+        return ""

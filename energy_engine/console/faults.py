@@ -1,0 +1,316 @@
+"""Faults: what is wrong in the fleet, since when, and who has taken it on."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.db import transaction
+from django.db.models import DurationField, ExpressionWrapper, F, OuterRef, QuerySet, Subquery
+from django.db.models import Value as SqlValue
+from django.db.models.functions import Coalesce
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.defaultfilters import pluralize
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from unfold.decorators import action
+from unfold.forms import BaseDialogForm
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+from analytics import faults
+from analytics.faults import FaultClosed, InvalidNote
+from analytics.models import Fault, FaultChange, FaultKind, FaultState
+from energy_engine.console import changes
+from energy_engine.console.badges import below, local_time, second
+from energy_engine.console.durations import duration
+from energy_engine.console.exports import ExportedList
+from energy_engine.console.labels import label
+from energy_engine.console.listing import column, column_of_row, meter_link, vehicle_links
+
+_COLOURS: Final = {FaultState.OPEN: "danger", FaultState.ACKNOWLEDGED: "warning"}
+_LONGEST_NOTE: Final = 1000
+_ON_A_LINE: Final = '<span class="whitespace-nowrap">{}</span>'
+
+# --- What is shown of a fault -----------------------------------------------------------------
+
+
+def state_badge(state: str) -> str:
+    return label(state, _COLOURS.get(FaultState(state), ""))
+
+
+def measured(fault: Fault) -> str:
+    """Return the latest measure beside the threshold that the fault opened at, with their unit."""
+    shown = _MEASURES[FaultKind(fault.kind)]
+    # Towards its end, a fault has a measure that would open none.
+    sign = "=" if fault.value == fault.threshold else "<" if fault.value < fault.threshold else ">"
+    return f"{shown(fault.value)} {sign} {shown(fault.threshold)}"
+
+
+def _measured(fault: Fault) -> str:
+    line = format_html(_ON_A_LINE, measured(fault))
+    is_going = fault.state != FaultState.CLOSED and fault.recovering_since
+    return below(line, f"cause gone since {fault.recovering_since:%H:%M}" if is_going else "")
+
+
+def _minutes(number: float) -> str:
+    return duration(timedelta(minutes=number))
+
+
+def _devices(number: float) -> str:
+    return f"{number:.0f} device{pluralize(number)}"
+
+
+_MEASURES: Final[dict[FaultKind, Callable[[float], str]]] = {
+    FaultKind.LOW_EFFICIENCY: lambda percent: f"{percent:.4g} %",
+    FaultKind.HOT_BATTERY: lambda celsius: f"{celsius:.4g} °C",
+    FaultKind.SILENT: _minutes,
+    FaultKind.SITE_SILENT: _devices,
+}
+
+
+def _device(fault: Any) -> str:
+    if fault.vehicle_id:
+        return vehicle_links([fault.vehicle_id])
+    return meter_link(fault.meter_id) if fault.meter_id else "the whole site"
+
+
+def _at_site(path: str) -> Callable[[Any], str]:
+    return lambda fault: _instant(getattr(fault, path), fault)
+
+
+def _instant(instant: datetime, fault: Fault) -> str:
+    return below(second(instant), local_time(instant, fault.site))
+
+
+_UNITS: Final[dict[FaultKind, str]] = {
+    FaultKind.LOW_EFFICIENCY: "%",
+    FaultKind.HOT_BATTERY: "°C",
+    FaultKind.SILENT: "min",
+    FaultKind.SITE_SILENT: "devices",
+}
+
+KIND: Final = column_of_row("Fault", "kind", lambda fault: fault.get_kind_display().capitalize())
+STATE: Final = column("State", "state", state_badge)
+DEVICE: Final = column_of_row(
+    "Device",
+    "kind",
+    _device,
+    "device_id",
+    {
+        "Vehicle": lambda fault: fault.vehicle_id,
+        "Meter": lambda fault: fault.meter_id,
+    },
+)
+SITE: Final = column("Site", "site__name")
+MEASURED: Final = column_of_row(
+    "Measured",
+    "value",
+    _measured,
+    exports={
+        "Measured": lambda fault: fault.value,
+        "Threshold": lambda fault: fault.threshold,
+        "Unit": lambda fault: _UNITS[FaultKind(fault.kind)],
+    },
+)
+OPENED: Final = column_of_row("Opened, UTC", "opened_at", _at_site("opened_at"))
+CLOSED: Final = column_of_row("Closed, UTC", "closed_at", _at_site("closed_at"))
+LASTED: Final = column_of_row(
+    "Lasted",
+    "lasted",
+    lambda fault: format_html(_ON_A_LINE, duration(fault.lasted)),
+    exports={"Lasted, min": lambda fault: round(fault.lasted / timedelta(minutes=1), 1)},
+)
+TAKEN_ON_BY: Final = column("Acknowledged by", "taken_on_by")
+
+# --- Filters and forms ------------------------------------------------------------------------
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Unless told, the faults that are not closed: what is to be done."""
+
+    title = parameter_name = "state"
+    _all = "all"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(state, state.capitalize()) for state in FaultState.values]
+
+    def choices(self, changelist: Any) -> Any:
+        for value, words in [(None, "Not closed"), *self.lookup_choices, (self._all, "All")]:
+            yield {
+                "selected": self.value() == value,
+                "query_string": changelist.get_query_string({self.parameter_name: value}),
+                "display": words,
+            }
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == self._all:
+            return queryset
+        if self.value() in FaultState.values:
+            return queryset.filter(state=self.value())
+        return queryset.exclude(state=FaultState.CLOSED)
+
+
+class NoteForm(BaseDialogForm):
+    """What somebody has to say of a fault that they take on."""
+
+    note = forms.CharField(
+        required=False, max_length=_LONGEST_NOTE, widget=UnfoldAdminTextareaWidget({"rows": 3})
+    )
+
+
+class ClosingForm(NoteForm):
+    """Why a fault is closed, though nothing has shown yet that its cause is gone."""
+
+    note = forms.CharField(
+        max_length=_LONGEST_NOTE,
+        widget=UnfoldAdminTextareaWidget({"rows": 3}),
+        error_messages={"required": "Say why the fault is closed"},
+    )
+
+
+# --- Pages ------------------------------------------------------------------------------------
+
+
+@admin.register(Fault)
+class FaultAdmin(ExportedList):
+    """Faults open by themselves; people acknowledge and close them, and do nothing else."""
+
+    list_display = [KIND, STATE, DEVICE, SITE, MEASURED, OPENED, LASTED, TAKEN_ON_BY]
+    fields = readonly_fields = [
+        *(KIND, STATE, DEVICE, SITE, MEASURED, OPENED, CLOSED, LASTED, TAKEN_ON_BY)
+    ]
+    list_filter = [StateFilter, "kind", "site"]
+    list_select_related = ["site"]
+    search_fields = ["vehicle_id", "meter_id"]
+    search_help_text = "id of a vehicle or a meter"
+    change_form_template = "console/fault.html"
+    actions = ["acknowledge_selected"]
+    actions_detail = ["acknowledge", "close"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        taken_on = FaultChange.objects.filter(fault=OuterRef("pk"), state=FaultState.ACKNOWLEDGED)
+        until = Coalesce(F("closed_at"), SqlValue(timezone.now()))
+        rows: QuerySet[Any] = (
+            super()
+            .get_queryset(request)
+            .select_related("site")
+            .annotate(
+                device_id=Coalesce("vehicle_id", "meter_id"),
+                lasted=ExpressionWrapper(until - F("opened_at"), DurationField()),
+                taken_on_by=Subquery(taken_on.order_by("pk").values("user__username")[:1]),
+            )
+        )
+        return rows
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_handle_permission(self, request: HttpRequest, fault_id: str = "") -> bool:
+        return request.user.has_perm("analytics.change_fault")
+
+    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
+        fault = self.get_object(request, unquote(object_id))
+        fitting = {FaultState.OPEN: ("acknowledge", "close"), FaultState.ACKNOWLEDGED: ("close",)}
+        names = fitting.get(FaultState(fault.state), ()) if fault else ()
+        buttons = super().get_actions_detail(request, object_id)
+        return [button for button in buttons if button.path in names]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        fault = self.get_object(request, unquote(object_id))
+        taken = fault.changes.select_related("user") if fault else []
+        history = [
+            {
+                "at": _instant(change.changed_at, fault),
+                "state": state_badge(change.state),
+                "who": change.user or "the engine",
+                "note": change.note,
+            }
+            for change in taken
+        ]
+        page: HttpResponse = super().change_view(
+            request, object_id, form_url, (extra_context or {}) | {"history": history}
+        )
+        return page
+
+    @admin.action(description="Acknowledge", permissions=["handle"])
+    def acknowledge_selected(self, request: HttpRequest, selected: QuerySet[Any]) -> None:
+        still_open = list(selected.filter(state=FaultState.OPEN))
+        taken = sum(self._take(request, fault, faults.acknowledge, "") for fault in still_open)
+        others = selected.count() - taken
+        if taken:
+            told = f"{taken} fault{pluralize(taken)} acknowledged"
+            self.message_user(request, told, messages.SUCCESS)
+        if others:
+            told = f"{others} of them {pluralize(others, 'is,are')} not open, and left as before"
+            self.message_user(request, told, messages.WARNING)
+
+    @action(
+        description="Acknowledge",
+        icon="visibility",
+        permissions=["handle"],
+        dialog={
+            "title": "Acknowledge this fault",
+            "description": "Says that you have taken it on. It closes when its cause is gone.",
+            "form_class": NoteForm,
+            "form_submit_text": "Acknowledge",
+        },
+    )
+    def acknowledge(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        return self._taken(request, form, object_id, faults.acknowledge)
+
+    @action(
+        description="Close …",
+        icon="check",
+        permissions=["handle"],
+        dialog={
+            "title": "Close this fault",
+            "description": "It closes by itself when its cause is gone. Closed by hand, it stays "
+            "away until the cause was gone once; a low efficiency or a hot battery, for 24 hours.",
+            "form_class": ClosingForm,
+            "form_submit_text": "Close the fault",
+        },
+    )
+    def close(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        return self._taken(request, form, object_id, faults.close)
+
+    def _taken(
+        self, request: HttpRequest, form: Any, object_id: str, step: Callable[..., Fault]
+    ) -> HttpResponse:
+        fault = self.get_object(request, unquote(object_id))
+        if fault is None:
+            raise Http404
+        try:
+            if self._take(request, fault, step, form.cleaned_data["note"]):
+                self.message_user(request, f"Kept: {fault}", messages.SUCCESS)
+            else:
+                self.message_user(request, "This fault is closed already", messages.ERROR)
+        except InvalidNote as error:
+            self.message_user(request, str(error), messages.ERROR)
+        page = reverse("admin:analytics_fault_change", args=[fault.pk])
+        return HttpResponse(headers={"HX-Redirect": page})
+
+    def _take(
+        self, request: HttpRequest, fault: Fault, step: Callable[..., Fault], note: str
+    ) -> bool:
+        """Take a step and log it; return False where the fault is closed already."""
+        try:
+            with transaction.atomic():
+                after = step(fault.pk, request.user, note)
+                is_new = after.state != fault.state
+                told = [changes.step("State", fault.state, after.state)] if is_new else []
+                told += [changes.step("Note", None, note)] if note else []
+                self.log_change(request, fault, changes.message(told))
+        except FaultClosed:
+            return False
+        return True

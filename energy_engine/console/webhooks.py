@@ -1,0 +1,145 @@
+"""Webhooks: who is told of faults, and whether the messages arrive."""
+
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from unfold.decorators import action
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from analytics.models import Webhook, WebhookDelivery
+from analytics.webhooks import PAUSES, new_secret
+from energy_engine.console import changes
+from energy_engine.console.badges import second
+from energy_engine.console.labels import label
+from energy_engine.console.listing import column
+from energy_engine.console.pages import ConsoleAdmin
+
+DELIVERIES_SHOWN: Final = 100
+
+
+class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
+    """The address of a webhook; its secret is made here, and typed in by nobody."""
+
+    url = forms.URLField(
+        label="Address",
+        max_length=500,
+        assume_scheme="https",
+        widget=UnfoldAdminTextInputWidget({"inputmode": "url"}),
+        help_text="where messages are posted to, such as https://example.org/hooks/faults",
+    )
+
+    class Meta:
+        model = Webhook
+        fields = ["url", "is_active"]
+        labels = {"is_active": "Active"}
+
+    def clean_url(self) -> str:
+        url = str(self.cleaned_data["url"])
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https"):
+            raise ValidationError("must begin with https:// or http://")
+        if parts.username is not None or parts.password is not None:
+            raise ValidationError("must hold no user name and no password")
+        return url
+
+
+def outcome(delivery: WebhookDelivery) -> str:
+    """Return what became of a message, in a word."""
+    if delivery.delivered_at:
+        word, colour = "delivered", "success"
+    elif delivery.attempts == 0:
+        word, colour = "waiting", ""
+    elif delivery.attempts <= len(PAUSES):
+        word, colour = "to be tried again", "warning"
+    else:
+        word, colour = "given up", "danger"
+    return label(word, colour)
+
+
+@admin.register(Webhook)
+class WebhookAdmin(ConsoleAdmin):
+    """A secret is shown once, when it is made: afterwards not even to those who made it."""
+
+    form = WebhookForm
+    list_display = [
+        column("Address", "url"),
+        "is_active",
+        column("Latest message, UTC", "latest_at", second),
+        column("Last arrived, UTC", "arrived_at", second),
+        column("Added, UTC", "created_at", second),
+    ]
+    list_filter = ["is_active"]
+    search_fields = ["url"]
+    change_form_outer_after_template = "console/webhook_deliveries.html"
+    actions_detail = ["replace_secret"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        of_webhook = WebhookDelivery.objects.filter(webhook=OuterRef("pk"))
+        arrived = of_webhook.filter(delivered_at__isnull=False)
+        rows: QuerySet[Any] = (
+            super()
+            .get_queryset(request)
+            .annotate(
+                latest_at=Subquery(of_webhook.order_by("-pk").values("created_at")[:1]),
+                arrived_at=Subquery(arrived.order_by("-pk").values("delivered_at")[:1]),
+            )
+        )
+        return rows
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Return the webhooks without their messages, of which there may be very many."""
+        return [str(webhook) for webhook in objs], {"webhooks": len(objs)}, set(), []
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if not change:
+            obj.secret = new_secret()
+        super().save_model(request, obj, form, change)
+
+    def response_add(
+        self, request: HttpRequest, obj: Any, post_url_continue: Any = None
+    ) -> HttpResponse:
+        return self._secret_page(request, obj, obj.secret)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        webhook = self.get_object(request, unquote(object_id))
+        found = webhook.deliveries.select_related("change__fault__site") if webhook else []
+        shown = [(delivery, outcome(delivery)) for delivery in found[:DELIVERIES_SHOWN]]
+        context = (extra_context or {}) | {"deliveries": shown, "at_most": DELIVERIES_SHOWN}
+        page: HttpResponse = super().change_view(request, object_id, form_url, context)
+        return page
+
+    @action(description="New secret …", icon="key", permissions=["change"])
+    def replace_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        webhook = self.get_object(request, unquote(object_id))
+        if webhook is None:
+            raise Http404
+        if request.method != "POST":
+            return self._secret_page(request, webhook, None)
+        with transaction.atomic():
+            webhook.secret = new_secret()
+            webhook.save(update_fields=["secret"])
+            self.log_change(request, webhook, changes.message(["Secret: made anew"]))
+        return self._secret_page(request, webhook, webhook.secret)
+
+    def _secret_page(
+        self, request: HttpRequest, webhook: Webhook, secret: str | None
+    ) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "original": webhook,
+            "title": "Secret of the webhook",
+            "webhook": webhook,
+            "secret": secret,
+        }
+        return TemplateResponse(request, "console/webhook_secret.html", context)

@@ -1,0 +1,114 @@
+"""Words and marks of the pages of devices."""
+
+from datetime import datetime
+from typing import Final
+
+from django import template
+from django.conf import settings
+from django.utils import timezone
+from django.utils.safestring import SafeString
+
+from analytics.formulas import Reason
+from analytics.models import FaultKind
+from energy_engine.console.badges import below, health_badge, local_time, online_mark, second
+from energy_engine.console.durations import duration
+from energy_engine.console.listing import (
+    BEGINS_LATER,
+    IN_FORCE,
+    meter_link,
+    shown_id,
+    vehicle_links,
+)
+from fleet.models import Site
+
+register = template.Library()
+
+_SOURCES: Final = {
+    "linked": "the meter served this vehicle alone",
+    "shared": "several vehicles were linked to the meter; its AC of each hour is split by their DC",
+    "fleet": "no link in this time, so a share of the AC of all meters without one",
+    "none": "no AC to compare with",
+}
+_UNITS: Final = {
+    FaultKind.LOW_EFFICIENCY: "%",
+    FaultKind.HOT_BATTERY: "°C",
+    FaultKind.SILENT: "min",
+    FaultKind.SITE_SILENT: "devices",
+}
+_MARKS: Final = {
+    "late": "warning",
+    "repeat": "",
+    "correction": "info",
+    "replaced": "danger",
+}
+
+_STATES: Final = {IN_FORCE: "success", BEGINS_LATER: "info"}
+
+register.filter("health_badge", health_badge)
+register.filter("online_mark", online_mark)
+register.filter("shown_id", shown_id)
+register.filter("meter_link", meter_link)
+
+
+@register.filter
+def clock(instant: datetime, site: Site | None) -> SafeString:
+    """Return an instant in UTC and, below it, on the clocks of the site."""
+    return below(second(instant), local_time(instant, site))
+
+
+@register.filter
+def ago(instant: datetime) -> str:
+    return f"{duration(timezone.now() - instant)} ago"
+
+
+@register.filter
+def ac_source(source: str) -> str:
+    return _SOURCES[source]
+
+
+@register.filter
+def reason(why: str) -> str:
+    """Return in a sentence why a health is unknown."""
+    return {
+        Reason.NO_AC: "no AC is known to compare with",
+        Reason.TOO_LITTLE_ENERGY: (
+            f"less than {settings.MIN_ENERGY_KWH:g} kWh of AC, where fixed losses decide"
+        ),
+        Reason.LOW_COVERAGE: (
+            f"less than {settings.MIN_COVERAGE:.0%} of the expected readings have come"
+        ),
+    }[Reason(why)]
+
+
+@register.filter
+def percent(part: float | None) -> str:
+    """Return a part of one in percent; a dash where it is not known."""
+    return "-" if part is None else f"{100 * part:.1f} %"
+
+
+@register.filter
+def fault_value(value: float, kind: str) -> str:
+    return f"{value:.1f}".removesuffix(".0") + f" {_UNITS[FaultKind(kind)]}"
+
+
+@register.filter
+def mark_type(mark: str) -> str:
+    """Return the kind of label that a mark of a delivery has."""
+    return _MARKS[mark]
+
+
+@register.filter
+def state_type(state: str) -> str:
+    """Return the kind of label that the state of a link has."""
+    return _STATES.get(state, "")
+
+
+@register.filter
+def vehicle_link(vehicle_id: str) -> str:
+    return vehicle_links([vehicle_id])
+
+
+@register.filter
+def number(value: float | None, places: int) -> str:
+    """Return a value as it was sent, with at most so many places; a dash where it was not."""
+    return "-" if value is None else f"{value:.{places}f}".rstrip("0").rstrip(".")

@@ -1,0 +1,38 @@
+"""People at the console, signed in; without passwords, whose hashes take longer than a test."""
+
+from http import HTTPStatus
+
+from django.contrib.auth.models import Group, User
+from django.test import Client
+
+
+def signed_in(user: User, **options: bool) -> Client:
+    client = Client(**options)
+    client.force_login(user)
+    return client
+
+
+def superuser(name: str = "boss") -> Client:
+    return signed_in(User.objects.create_superuser(name))
+
+
+def person(group: str, name: str = "") -> User:
+    """Return a member of staff who is in one of the groups that the migration makes."""
+    user = User.objects.create_user(name or group.lower().replace(" ", "-"), is_staff=True)
+    user.groups.add(Group.objects.get(name=group))
+    return user
+
+
+def member_of(group: str) -> Client:
+    return signed_in(person(group))
+
+
+def shown(client: Client, path: str) -> str:
+    response = client.get(path)
+    assert response.status_code == HTTPStatus.OK, path
+    return response.content.decode()
+
+
+def told(response) -> list[str]:
+    """Return the messages shown on the page."""
+    return [str(message) for message in response.context["messages"]]
