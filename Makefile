@@ -2,6 +2,7 @@
 # make test    the tests, on a PostgreSQL and a Redis of their own
 # make lint    style, types, and the floors of the architecture
 # make bench   how fast it is, as ratios to what the machine can do
+# make screenshots   the pictures of docs/images, of a simulated fleet
 # make docs    write .env.example and the README's settings table anew, from the code
 
 PYTHON ?= python3
@@ -9,13 +10,16 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: run test lint bench docs
+# The tests of the console look at it with the distribution's own browser.
+BROWSER := $(if $(or $(CHROMIUM),$(shell command -v chromium google-chrome)),,chromium)
+
+.PHONY: run test lint bench screenshots docs chromium
 
 run: $(VENV)/installed-run
 	@exec $(BIN)/python -m energy_engine.run
 
-test: $(VENV)/installed-dev
-	$(BIN)/pytest --numprocesses=auto $(ARGS)
+test: $(VENV)/installed-dev $(BROWSER)
+	$(BIN)/pytest --numprocesses=auto --dist=loadgroup $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -27,6 +31,9 @@ lint: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	@command -v wrk >/dev/null || apt-get install --yes --quiet wrk
 	@$(BIN)/python -m tests.benchmarks
+
+screenshots: $(VENV)/installed-dev $(BROWSER)
+	$(BIN)/python -m tests.browser.screenshots
 
 docs: $(VENV)/installed-run
 	$(BIN)/python -m energy_engine.environment
@@ -45,3 +52,8 @@ $(VENV)/installed-dev: requirements-dev.txt requirements.txt | $(BIN)/python
 	@echo "Installing what the tests need (once) …"
 	@$(PIP) install --requirement requirements-dev.txt
 	@touch $@ $(VENV)/installed-run
+
+chromium:
+	@echo "Installing a browser for the tests of the console (once) …"
+	@apt-get update --quiet=2
+	@apt-get install --yes --quiet=2 --no-install-recommends chromium >/dev/null

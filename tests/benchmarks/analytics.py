@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from statistics import median, quantiles
 from time import perf_counter
@@ -12,7 +13,7 @@ import psycopg
 from energy_engine import embedded, environment
 from tests.benchmarks.figures import HISTORY_DAYS, ROUNDS, SECONDS, Figure
 from tests.benchmarks.history import running_engine
-from tests.benchmarks.load import wrk
+from tests.benchmarks.load import BATCH, wrk
 from tests.engine.conftest import Engine
 
 VEHICLES = 200
@@ -118,7 +119,9 @@ def fleet(_engine: Engine) -> list[Figure]:
             f"rollups.mark({last}, {last} + rollups.HOUR)\n"
             "sum(rollups.sum_up_changed())",
         )
+        ingest, beside = _ingest_beside_rollups(engine, last)
         looked_at = median(_inside(engine, "snapshot.refresh()") for _ in range(3))
+        compared = median(_inside(engine, "snapshot.refresh_trend()") for _ in range(3))
         _execute(engine, "VACUUM ANALYZE")
         lists = [
             time
@@ -127,9 +130,30 @@ def fleet(_engine: Engine) -> list[Figure]:
         ]
     return [
         Figure("sum up an hour of 10,000 + 10,000", rolled_up, "s"),
+        Figure("batches, while such hours are summed up", beside, "readings/s", ingest),
         Figure("look at the last 24 h of 10,000", looked_at, "s"),
+        Figure("compare them with the day before", compared, "s"),
         _answered("a page of 100 of 10,000, any order", lists),
     ]
+
+
+def _ingest_beside_rollups(engine: Engine, hour: str) -> tuple[float, float]:
+    """Return the readings/s of batches, alone and while an hour of the fleet is summed up again."""
+    work = (
+        "from django.utils import timezone\n"
+        f"until = time.monotonic() + {SECONDS}\n"
+        "while time.monotonic() < until:\n"
+        f"    rollups.mark({hour}, {hour} + rollups.HOUR)\n"
+        "    sum(rollups.sum_up_changed())"
+    )
+    alone, beside = [], []
+    for _ in range(ROUNDS // 2):
+        alone.append(wrk("batch", engine.port, 4, SECONDS).per_second)
+        with ThreadPoolExecutor(1) as pool:
+            rolling_up = pool.submit(_inside, engine, work)
+            beside.append(wrk("batch", engine.port, 4, SECONDS).per_second)
+            rolling_up.result()
+    return BATCH * median(alone), BATCH * median(beside)
 
 
 def _fill(engine: Engine, days: int) -> None:

@@ -1,0 +1,209 @@
+"""The console in a real browser, as each kind of person sees it, with a simulated fleet.
+
+No test may leave an error in the browser's console, or send a request to another host.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+
+from energy_engine import environment
+from tests.engine.conftest import Engine
+
+VEHICLES = 20
+PASSWORD = "correct-horse-battery"
+ROLES = ("Fleet manager", "Analyst", "Operator")
+DESKTOP = {"width": 1440, "height": 900}
+PHONE = {"width": 390, "height": 844}
+# Findings of these weights are what nobody can work around.
+SERIOUS = ("serious", "critical")
+
+_FLEET = f"""
+from django.contrib.auth.models import Group, User
+from django.core.management import call_command
+from analytics import cadence, faults, rollups, snapshot
+from fleet.models import Meter, Site, Vehicle
+call_command("simulate", vehicles={VEHICLES}, meters={VEHICLES}, hours=30.0)
+berlin = Site.objects.create(name="Berlin", time_zone="Europe/Berlin", tariff_per_kwh="0.30")
+Vehicle.objects.update(site=berlin)
+Meter.objects.update(site=berlin)
+rollups.roll_up()
+cadence.learn_cadences()
+snapshot.refresh()
+snapshot.refresh_trend()
+faults.watch()
+for role in {ROLES!r}:
+    user = User.objects.create_user(role.lower().replace(" ", "-"), password={PASSWORD!r})
+    user.is_staff = True
+    user.save()
+    user.groups.add(Group.objects.get(name=role))
+User.objects.create_superuser("root", password={PASSWORD!r})
+"""
+
+_faulty = re.compile(r"^\s+(SIM-V\d+)\s+SIM-M\d+\s+[\d.]+%$", re.MULTILINE)
+
+
+def shell(engine: Engine, code: str) -> str:
+    """Run `code` in a process of the engine's own, and return what it prints."""
+    return subprocess.run(
+        [sys.executable, "manage.py", "shell", "--verbosity=0", "--command", code],
+        cwd=environment.ROOT,
+        env=engine._environment(),
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+@contextmanager
+def filled_engine(data_dir: Path) -> Iterator[tuple[Engine, list[str]]]:
+    """An engine with a fleet and a user for each role; and the vehicles on faulty chargers."""
+    engine = Engine(data_dir).start()
+    try:
+        yield engine, sorted(_faulty.findall(shell(engine, _FLEET)))
+    finally:
+        engine.stop()
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory) -> Iterator[tuple[Engine, list[str]]]:
+    with filled_engine(tmp_path_factory.mktemp("console")) as filled:
+        yield filled
+
+
+@pytest.fixture(scope="session")
+def engine(filled) -> Engine:
+    return filled[0]
+
+
+@pytest.fixture(scope="session")
+def faulty(filled) -> list[str]:
+    """The vehicles whose chargers the simulation made faulty, as it printed them."""
+    return filled[1]
+
+
+def chromium(playwright: Playwright) -> Browser:
+    """Start the distribution's browser."""
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    assert found, "A browser is missing: apt-get install chromium, or name one with CHROMIUM=…"
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    return playwright.chromium.launch(executable_path=found, args=options)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        yield chromium(playwright)
+
+
+@contextmanager
+def watched_page(browser: Browser, engine: Engine, **options: object) -> Iterator[Page]:
+    """A page of a new visitor; complains at the end of what should not have happened in it."""
+    context = browser.new_context(
+        base_url=f"http://127.0.0.1:{engine.port}", accept_downloads=True, **options
+    )
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    complaints: list[str] = []
+
+    def look_at(request: object) -> None:
+        if urlsplit(request.url).hostname not in (None, "127.0.0.1", ""):
+            complaints.append(f"went to {request.url}")
+
+    page.on("request", look_at)
+    page.on("pageerror", lambda error: complaints.append(f"script: {error}"))
+    page.on(
+        "console",
+        lambda message: (
+            complaints.append(f"console: {message.text}") if message.type == "error" else None
+        ),
+    )
+    try:
+        yield page
+        assert complaints == []
+    finally:
+        context.close()
+
+
+def sign_in(page: Page, username: str) -> None:
+    page.goto("/admin/login/?next=/admin/")
+    page.fill("input[name=username]", username)
+    page.fill("input[name=password]", PASSWORD)
+    page.click("button[type=submit]")
+    page.wait_for_url("**/admin/")
+
+
+@pytest.fixture(scope="session")
+def signed_in(browser, engine) -> Callable[[str], dict[str, object]]:
+    """Return a function that returns what a browser keeps of a user who has signed in."""
+    kept: dict[str, dict[str, object]] = {}
+
+    def state_of(username: str) -> dict[str, object]:
+        if username not in kept:
+            with watched_page(browser, engine) as page:
+                sign_in(page, username)
+                kept[username] = page.context.storage_state()
+        return kept[username]
+
+    return state_of
+
+
+@pytest.fixture
+def open_as(browser, engine, signed_in) -> Iterator[Callable[..., Page]]:
+    """Return a function that opens a page of the console as a user; watched until the test ends."""
+    opened = []
+
+    def open_page(username: str, path: str, viewport: dict[str, int] = DESKTOP, **options) -> Page:
+        watch = watched_page(
+            browser, engine, storage_state=signed_in(username), viewport=viewport, **options
+        )
+        page = watch.__enter__()
+        opened.append(watch)
+        page.goto(path)
+        return page
+
+    yield open_page
+    for watch in opened:
+        watch.__exit__(None, None, None)
+
+
+def serious_findings(page: Page) -> list[str]:
+    """Return what axe-core finds that keeps somebody from using the page."""
+    page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text())
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [
+        f"{finding['id']}: {finding['help']}: {node['html'][:160]}"
+        for finding in found
+        if finding["impact"] in SERIOUS
+        for node in finding["nodes"]
+    ]
+
+
+def is_drawn(page: Page, canvas_id: str) -> bool:
+    """Return whether a canvas shows anything: whether two of its points differ."""
+    return page.evaluate(
+        """id => {
+            const canvas = document.getElementById(id);
+            const { data } = canvas.getContext("2d")
+                .getImageData(0, 0, canvas.width, canvas.height);
+            return data.some((value) => value !== data[0]);
+        }""",
+        canvas_id,
+    )
+
+
+def sideways_px(page: Page) -> int:
+    """Return by how much the page is wider than its window."""
+    return page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
