@@ -7,30 +7,35 @@
 --
 -- Leans on the primary key of the hours, on the partitions between first and until.
 SELECT count(*) AS openings
-FROM (
+FROM fleet_vehicle AS vehicle
+-- A vehicle at a time: a few hundred hours are put in order in no time, millions are not.
+CROSS JOIN LATERAL (
     SELECT
         hour,
         is_hot,
-        lag(is_hot) OVER (PARTITION BY vehicle_id ORDER BY hour) AS was_hot
+        lag(is_hot) OVER (ORDER BY hour) AS was_hot
     FROM (
         SELECT
-            summed.vehicle_id,
             summed.hour,
             CASE
                 WHEN average.celsius > %(opens)s::float8 THEN true
                 WHEN average.celsius < %(closes)s::float8 THEN false
             END AS is_hot
         FROM analytics_vehiclehour AS summed
-        INNER JOIN fleet_vehicle AS vehicle ON vehicle.vehicle_id = summed.vehicle_id
         CROSS JOIN LATERAL (
             SELECT
                 summed.battery_temp_celsius_sum / nullif(summed.battery_temp_readings, 0) AS celsius
         ) AS average
         WHERE
-            summed.hour >= %(first)s::timestamptz
+            summed.vehicle_id = vehicle.vehicle_id
+            AND summed.hour >= %(first)s::timestamptz
             AND summed.hour < %(until)s::timestamptz
-            AND coalesce(vehicle.site_id, 0) = ANY(%(site_ids)s::bigint[])
     ) AS judged
+    -- In between, it is as before.
     WHERE is_hot IS NOT NULL
 ) AS step
-WHERE is_hot AND was_hot IS NOT TRUE AND hour >= %(since)s::timestamptz
+WHERE
+    coalesce(vehicle.site_id, 0) = ANY(%(site_ids)s::bigint[])
+    AND is_hot
+    AND was_hot IS NOT TRUE
+    AND hour >= %(since)s::timestamptz

@@ -36,7 +36,7 @@ WITH link AS MATERIALIZED (
     LEFT JOIN analytics_metercadence AS ac ON ac.meter_id = own.meter_id
     WHERE own.valid_during && tstzrange(%(first)s::timestamptz, %(until)s::timestamptz)
 ),
-summed AS (
+summed AS NOT MATERIALIZED (
     SELECT
         link.vehicle_id,
         link.meter_id,

@@ -10,82 +10,115 @@
 -- Leans on the primary keys of the hours, on the partitions between first and until.
 WITH device AS (
     SELECT
-        'v' || vehicle.vehicle_id AS id,
-        coalesce(vehicle.site_id, 0) AS site_id,
-        live.measured_at,
-        cadence.cadence_seconds * interval '1 second' AS cadence
-    FROM fleet_vehicle AS vehicle
-    INNER JOIN fleet_vehiclelivestate AS live ON live.vehicle_id = vehicle.vehicle_id
-    INNER JOIN analytics_vehiclecadence AS cadence ON cadence.vehicle_id = vehicle.vehicle_id
-    WHERE cadence.cadence_seconds IS NOT NULL
-    UNION ALL
-    SELECT
-        'm' || meter.meter_id,
-        coalesce(meter.site_id, 0),
-        live.measured_at,
-        cadence.cadence_seconds * interval '1 second'
-    FROM fleet_meter AS meter
-    INNER JOIN fleet_meterlivestate AS live ON live.meter_id = meter.meter_id
-    INNER JOIN analytics_metercadence AS cadence ON cadence.meter_id = meter.meter_id
-    WHERE cadence.cadence_seconds IS NOT NULL
+        known.*,
+        greatest(
+            %(cadences)s::float8 * known.cadence, %(minutes)s::float8 * interval '1 minute'
+        ) AS endured
+    FROM (
+        SELECT
+            'vehicle' AS kind,
+            vehicle.vehicle_id AS id,
+            coalesce(vehicle.site_id, 0) AS site_id,
+            live.measured_at,
+            cadence.cadence_seconds * interval '1 second' AS cadence
+        FROM fleet_vehicle AS vehicle
+        INNER JOIN fleet_vehiclelivestate AS live ON live.vehicle_id = vehicle.vehicle_id
+        INNER JOIN analytics_vehiclecadence AS cadence
+            ON cadence.vehicle_id = vehicle.vehicle_id
+        UNION ALL
+        SELECT
+            'meter',
+            meter.meter_id,
+            coalesce(meter.site_id, 0),
+            live.measured_at,
+            cadence.cadence_seconds * interval '1 second'
+        FROM fleet_meter AS meter
+        INNER JOIN fleet_meterlivestate AS live ON live.meter_id = meter.meter_id
+        INNER JOIN analytics_metercadence AS cadence ON cadence.meter_id = meter.meter_id
+    ) AS known
+    WHERE known.cadence IS NOT NULL AND known.site_id = ANY(%(site_ids)s::bigint[])
 ),
+-- A device at a time: a few hundred hours are put in order in no time, millions are not.
 summed AS (
     SELECT
-        'v' || vehicle_id AS id,
-        first_measured_at,
-        last_measured_at,
-        readings,
-        lead(first_measured_at) OVER (PARTITION BY vehicle_id ORDER BY hour) AS next_at
-    FROM analytics_vehiclehour
-    WHERE hour >= %(first)s::timestamptz AND hour < %(until)s::timestamptz
+        device.*,
+        own.*
+    FROM device
+    CROSS JOIN LATERAL (
+        SELECT
+            first_measured_at,
+            last_measured_at,
+            readings,
+            lead(first_measured_at) OVER (ORDER BY hour) AS next_at
+        FROM analytics_vehiclehour
+        WHERE
+            vehicle_id = device.id
+            AND hour >= %(first)s::timestamptz
+            AND hour < %(until)s::timestamptz
+    ) AS own
+    WHERE device.kind = 'vehicle'
     UNION ALL
     SELECT
-        'm' || meter_id,
-        first_measured_at,
-        last_measured_at,
-        readings,
-        lead(first_measured_at) OVER (PARTITION BY meter_id ORDER BY hour)
-    FROM analytics_meterhour
-    WHERE hour >= %(first)s::timestamptz AND hour < %(until)s::timestamptz
+        device.*,
+        own.*
+    FROM device
+    CROSS JOIN LATERAL (
+        SELECT
+            first_measured_at,
+            last_measured_at,
+            readings,
+            lead(first_measured_at) OVER (ORDER BY hour) AS next_at
+        FROM analytics_meterhour
+        WHERE
+            meter_id = device.id
+            AND hour >= %(first)s::timestamptz
+            AND hour < %(until)s::timestamptz
+    ) AS own
+    WHERE device.kind = 'meter'
 ),
 -- A silence is a fault from opens_at to ends_at.
 silence AS (
     SELECT
-        device.id,
-        device.site_id,
-        found.opens_at,
-        found.ends_at
+        summed.kind,
+        summed.id,
+        summed.site_id,
+        pause.starts_at + summed.endured AS opens_at,
+        pause.ends_at
     FROM summed
-    INNER JOIN device ON device.id = summed.id
-    CROSS JOIN LATERAL (
-        SELECT
-            greatest(
-                %(cadences)s::float8 * device.cadence, %(minutes)s::float8 * interval '1 minute'
-            ) AS span
-    ) AS endured
-    CROSS JOIN LATERAL (
-        SELECT
-            summed.last_measured_at + endured.span AS opens_at,
-            -- After the last of its hours: heard of since, or silent to this moment.
-            coalesce(
-                summed.next_at,
-                CASE
-                    WHEN device.measured_at >= %(until)s::timestamptz THEN %(until)s::timestamptz
-                    ELSE %(now)s::timestamptz
-                END
-            ) AS ends_at
-        UNION ALL
-        SELECT
-            summed.first_measured_at + endured.span,
-            summed.last_measured_at - (summed.readings - 1) * device.cadence
-    ) AS found
-    WHERE found.opens_at < found.ends_at AND device.site_id = ANY(%(site_ids)s::bigint[])
+    CROSS JOIN
+        LATERAL (
+            VALUES
+            (
+                summed.last_measured_at,
+                -- After the last of its hours: heard of since, or silent to this moment.
+                coalesce(
+                    summed.next_at,
+                    CASE
+                        WHEN summed.measured_at >= %(until)s::timestamptz
+                            THEN %(until)s::timestamptz
+                        ELSE %(now)s::timestamptz
+                    END
+                )
+            ),
+            (
+                summed.first_measured_at,
+                summed.last_measured_at - (summed.readings - 1) * summed.cadence
+            )
+        ) AS pause (starts_at, ends_at)
+    WHERE
+        pause.ends_at - pause.starts_at > summed.endured
+        -- Few of millions: told from the rest before they are looked at closely.
+        AND (
+            summed.next_at IS NULL
+            OR summed.next_at > summed.last_measured_at + summed.endured
+            OR summed.readings * summed.cadence < interval '1 hour' - summed.endured
+        )
 ),
 silent AS (
     SELECT
         silence.site_id,
         hour,
-        count(DISTINCT silence.id) AS devices
+        count(DISTINCT (silence.kind, silence.id)) AS devices
     FROM silence
     CROSS JOIN
         LATERAL generate_series(
@@ -109,7 +142,7 @@ verdict AS (
             site_id,
             greatest(%(devices)s::integer, (count(*) + 1) / 2) AS opens
         FROM device
-        WHERE site_id <> 0 AND site_id = ANY(%(site_ids)s::bigint[])
+        WHERE site_id <> 0
         GROUP BY site_id
     ) AS site
     CROSS JOIN

@@ -1,6 +1,5 @@
 """How fast figures are answered, and whether the length of history or of the fleet slows them."""
 
-import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,28 @@ LISTS = (
     "minEfficiency=50&maxEfficiency=95&ordering=-efficiencyRatio",
 )
 
+# Every order of both lists, and each filter.
+CONSOLE_LISTS = (
+    *(f"/admin/fleet/vehicle/?o={column}" for column in range(-10, 11)),
+    *(f"/admin/fleet/meter/?o={column}" for column in range(-9, 10)),
+    "/admin/fleet/vehicle/?health=healthy&online=no&linked=yes&o=-7",
+    "/admin/fleet/vehicle/?site__id__exact=1&seen=hour",
+    "/admin/fleet/vehicle/?q=77",
+    "/admin/fleet/meter/?health=unknown&online=yes",
+)
+_SITES = """
+    INSERT INTO fleet_site (name, time_zone, currency, tariff_per_kwh)
+    SELECT 'Depot ' || number, 'Europe/Berlin', 'EUR', 0.3 FROM generate_series(1, 20) AS number;
+    UPDATE fleet_vehicle SET site_id = 1 + substr(vehicle_id, 2)::integer % 20;
+    UPDATE fleet_meter SET site_id = 1 + substr(meter_id, 2)::integer % 20;
+"""
+_SIGN_IN = """
+from django.contrib.auth.models import User
+from django.test import Client
+client = Client()
+client.force_login(User.objects.create_superuser("bench"))
+print(client.cookies["sessionid"].value)
+"""
 _DEVICES = """
     INSERT INTO fleet_{kind} ({kind}_id, energy_register, registered_at)
     SELECT '{letter}' || number, 'interval', now() FROM generate_series(1, {devices}) AS number
@@ -61,7 +82,7 @@ ensure_partitions(timezone.now() - timedelta(days=day) for day in range({days} +
 # Printed by a process of the engine's own code.
 _TIMED = """
 import time
-from analytics import rollups, snapshot
+from analytics import faults, rollups, snapshot
 from analytics.models import FleetDay
 began = time.perf_counter()
 {work}
@@ -117,23 +138,31 @@ def fleet(_engine: Engine) -> list[Figure]:
             engine,
             "from django.utils import timezone\n"
             f"rollups.mark({last}, {last} + rollups.HOUR)\n"
-            "sum(rollups.sum_up_changed())",
+            "rollups.roll_up()",
         )
-        ingest, beside = _ingest_beside_rollups(engine, last)
         looked_at = median(_inside(engine, "snapshot.refresh()") for _ in range(3))
         compared = median(_inside(engine, "snapshot.refresh_trend()") for _ in range(3))
+        watched = median(_inside(engine, "faults.watch()") for _ in range(3))
         _execute(engine, "VACUUM ANALYZE")
         lists = [
             time
             for query in LISTS
             for time in _milliseconds(engine, [f"/v1/analytics/performance?{query}"] * 40)
         ]
+        _execute(engine, _SITES)
+        signed_in = {"Cookie": f"sessionid={_shell(engine, _SIGN_IN).split()[-1]}"}
+        consoles = [_milliseconds(engine, [page] * 10, signed_in) for page in CONSOLE_LISTS]
+        overview = _milliseconds(engine, ["/admin/overview"] * 20, signed_in)
+        ingest, beside = _ingest_beside_rollups(engine, last)
     return [
         Figure("sum up an hour of 10,000 + 10,000", rolled_up, "s"),
         Figure("batches, while such hours are summed up", beside, "readings/s", ingest),
         Figure("look at the last 24 h of 10,000", looked_at, "s"),
         Figure("compare them with the day before", compared, "s"),
+        Figure("watch for faults of 20,000 devices", watched, "s"),
         _answered("a page of 100 of 10,000, any order", lists),
+        _answered("the slowest list of the console", max(consoles, key=median)),
+        _answered("the overview of the console", overview),
     ]
 
 
@@ -144,7 +173,7 @@ def _ingest_beside_rollups(engine: Engine, hour: str) -> tuple[float, float]:
         f"until = time.monotonic() + {SECONDS}\n"
         "while time.monotonic() < until:\n"
         f"    rollups.mark({hour}, {hour} + rollups.HOUR)\n"
-        "    sum(rollups.sum_up_changed())"
+        "    rollups.roll_up()"
     )
     alone, beside = [], []
     for _ in range(ROUNDS // 2):
@@ -191,17 +220,19 @@ def _paths(query: str) -> list[str]:
     ]
 
 
-def _milliseconds(engine: Engine, paths: list[str]) -> list[float]:
+def _milliseconds(
+    engine: Engine, paths: list[str], headers: dict[str, str] | None = None
+) -> list[float]:
     """Return how long each of `paths` takes, one after the other on one connection."""
     connection = HTTPConnection("127.0.0.1", engine.port, timeout=60)
     times = []
     for path in paths:
         began = perf_counter()
-        connection.request("GET", path)
+        connection.request("GET", path, headers=headers or {})
         answer = connection.getresponse()
         body = answer.read()
         times.append(1000 * (perf_counter() - began))
-        assert answer.status == 200, json.loads(body)
+        assert answer.status == 200, body
     connection.close()
     return times
 
