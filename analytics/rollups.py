@@ -65,8 +65,8 @@ _STREAMS: Final = (
 def roll_up() -> int:
     """Settle the hours that are over, and sum up those that have changed and are quiet since.
 
-    Returns how many were summed up. Rests after each portion for half as long as that took: nobody waits
-    for sums, and writers who share the machine do.
+    Returns how many were summed up. Rests after each portion for half as long as that took: nobody
+    waits for sums, and writers who share the machine do.
     """
     settle()
     total = 0
