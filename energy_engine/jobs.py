@@ -1,20 +1,28 @@
 """Background jobs, run by the worker process; their queue lives in PostgreSQL.
 
 Of each job one runs at a time, and one waits at most: a job that takes longer than its turn is not
-piled up.
+piled up. What a worker that was killed has left behind is taken up within two minutes.
 """
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Final, cast
 
 from django.conf import settings
 from django.db import close_old_connections
+from django.utils import timezone
+from procrastinate import JobContext
 from procrastinate.contrib.django import app
+from procrastinate.jobs import Status
 
 from analytics import cadence, faults, rollups, snapshot, webhooks
 from ingestion import partitions, sealing
 
 log = logging.getLogger(__name__)
+
+# The page of jobs shows failures of a week.
+_JOBS_ARE_KEPT: Final = timedelta(days=8)
 
 
 def _periodic(cron: str) -> Callable[[Callable[[], object]], object]:
@@ -54,6 +62,36 @@ def refresh_fleet_snapshot() -> None:
 def watch_for_faults() -> None:
     """Open the faults that there are, and close those whose cause is gone."""
     faults.watch()
+
+
+@app.periodic(cron="* * * * *")
+@app.task(
+    name="energy_engine.jobs.take_up_stalled_jobs",
+    queueing_lock="take_up_stalled_jobs",  # and no lock, which one that was killed would hold
+    pass_context=True,
+)
+async def take_up_stalled_jobs(context: JobContext, timestamp: int) -> None:
+    """Free what waits for a worker that was killed, and run again what it had begun."""
+    jobs = context.app.job_manager
+    for job in await jobs.get_stalled_jobs():
+        if job.queueing_lock:  # a periodic one: its next turn does what it has not done
+            await jobs.finish_job_by_id_async(cast("int", job.id), Status.FAILED, delete_job=False)
+        else:
+            await jobs.retry_job_by_id_async(cast("int", job.id), retry_at=timezone.now())
+
+
+@app.periodic(cron="7 4 * * *")
+@app.task(
+    name="energy_engine.jobs.forget_old_jobs", queueing_lock="forget_old_jobs", pass_context=True
+)
+async def forget_old_jobs(context: JobContext, timestamp: int) -> None:
+    """Delete what is kept of jobs that ended more than 8 days ago, every night."""
+    await context.app.job_manager.delete_old_jobs(
+        _JOBS_ARE_KEPT // timedelta(hours=1),
+        include_failed=True,
+        include_cancelled=True,
+        include_aborted=True,
+    )
 
 
 @_periodic("17 3 * * *")

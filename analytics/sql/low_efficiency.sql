@@ -33,6 +33,8 @@ LEFT JOIN analytics_vehicleday AS day
         AND day.reason IS NULL
         -- More than 100 % can't be: neither good nor bad.
         AND day.health <> 'suspect'
+        -- All vehicles without a link have one ratio: it tells nothing of any of them.
+        AND day.ac_source <> 'fleet'
 LEFT JOIN (
     SELECT DISTINCT ON (watched.vehicle_id) watched.*
     FROM analytics_fault AS watched

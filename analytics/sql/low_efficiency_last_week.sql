@@ -34,7 +34,7 @@ WITH link AS MATERIALIZED (
     INNER JOIN fleet_vehicle AS vehicle ON vehicle.vehicle_id = own.vehicle_id
     LEFT JOIN analytics_vehiclecadence AS dc ON dc.vehicle_id = own.vehicle_id
     LEFT JOIN analytics_metercadence AS ac ON ac.meter_id = own.meter_id
-    WHERE own.valid_during && tstzrange(%(first)s::timestamptz, %(until)s::timestamptz)
+    WHERE own.valid_during && tstzrange(%(first)s, %(until)s)
 ),
 summed AS NOT MATERIALIZED (
     SELECT
@@ -45,8 +45,8 @@ summed AS NOT MATERIALIZED (
         hour,
         coalesce(dc.kwh, 0) AS dc_kwh,
         coalesce(ac.kwh, 0) AS ac_kwh,
-        link.dc_wanted - coalesce(dc.readings, 0) AS dc_lacking,
-        link.ac_wanted - coalesce(ac.readings, 0) AS ac_lacking
+        link.dc_wanted - coalesce(dc.readings, 0) AS dc_lack,
+        link.ac_wanted - coalesce(ac.readings, 0) AS ac_lack
     FROM link
     CROSS JOIN LATERAL generate_series(link.starts_at, link.ends_at, interval '1 hour') AS hour
     LEFT JOIN LATERAL (
@@ -66,7 +66,7 @@ summed AS NOT MATERIALIZED (
         FROM analytics_vehiclehour
         WHERE
             vehicle_id = link.vehicle_id
-            AND hour >= %(first)s::timestamptz AND hour < %(until)s::timestamptz
+            AND hour >= %(first)s AND hour < %(until)s
         WINDOW in_order AS (ORDER BY hour)
     ) AS dc ON dc.at = hour
     LEFT JOIN LATERAL (
@@ -86,41 +86,43 @@ summed AS NOT MATERIALIZED (
         FROM analytics_meterhour
         WHERE
             meter_id = link.meter_id
-            AND hour >= %(first)s::timestamptz AND hour < %(until)s::timestamptz
+            AND hour >= %(first)s AND hour < %(until)s
         WINDOW in_order AS (ORDER BY hour)
     ) AS ac ON ac.at = hour
     WHERE link.is_asked OR link.is_shared
 ),
 compared AS (
-    SELECT vehicle_id, hour, dc_kwh, ac_kwh, dc_lacking, ac_lacking
+    SELECT vehicle_id, hour, dc_kwh, ac_kwh, dc_lack, ac_lack
     FROM summed
     WHERE NOT is_shared
     UNION ALL
-    SELECT vehicle_id, hour, dc_kwh, ac_kwh, dc_lacking, ac_lacking
+    SELECT vehicle_id, hour, dc_kwh, ac_kwh, dc_lack, ac_lack
     FROM (
         SELECT
             vehicle_id,
             is_asked,
             hour,
             dc_kwh,
-            ac_kwh * coalesce(dc_kwh / nullif(sum(dc_kwh) OVER at_meter, 0), 1.0 / count(*) OVER at_meter) AS ac_kwh,
-            dc_lacking,
-            ac_lacking
+            ac_kwh * coalesce(
+                dc_kwh / nullif(sum(dc_kwh) OVER at_meter, 0), 1.0 / count(*) OVER at_meter
+            ) AS ac_kwh,
+            dc_lack,
+            ac_lack
         FROM summed
         WHERE is_shared
         WINDOW at_meter AS (PARTITION BY meter_id, hour)
     ) AS shared
     WHERE is_asked
 ),
--- Sums from the first hour on: of 24 hours it is the difference of two. What is lacking: readings, of
+-- Sums from the first hour on: of 24 hours it is the difference of two. What they lack: readings, of
 -- those that a coverage takes; of a device whose cadence is not known, none.
 so_far AS (
     SELECT
         compared.*,
         sum(dc_kwh) OVER in_order AS dc_kwh_sum,
         sum(ac_kwh) OVER in_order AS ac_kwh_sum,
-        sum(dc_lacking) OVER in_order AS dc_lacking_sum,
-        sum(ac_lacking) OVER in_order AS ac_lacking_sum
+        sum(dc_lack) OVER in_order AS dc_lack_sum,
+        sum(ac_lack) OVER in_order AS ac_lack_sum
     FROM compared
     WINDOW in_order AS (PARTITION BY vehicle_id ORDER BY hour)
 ),
@@ -130,8 +132,8 @@ figure AS (
         hour,
         dc_kwh_sum - first_value(dc_kwh_sum - dc_kwh) OVER day AS dc_kwh,
         ac_kwh_sum - first_value(ac_kwh_sum - ac_kwh) OVER day AS ac_kwh,
-        dc_lacking_sum - first_value(dc_lacking_sum - dc_lacking) OVER day AS dc_lacking,
-        ac_lacking_sum - first_value(ac_lacking_sum - ac_lacking) OVER day AS ac_lacking
+        dc_lack_sum - first_value(dc_lack_sum - dc_lack) OVER day AS dc_lack,
+        ac_lack_sum - first_value(ac_lack_sum - ac_lack) OVER day AS ac_lack
     FROM so_far
     WINDOW day AS (
         PARTITION BY vehicle_id
@@ -157,11 +159,11 @@ FROM (
             END AS is_low
     ) AS verdict
     WHERE
-        hour >= %(since)s::timestamptz - interval '1 hour'
+        hour >= %(since)s - interval '1 hour'
         AND ac_kwh >= greatest(%(min_energy_kwh)s::float8, 1e-9)
         -- Differences of long sums: not to the last bit.
-        AND dc_lacking < 1e-6
-        AND ac_lacking < 1e-6
+        AND dc_lack < 1e-6
+        AND ac_lack < 1e-6
         AND is_low IS NOT NULL
 ) AS step
-WHERE is_low AND was_low IS NOT TRUE AND hour >= %(since)s::timestamptz
+WHERE is_low AND was_low IS NOT TRUE AND hour >= %(since)s

@@ -87,6 +87,17 @@ def test_no_fault_opens_at_the_threshold_itself():
     assert open_faults() == []
 
 
+def test_share_of_the_meters_without_a_link_says_nothing_of_a_single_vehicle():
+    record([meter_reading("M1", "11:00", 10.0), vehicle_reading("V1", "11:00", 5.0)], NOON)
+    snapshot.refresh()
+    day = VehicleDay.objects.get()
+    assert (day.ac_source, day.efficiency_percent, day.reason) == ("fleet", 50.0, None)
+
+    watch()
+
+    assert open_faults() == []
+
+
 def test_fault_stays_between_the_thresholds_and_closes_at_the_upper_one(clock):
     charged(8.0)
     watch()

@@ -1,10 +1,14 @@
 """Background jobs: each is known to the worker, and does its work."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
 from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
 
 from analytics import webhooks
 from analytics.models import (
@@ -17,7 +21,7 @@ from analytics.models import (
     Webhook,
     WebhookDelivery,
 )
-from energy_engine import jobs
+from energy_engine import embedded, environment, jobs
 from ingestion import partitions
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
@@ -30,6 +34,8 @@ NAMES = {
     "seal_past_partitions",
     "forget_old_webhook_deliveries",
 }
+# Of these, one that was killed must not hold up the next.
+WITHOUT_LOCK = {"take_up_stalled_jobs", "forget_old_jobs"}
 
 
 @pytest.fixture
@@ -46,7 +52,7 @@ def run(name: str) -> None:
 def test_worker_knows_every_job_by_its_name():
     ours = {name for name in app.tasks if name.startswith("energy_engine.")}
 
-    assert ours == {f"energy_engine.jobs.{name}" for name in NAMES}
+    assert ours == {f"energy_engine.jobs.{name}" for name in NAMES | WITHOUT_LOCK}
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
@@ -70,6 +76,8 @@ def test_turns_of_the_jobs():
         "ensure_partitions": "17 3 * * *",
         "seal_past_partitions": "37 3 * * *",
         "forget_old_webhook_deliveries": "57 3 * * *",
+        "take_up_stalled_jobs": "* * * * *",
+        "forget_old_jobs": "7 4 * * *",
     }
 
 
@@ -143,3 +151,33 @@ def test_partitions_that_are_past_are_sealed(caplog):
                 cursor.execute(f"ALTER TABLE ingestion_{kind}reading_2026_06 RESET (fillfactor)")
 
     assert f"sealed {june}" in caplog.messages
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAfterAWorkerWasKilled:
+    """With a real worker, which runs what is queued and due, and ends."""
+
+    @staticmethod
+    def work() -> None:
+        name = connection.settings_dict["NAME"]
+        url = embedded.database_url(environment.data_dir()).replace("/postgres?", f"/{name}?")
+        subprocess.run(
+            [sys.executable, "manage.py", "procrastinate", "worker", "--one-shot"],
+            cwd=environment.ROOT,
+            env=os.environ | {"DATABASE_URL": url},
+            check=True,
+        )
+
+    def test_next_turn_of_its_job_is_freed(self):
+        task = app.configure_task(f"{jobs.__name__}.ensure_partitions")
+        killed = task.defer(timestamp=0)
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = %s", [killed])
+        waiting = task.defer(timestamp=60)
+
+        app.configure_task(f"{jobs.__name__}.take_up_stalled_jobs").defer(timestamp=60)
+        self.work()
+        self.work()
+
+        states = dict(ProcrastinateJob.objects.values_list("id", "status"))
+        assert (states[killed], states[waiting]) == ("failed", "succeeded")
