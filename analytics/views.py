@@ -106,7 +106,8 @@ class PerformanceViewSet(ViewSet):
     )
     def retrieve(self, request: Request, vehicle_id: str) -> Response:
         try:
-            if any(parameter in request.GET for parameter in _ASKED_FOR_WINDOW):
+            # Most ask for the default, and say nothing.
+            if request.META.get("QUERY_STRING") and _asks_for_window(request):
                 window = _window(request)
                 return Response(vehicle_performance(vehicle_id, window, cached_unlinked_energy))
             figure, was_cached = cached_performance(vehicle_id)
@@ -171,6 +172,10 @@ class PerformanceViewSet(ViewSet):
     )
     def totals(self, request: Request) -> Response:
         return Response(fleet.fleet_totals())
+
+
+def _asks_for_window(request: Request) -> bool:
+    return any(parameter in request.GET for parameter in _ASKED_FOR_WINDOW)
 
 
 class _VehicleNotFound(NotFound):
