@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
 from rest_framework.pagination import Cursor
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -29,6 +29,7 @@ from analytics.performance import (
 )
 from analytics.series import Granularity, Series, TooManyPoints, vehicle_series
 from analytics.window import InvalidWindow, Window
+from fleet.access import grant_of
 from fleet.openapi import answer
 from fleet.pages import CURSOR, LIMIT, Pages
 
@@ -105,6 +106,7 @@ class PerformanceViewSet(ViewSet):
         responses={200: answer(Performance, "The figures of the window; unless told, 24 hours")},
     )
     def retrieve(self, request: Request, vehicle_id: str) -> Response:
+        _require_reach(request, vehicle_id)
         try:
             # Most ask for the default, and say nothing.
             if request.META.get("QUERY_STRING") and _asks_for_window(request):
@@ -121,6 +123,7 @@ class PerformanceViewSet(ViewSet):
         responses={200: answer(Series, "The figures of the window, piece by piece")},
     )
     def series(self, request: Request, vehicle_id: str) -> Response:
+        _require_reach(request, vehicle_id)
         window, granularity, zone = _window(request), _granularity(request), _zone(request)
         try:
             return Response(
@@ -137,6 +140,7 @@ class PerformanceViewSet(ViewSet):
         responses={200: answer(Explanation, "What the figure of the window is made of")},
     )
     def explain(self, request: Request, vehicle_id: str) -> Response:
+        _require_reach(request, vehicle_id)
         window = _window(request)
         try:
             account = vehicle_account(vehicle_id, window, cached_unlinked_energy)
@@ -157,6 +161,9 @@ class PerformanceViewSet(ViewSet):
             days = vehicle_days(request.GET)
         except InvalidFilter as error:
             raise ValidationError(str(error)) from None
+        grant = grant_of(request)
+        if not grant.is_for_all:
+            days = days.filter(vehicle_id__in=grant.vehicle_ids)
         pages = _Pages()
         if "text/csv" in request.META.get("HTTP_ACCEPT", ""):
             return _csv(csv_rows(days.order_by(*pages.get_ordering(request))))
@@ -171,6 +178,8 @@ class PerformanceViewSet(ViewSet):
         responses={200: answer(FleetTotals, "The last 24 hours of the whole fleet")},
     )
     def totals(self, request: Request) -> Response:
+        if not grant_of(request).is_for_all:
+            raise PermissionDenied("The whole fleet needs a key for all devices")
         return Response(fleet.fleet_totals())
 
 
@@ -180,6 +189,12 @@ def _asks_for_window(request: Request) -> bool:
 
 class _VehicleNotFound(NotFound):
     default_detail = "Vehicle not found"
+
+
+def _require_reach(request: Request, vehicle_id: str) -> None:
+    """Let a vehicle out of the key's reach be as unknown as any other."""
+    if not grant_of(request).reaches_vehicle(vehicle_id):
+        raise _VehicleNotFound
 
 
 class _Line:

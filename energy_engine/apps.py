@@ -11,6 +11,8 @@ class EnergyEngineConfig(AppConfig):
     verbose_name = "Energy Ingestion Engine"
 
     def ready(self) -> None:
+        from energy_engine import checks  # noqa: F401 -- registers them
+
         # Connections go back to the pool at the end of a request, so none is left to look at when
         # the next one begins; the log of queries is kept under DEBUG alone.
         request_started.disconnect(close_old_connections)

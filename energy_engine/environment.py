@@ -113,6 +113,13 @@ VARIABLES = (
         choices=("DEBUG", "INFO", "WARNING", "ERROR"),
     ),
     Variable(
+        "API_AUTH",
+        "required",
+        "Whether the API needs a key; open is for trying it out, under `make run` on a loopback "
+        "address or with DEBUG, and refused elsewhere.",
+        choices=("required", "open"),
+    ),
+    Variable(
         "INGEST_UNKNOWN_DEVICES",
         "register",
         "What happens to a reading from a device that is not in the registry.",

@@ -24,11 +24,11 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from energy_engine import embedded, environment
+from energy_engine.checks import LOOPBACK_HOSTS, RUN_ON
 from energy_engine.supervisor import Program, Supervisor
 
 _READY_SECONDS: Final = 60.0
 _DATABASE_CONNECT_SECONDS: Final = 5
-_LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
 _READY_TEXT: Final = """
 Energy Ingestion Engine is ready.
 
@@ -38,6 +38,12 @@ Energy Ingestion Engine is ready.
 
 Try the tour in the README. Ctrl-C stops the engine; the data stays in {data_dir}.
 """
+
+_ACCESS_TEXTS: Final = {
+    "open": "The API is open: every program on this machine may read and write without a key.\n"
+    "Set API_AUTH=required to close it.\n",
+    "required": "The API needs a key: `python manage.py api_key create --help` makes one.\n",
+}
 
 
 class CannotStart(Exception):
@@ -80,6 +86,7 @@ def run(stopping: Callable[[], bool]) -> None:
         _watch_until_ready(supervisor, host, port, stopping)
         if not stopping():
             _say(_READY_TEXT.format(host=host, port=port, data_dir=data_dir))
+            _say(_ACCESS_TEXTS[environment.read("API_AUTH")])
         supervisor.watch(until=stopping)
         _say("Stopping.")
 
@@ -139,8 +146,15 @@ def _set_defaults(host: str, data_dir: Path) -> None:
     secret_file = data_dir / "secret_key"
     if not secret_file.exists():
         embedded.write_secret(secret_file, secrets.token_urlsafe(50))
-    if host in _LOOPBACK_HOSTS:
+    os.environ[RUN_ON] = host
+    if host in LOOPBACK_HOSTS:
         os.environ.setdefault("SECURE_COOKIES", "false")
+        os.environ.setdefault("API_AUTH", "open")
+    elif environment.read("API_AUTH") == "open":
+        raise CannotStart(
+            f"API_AUTH=open would let anybody write who can reach {host}: leave it out, and make "
+            "keys with `python manage.py api_key create`"
+        )
 
 
 def _start_services(supervisor: Supervisor, data_dir: Path) -> None:

@@ -166,9 +166,11 @@ CACHES = {
 
 # --- API --------------------------------------------------------------------------------------
 
+API_AUTH = environment.read("API_AUTH")
+
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
-    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": ["fleet.access.KeyHolds"],
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_RENDERER_CLASSES": ["energy_engine.rendering.JsonRenderer"],
     "DEFAULT_PARSER_CLASSES": [],

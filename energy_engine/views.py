@@ -11,6 +11,8 @@ from energy_engine import __version__
 class RootView(APIView):
     """Which service this is, and which version of it."""
 
+    permission_classes = []
+
     @extend_schema(operation_id="root", responses={200: dict})
     def get(self, request: Request) -> Response:
         return Response(

@@ -4,7 +4,7 @@ import zoneinfo
 from typing import ClassVar
 
 from django.contrib.postgres.constraints import ExclusionConstraint
-from django.contrib.postgres.fields import DateTimeRangeField, RangeOperators
+from django.contrib.postgres.fields import ArrayField, DateTimeRangeField, RangeOperators
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
@@ -212,3 +212,56 @@ class VehicleLiveState(LiveState):
 
     def __str__(self) -> str:
         return str(self.vehicle_id)
+
+
+class Scope(models.TextChoices):
+    """What a key may be used for."""
+
+    INGEST = "ingest", "ingest: send readings"
+    READ = "read", "read: figures, live state, links and faults"
+    MANAGE = "manage", "manage: links and keys"
+
+
+class Reach(models.TextChoices):
+    """Which devices a key may be used for."""
+
+    ALL = "all", "all devices"
+    SITE = "site", "the devices of a site"
+    DEVICES = "devices", "listed devices"
+
+
+class ApiKey(PostgresModel):
+    """A key that opens the API to a device, a gateway or a program; `fleet.keys` makes it.
+
+    What it opens with is known to its owner alone: kept is its SHA-256. 256 random bits need no
+    slow hash, as nobody can guess them.
+    """
+
+    name = models.CharField(max_length=100, help_text="who or what uses it")
+    prefix = models.CharField(max_length=16, unique=True, editable=False)
+    sha256 = models.BinaryField(max_length=32, unique=True, editable=False)
+    scopes = ArrayField(models.CharField(max_length=8, choices=Scope))
+    reach = models.CharField(max_length=8, choices=Reach)
+    site = models.ForeignKey(Site, null=True, blank=True, on_delete=models.CASCADE)
+    meter_ids = ArrayField(DeviceIdField(), default=list, blank=True)
+    vehicle_ids = ArrayField(DeviceIdField(), default=list, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    changed_at = models.DateTimeField(auto_now=True, db_index=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # To the minute: writing it at every request would cost more than the request.
+    last_used_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta(PostgresModel.Meta):
+        verbose_name = "API key"
+        ordering = ["-created_at", "-pk"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.CheckConstraint(
+                name="key_is_bound_to_what_it_reaches",
+                condition=models.Q(reach="site", site__isnull=False)
+                | models.Q(site__isnull=True) & ~models.Q(reach="site"),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"

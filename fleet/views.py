@@ -5,13 +5,14 @@ from http import HTTPStatus
 from typing import Annotated
 
 import msgspec
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
+from fleet.access import grant_of
 from fleet.body import json_body
 from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE, are_device_ids
 from fleet.links import NoLinkInForce, OutOfBounds, UnknownDevice, end_link, link_vehicle
@@ -93,6 +94,11 @@ class LinkViewSet(ViewSet):
     )
     def update(self, request: Request) -> Response:
         order = decode_struct(json_body(request), LinkOrder)
+        grant = grant_of(request)
+        if not grant.reaches_vehicle(order.vehicle_id):
+            raise NotFound("Vehicle not found")
+        if not grant.reaches_meter(order.meter_id):
+            raise NotFound("Meter not found")
         try:
             change = link_vehicle(order.vehicle_id, order.meter_id, order.valid_from)
         except UnknownDevice as error:
@@ -111,6 +117,8 @@ class LinkViewSet(ViewSet):
     )
     def destroy(self, request: Request, vehicle_id: str) -> Response:
         try:
+            if not grant_of(request).reaches_vehicle(vehicle_id):
+                raise NoLinkInForce
             return Response(_to_wire(end_link(vehicle_id)))
         except NoLinkInForce:
             raise NotFound("No link in force") from None
@@ -121,7 +129,7 @@ class StatusViewSet(ViewSet):
 
     @extend_schema(operation_id="meterStatus", responses={200: answer(MeterStatus, "Live state")})
     def meter(self, request: Request, meter_id: str) -> Response:
-        status = meter_status(meter_id)
+        status = meter_status(meter_id) if grant_of(request).reaches_meter(meter_id) else None
         if status is None:
             raise NotFound("Meter not found")
         return Response(status)
@@ -131,7 +139,8 @@ class StatusViewSet(ViewSet):
         responses={200: answer(VehicleStatus, "Live state")},
     )
     def vehicle(self, request: Request, vehicle_id: str) -> Response:
-        status = vehicle_status(vehicle_id)
+        reaches = grant_of(request).reaches_vehicle(vehicle_id)
+        status = vehicle_status(vehicle_id) if reaches else None
         if status is None:
             raise NotFound("Vehicle not found")
         return Response(status)
@@ -145,7 +154,11 @@ def _asked_for(request: Request) -> QuerySet[VehicleMeterLink]:
     }
     if not are_device_ids([*wanted.values()]):
         return VehicleMeterLink.objects.none()
-    return VehicleMeterLink.objects.filter(**wanted)
+    links = VehicleMeterLink.objects.filter(**wanted)
+    grant = grant_of(request)
+    if grant.is_for_all:
+        return links
+    return links.filter(Q(vehicle_id__in=grant.vehicle_ids) | Q(meter_id__in=grant.meter_ids))
 
 
 def _to_wire(link: VehicleMeterLink) -> Link:

@@ -4,13 +4,14 @@ Knows neither HTTP nor SQL. Every delivery of a device or of a file goes through
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import Final
 
 import msgspec
 
+from fleet.keys import Grant
 from fleet.together import Overloaded
 from fleet.wire import Buffer
 from ingestion.group_commit import group_commit
@@ -43,6 +44,7 @@ class NoReadings(ValueError):
 
 def take_in(
     body: Buffer,
+    grant: Grant,
     *,
     kind: Kind | None,
     received_at: datetime,
@@ -51,17 +53,24 @@ def take_in(
 ) -> Outcome:
     """Record the good readings of `body`; with `all_or_nothing`, none if one is bad.
 
+    A device that `grant` does not reach is an unknown one.
     Errors: `MalformedBody`, `TooManyReadings`, `ArrayExpected`, `NoReadings`, and those of
     `group_commit.record`; nothing was stored then.
     """
     with _alone() if len(body) >= LARGE_BYTES else nullcontext():
-        return _taken_in(body, kind, received_at, array_only, all_or_nothing)
+        return _taken_in(body, grant, kind, received_at, array_only, all_or_nothing)
 
 
 def _taken_in(
-    body: Buffer, kind: Kind | None, received_at: datetime, array_only: bool, all_or_nothing: bool
+    body: Buffer,
+    grant: Grant,
+    kind: Kind | None,
+    received_at: datetime,
+    array_only: bool,
+    all_or_nothing: bool,
 ) -> Outcome:
     decoded = decode(body, kind, received_at)
+    reject_out_of_reach(decoded, grant)
     if array_only and not decoded.is_array:
         raise ArrayExpected("This route takes an array of readings")
     count = len(decoded.readings) + len(decoded.errors)
@@ -90,18 +99,25 @@ def record_known(decoded: Decoded, received_at: datetime, all_or_nothing: bool =
         try:
             group_commit.record(decoded.readings, received_at)
         except UnknownDevices as unknown:
-            _reject_unknown(decoded, unknown.device_ids)
+            _reject(decoded, unknown.has)
             if all_or_nothing:
                 return
         else:
             return
 
 
-def _reject_unknown(decoded: Decoded, device_ids: dict[Kind, set[str]]) -> None:
+def reject_out_of_reach(decoded: Decoded, grant: Grant) -> None:
+    """Move the readings of devices that `grant` does not reach to the errors."""
+    if not grant.is_for_all:
+        reaches = {Kind.METER: grant.reaches_meter, Kind.VEHICLE: grant.reaches_vehicle}
+        _reject(decoded, lambda kind, id_: not reaches[kind](id_))
+
+
+def _reject(decoded: Decoded, is_unknown: Callable[[Kind, str], bool]) -> None:
     kept: list[tuple[int, Reading]] = []
     for index, reading in zip(decoded.indexes, decoded.readings, strict=True):
         kind = Kind.METER if isinstance(reading, MeterReading) else Kind.VEHICLE
-        if device_id(reading) in device_ids[kind]:
+        if is_unknown(kind, device_id(reading)):
             message = f"{kind}Id must be that of a registered {kind}"
             decoded.errors.append(ItemError(index, f"{kind}Id", "unknown_device", message))
         else:

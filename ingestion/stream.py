@@ -11,8 +11,9 @@ from django.utils import timezone
 from rest_framework.exceptions import APIException
 
 from fleet.body import BodyTooLarge
+from fleet.keys import Grant
 from ingestion.group_commit import ALONE_FROM_READINGS
-from ingestion.intake import MAX_LISTED_ERRORS, Outcome, record_known
+from ingestion.intake import MAX_LISTED_ERRORS, Outcome, record_known, reject_out_of_reach
 from ingestion.lanes import Lanes
 from ingestion.readings import Decoded, ItemError, Kind, decode_lines
 
@@ -41,7 +42,7 @@ class StreamInterrupted(Exception):
         self.outcome = outcome
 
 
-def take_in_stream(blocks: Iterable[bytes], kind: Kind | None) -> Outcome:
+def take_in_stream(blocks: Iterable[bytes], grant: Grant, kind: Kind | None) -> Outcome:
     """Record the good readings among the lines of `blocks`, a chunk at a time, each committed.
 
     A reading without a timestamp gets the time at which its chunk was read. An item's index is the
@@ -53,7 +54,7 @@ def take_in_stream(blocks: Iterable[bytes], kind: Kind | None) -> Outcome:
     first_line = 0
     try:
         for chunk in _chunks(blocks, settings.INGEST_STREAM_CHUNK_READINGS):
-            begun.append(_begin(chunk, kind, first_line))
+            begun.append(_begin(chunk, grant, kind, first_line))
             first_line += chunk.count(b"\n")
             while len(begun) > CHUNKS_AHEAD:
                 _finish(begun.popleft(), outcome)
@@ -75,9 +76,10 @@ class _Begun(NamedTuple):
     parts: list[Future[Decoded]]
 
 
-def _begin(chunk: bytes, kind: Kind | None, first_line: int) -> _Begun:
+def _begin(chunk: bytes, grant: Grant, kind: Kind | None, first_line: int) -> _Begun:
     received_at = timezone.now()
     decoded = decode_lines(chunk, kind, received_at)
+    reject_out_of_reach(decoded, grant)
     if len(decoded.readings) < ALONE_FROM_READINGS:
         record_known(decoded, received_at)  # shares its commit with other requests
         return _Begun(first_line, decoded, [])

@@ -9,7 +9,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
+from fleet.access import grant_of
 from fleet.body import BodyTooLarge, MediaType, blocks, json_body, media_type
+from fleet.models import Scope
 from fleet.openapi import answer, array, body, schema, stream
 from ingestion.intake import ArrayExpected, NoReadings, Outcome, take_in
 from ingestion.readings import Kind, MeterReading, TooManyReadings, VehicleReading
@@ -38,6 +40,8 @@ class NothingAccepted(APIException):
 
 class IngestViewSet(ViewSet):
     """Readings of meters and vehicles, one or many; answered once they are committed."""
+
+    scope = Scope.INGEST
 
     @extend_schema(
         operation_id="ingest",
@@ -101,6 +105,7 @@ def _body_taken_in(request: Request, kind: Kind | None, array_only: bool) -> Out
     try:
         return take_in(
             content,
+            grant_of(request),
             kind=kind,
             received_at=timezone.now(),
             array_only=array_only,
@@ -115,7 +120,7 @@ def _body_taken_in(request: Request, kind: Kind | None, array_only: bool) -> Out
 def _stream_taken_in(request: Request, kind: Kind | None) -> Outcome:
     if _is_atomic(request):
         raise ValidationError("atomic is for JSON bodies: a stream is committed in chunks")
-    outcome = take_in_stream(blocks(request), kind)
+    outcome = take_in_stream(blocks(request), grant_of(request), kind)
     if outcome.accepted + outcome.rejected == 0:
         raise ValidationError("The stream holds no reading")
     return outcome

@@ -40,6 +40,9 @@ class UnknownDevices(Exception):
         super().__init__("unknown devices")
         self.device_ids = device_ids
 
+    def has(self, kind: Kind, device_id: str) -> bool:
+        return device_id in self.device_ids[kind]
+
 
 class Delivery(NamedTuple):
     """Readings that arrived together, each with `measured_at`."""

@@ -28,6 +28,9 @@ def _start() -> None:
     os.environ["ENGINE_DATA_DIR"] = str(data_dir)
     os.environ["SECRET_KEY"] = "only for tests " * 4
     os.environ["SECURE_COOKIES"] = "false"
+    # As `make run` has it; tests of access close it.
+    os.environ["API_AUTH"] = "open"
+    os.environ["ENERGY_ENGINE_RUN_ON"] = "127.0.0.1"
     # A worker of pytest-xdist caches in a Redis database of its own; see `conftest.py`.
     os.environ["TEST_REDIS_URL"] = embedded.redis_url(data_dir)
 

@@ -10,6 +10,7 @@ from datetime import datetime
 import pytest
 from django.db import OperationalError
 
+from fleet.access import EVERYTHING
 from fleet.body import BLOCK_BYTES, BodyCutShort
 from fleet.together import Overloaded
 from ingestion import stream
@@ -65,7 +66,7 @@ def test_numbers_of_bad_lines_go_on_from_chunk_to_chunk(db, clock, settings):
     settings.INGEST_STREAM_CHUNK_READINGS = 2
     blocks = [lines(VEHICLE, BAD), lines(VEHICLE, VEHICLE), lines(BAD)]
 
-    outcome = take_in_stream(blocks, Kind.VEHICLE)
+    outcome = take_in_stream(blocks, EVERYTHING, Kind.VEHICLE)
 
     assert [error.index for error in outcome.errors] == [1, 4]
     assert (outcome.accepted, outcome.rejected) == (3, 2)
@@ -73,7 +74,7 @@ def test_numbers_of_bad_lines_go_on_from_chunk_to_chunk(db, clock, settings):
 
 def test_at_most_100_errors_are_listed(db, clock, settings):
     settings.INGEST_STREAM_CHUNK_READINGS = 30
-    outcome = take_in_stream([lines(*[BAD] * 30)] * 5, Kind.VEHICLE)
+    outcome = take_in_stream([lines(*[BAD] * 30)] * 5, EVERYTHING, Kind.VEHICLE)
 
     assert outcome.rejected == 150
     assert len(outcome.errors) == 100
@@ -82,7 +83,9 @@ def test_at_most_100_errors_are_listed(db, clock, settings):
 def test_lines_may_be_cut_anywhere_between_blocks(db, clock):
     body = lines(*[VEHICLE] * 5)
 
-    outcome = take_in_stream([body[i : i + 7] for i in range(0, len(body), 7)], Kind.VEHICLE)
+    outcome = take_in_stream(
+        [body[i : i + 7] for i in range(0, len(body), 7)], EVERYTHING, Kind.VEHICLE
+    )
 
     assert (outcome.accepted, outcome.rejected) == (5, 0)
 
@@ -182,7 +185,7 @@ def test_long_lines_are_committed_before_they_take_memory(db, clock, monkeypatch
     )
     block = lines(VEHICLE | {"note": "x" * 60_000})
 
-    take_in_stream([block] * 200, Kind.VEHICLE)
+    take_in_stream([block] * 200, EVERYTHING, Kind.VEHICLE)
 
     assert len(chunks) > 1
     assert sum(chunks) == 200
@@ -208,7 +211,7 @@ def test_client_that_breaks_off_gets_counted_what_was_stored(db, clock, settings
         raise BodyCutShort
 
     with pytest.raises(StreamInterrupted) as interrupted:
-        take_in_stream(broken_off(), Kind.VEHICLE)
+        take_in_stream(broken_off(), EVERYTHING, Kind.VEHICLE)
 
     assert interrupted.value.outcome.accepted == 3
     assert VehicleReading.objects.count() == 3
@@ -241,7 +244,7 @@ def test_memory_does_not_grow_with_the_stream(db, clock, monkeypatch):
 
     def peak_of(blocks: Iterable[bytes]) -> int:
         tracemalloc.start()
-        take_in_stream(blocks, Kind.VEHICLE)
+        take_in_stream(blocks, EVERYTHING, Kind.VEHICLE)
         _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return peak_bytes
@@ -256,7 +259,7 @@ def test_large_chunks_are_written_in_lanes_and_counted_together(clock, settings)
     settings.INGEST_STREAM_CHUNK_READINGS = 500
     body = lines(*[VEHICLE | {"vehicleId": f"V{number}"} for number in range(1_200)], BAD)
 
-    outcome = take_in_stream([body], Kind.VEHICLE)
+    outcome = take_in_stream([body], EVERYTHING, Kind.VEHICLE)
 
     assert (outcome.accepted, outcome.rejected) == (1_200, 1)
     assert outcome.errors[0].index == 1_200
@@ -276,7 +279,7 @@ def test_what_one_lane_stored_counts_when_the_other_fails(clock, monkeypatch):
     body = lines(*[VEHICLE | {"vehicleId": f"V{number}"} for number in range(1_000)])
 
     with pytest.raises(StreamInterrupted) as interrupted:
-        take_in_stream([body], Kind.VEHICLE)
+        take_in_stream([body], EVERYTHING, Kind.VEHICLE)
 
     assert 0 < interrupted.value.outcome.accepted < 1_000
     assert VehicleReading.objects.count() == interrupted.value.outcome.accepted

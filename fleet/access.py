@@ -1,0 +1,69 @@
+"""Who may do what through the API: what each request needs, and what its key opens."""
+
+from http import HTTPStatus
+from typing import Any, Final, cast
+
+from django.conf import settings
+from rest_framework.exceptions import APIException, PermissionDenied
+from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.request import Request
+
+from fleet.keys import Grant, keyring
+from fleet.models import Scope
+
+_BEARER: Final = "Bearer "
+# What every request opens where API_AUTH is open.
+EVERYTHING: Final = Grant(0, frozenset(Scope), None, None, None, 0.0)
+
+
+class KeyRequired(APIException):
+    """A request without a key, or with one that opens nothing."""
+
+    status_code = HTTPStatus.UNAUTHORIZED
+    default_code = "key_required"
+    default_detail = "A valid API key is required: Authorization: Bearer …"
+    auth_header = "Bearer"
+
+
+class ScopeRequired(PermissionDenied):
+    """A key that is good, but for other things."""
+
+    default_code = "scope_required"
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(f"This needs a key with the scope {scope.value}")
+
+
+class KeyHolds(BasePermission):
+    """Lets a request pass whose key has the scope that the view needs.
+
+    That is the view's `scope`, where it has one; else `read` for what changes nothing, and `manage`
+    for the rest.
+    """
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        if settings.API_AUTH == "open":
+            return True
+        grant = _presented(request)
+        default = Scope.READ if request.method in SAFE_METHODS else Scope.MANAGE
+        scope = getattr(view, "scope", default)
+        if scope not in grant.scopes:
+            raise ScopeRequired(scope)
+        request.META[_GRANT] = grant
+        return True
+
+
+_GRANT: Final = "fleet.access.grant"
+
+
+def grant_of(request: Request) -> Grant:
+    """Return what the key of a request opens; everything, where no key is needed."""
+    return cast(Grant, request.META.get(_GRANT, EVERYTHING))
+
+
+def _presented(request: Request) -> Grant:
+    header = request.META.get("HTTP_AUTHORIZATION", "")
+    grant = keyring.grant(header[len(_BEARER) :]) if header.startswith(_BEARER) else None
+    if grant is None:
+        raise KeyRequired
+    return grant

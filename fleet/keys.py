@@ -1,0 +1,202 @@
+"""API keys: made, rotated and revoked here; and found by what a request carries, without a query.
+
+Each process remembers the keys that it has seen, some thousands at most, and asks every two seconds
+which of them have changed: a revoked key is refused everywhere within that time.
+"""
+
+import hashlib
+import math
+import secrets
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db import transaction
+from django.utils import timezone
+
+from fleet.models import ApiKey, Meter, Reach, Scope, Site, Vehicle
+
+_BEGINS: Final = "eie"
+_SECRET_BYTES: Final = 32
+_PREFIX_BYTES: Final = 5
+# How long a key that was rotated is good for beside its successor.
+ROTATION_OVERLAP: Final = timedelta(days=7)
+
+
+class NotUsable(Exception):
+    """A key that has been revoked already, or has expired."""
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """A key that was just made: `token` is shown once, and kept nowhere."""
+
+    key: ApiKey
+    token: str
+
+
+def make_key(
+    name: str,
+    scopes: Iterable[Scope],
+    *,
+    site: Site | None = None,
+    meter_ids: Iterable[str] = (),
+    vehicle_ids: Iterable[str] = (),
+    expires_at: datetime | None = None,
+) -> NewKey:
+    """Make a key for the devices of a site, for listed ones, or, where neither is told, for all."""
+    meters, vehicles = sorted(set(meter_ids)), sorted(set(vehicle_ids))
+    listed = Reach.DEVICES if meters or vehicles else Reach.ALL
+    key = ApiKey(
+        name=name,
+        scopes=sorted(set(scopes)),
+        reach=Reach.SITE if site else listed,
+        site=site,
+        meter_ids=meters,
+        vehicle_ids=vehicles,
+        expires_at=expires_at,
+    )
+    return NewKey(key, issue(key))
+
+
+def issue(key: ApiKey) -> str:
+    """Store `key` under a new token, and return that."""
+    key.prefix = f"{_BEGINS}_{secrets.token_hex(_PREFIX_BYTES)}"
+    token = f"{key.prefix}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+    key.sha256 = _digest(token)
+    key.save()
+    return token
+
+
+def rotate(key: ApiKey, overlap: timedelta = ROTATION_OVERLAP) -> NewKey:
+    """Make a successor of `key`, which itself is good for `overlap` more. Errors: `NotUsable`."""
+    with transaction.atomic():
+        old = ApiKey.objects.select_for_update().get(pk=key.pk)
+        now = timezone.now()
+        if old.revoked_at or (old.expires_at and old.expires_at <= now):
+            raise NotUsable
+        new = make_key(
+            old.name,
+            [Scope(scope) for scope in old.scopes],
+            site=old.site,
+            meter_ids=old.meter_ids,
+            vehicle_ids=old.vehicle_ids,
+        )
+        old.expires_at = min(old.expires_at or now + overlap, now + overlap)
+        old.save()
+    return new
+
+
+def revoke(key: ApiKey) -> None:
+    """Let `key` open nothing any more, in every process within two seconds."""
+    ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(
+        revoked_at=timezone.now(), changed_at=timezone.now()
+    )
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+# --- On the hot path --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a key opens; ids None stand for all devices."""
+
+    key_id: int
+    scopes: frozenset[str]
+    meter_ids: frozenset[str] | None
+    vehicle_ids: frozenset[str] | None
+    expires_at: datetime | None
+    # Which devices stand at a site changes without the key: such a grant is good for a while.
+    good_until: float
+
+    @property
+    def is_for_all(self) -> bool:
+        return self.meter_ids is None and self.vehicle_ids is None
+
+    def reaches_meter(self, meter_id: str) -> bool:
+        return self.meter_ids is None or meter_id in self.meter_ids
+
+    def reaches_vehicle(self, vehicle_id: str) -> bool:
+        return self.vehicle_ids is None or vehicle_id in self.vehicle_ids
+
+
+class Keyring:
+    """The keys that a process has seen lately; for any thread or greenlet of it."""
+
+    MOST: Final = 20_000
+    LOOK_SECONDS: Final = 2.0
+    SITE_SECONDS: Final = 30.0
+    NOTE_SECONDS: Final = 60.0
+    # A change may be committed this long after the time that it bears.
+    COMMIT_SECONDS: Final = 30.0
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._grants: dict[bytes, Grant] = {}
+        self._looked_at = 0.0
+        self._noted_at = 0.0
+        self._used: set[int] = set()
+
+    def grant(self, token: str) -> Grant | None:
+        """Return what `token` opens; None where it opens nothing."""
+        now = time.monotonic()
+        if now - self._looked_at > self.LOOK_SECONDS:
+            self._look(now)
+        digest = _digest(token)
+        grant = self._grants.get(digest)
+        if grant is None or grant.good_until < now:
+            # What is unknown is asked for each time: it may be made in the next moment.
+            grant = self._load(digest, now)
+        if grant is None or (grant.expires_at and grant.expires_at <= timezone.now()):
+            return None
+        self._used.add(grant.key_id)
+        return grant
+
+    def _load(self, digest: bytes, now: float) -> Grant | None:
+        key = ApiKey.objects.filter(sha256=digest, revoked_at=None).first()
+        if key is None:
+            return None
+        grant = _grant_of(key, now)
+        with self._lock:
+            self._grants[digest] = grant
+            while len(self._grants) > self.MOST:
+                del self._grants[next(iter(self._grants))]
+        return grant
+
+    def _look(self, now: float) -> None:
+        """Forget the keys that have changed; note, once a minute, which were used."""
+        self._looked_at = now  # others go on with what they know
+        since = timezone.now() - timedelta(seconds=self.LOOK_SECONDS + self.COMMIT_SECONDS)
+        changed = ApiKey.objects.filter(changed_at__gt=since).values_list("sha256", flat=True)
+        with self._lock:
+            for digest in changed:
+                self._grants.pop(bytes(digest), None)
+        if now - self._noted_at > self.NOTE_SECONDS and self._used:
+            self._noted_at = now
+            used, self._used = self._used, set()
+            ApiKey.objects.filter(pk__in=used).update(last_used_at=timezone.now())
+
+
+def _grant_of(key: ApiKey, now: float) -> Grant:
+    meter_ids = vehicle_ids = None
+    good_until = math.inf
+    if key.reach == Reach.DEVICES:
+        meter_ids, vehicle_ids = frozenset(key.meter_ids), frozenset(key.vehicle_ids)
+    elif key.reach == Reach.SITE:
+        meter_ids, vehicle_ids = _ids_at(Meter, key), _ids_at(Vehicle, key)
+        good_until = now + Keyring.SITE_SECONDS
+    return Grant(key.pk, frozenset(key.scopes), meter_ids, vehicle_ids, key.expires_at, good_until)
+
+
+def _ids_at(model: type[Meter | Vehicle], key: ApiKey) -> frozenset[str]:
+    return frozenset(model.objects.filter(site=key.site_id).values_list("pk", flat=True))
+
+
+keyring = Keyring()

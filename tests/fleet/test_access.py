@@ -1,0 +1,352 @@
+"""What a key opens, for whom, and for how long."""
+
+import json
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.utils import timezone
+
+from fleet import access
+from fleet.keys import Keyring, NotUsable, make_key, revoke, rotate
+from fleet.links import link_vehicle
+from fleet.models import ApiKey, Meter, Scope, Site, Vehicle
+from ingestion.models import VehicleReading
+from tests.conftest import at
+from tests.factories import MeterFactory, SiteFactory, VehicleFactory
+
+INGEST, READ, MANAGE = Scope.INGEST, Scope.READ, Scope.MANAGE
+EVERY = (INGEST, READ, MANAGE)
+V1 = {"vehicleId": "V1", "kwhDeliveredDc": 1}
+V2 = {"vehicleId": "V2", "kwhDeliveredDc": 1}
+
+
+@pytest.fixture(autouse=True)
+def _closed(settings, clock, db, monkeypatch):
+    settings.API_AUTH = "required"
+    monkeypatch.setattr(access, "keyring", Keyring())
+
+
+@pytest.fixture
+def berlin() -> Site:
+    """A site with V1 and M1; V2 and M2 stand elsewhere, each linked to the meter of its number."""
+    site = SiteFactory(name="Berlin")
+    VehicleFactory(vehicle_id="V1", site=site)
+    MeterFactory(meter_id="M1", site=site)
+    for number in "12":
+        link_vehicle(f"V{number}", f"M{number}", at("08:00"))
+    return site
+
+
+class Caller:
+    """The API as whoever holds a token sees it."""
+
+    def __init__(self, token: str | None) -> None:
+        headers = {"host": "localhost"}
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        self._client = Client(headers=headers, raise_request_exception=False)
+
+    def get(self, path: str) -> tuple[int, dict]:
+        answer = self._client.get(path)
+        return answer.status_code, json.loads(answer.content)
+
+    def post(self, body: object, path: str = "/v1/ingest") -> tuple[int, dict]:
+        answer = self._client.post(path, body, content_type="application/json")
+        return answer.status_code, json.loads(answer.content)
+
+    def put(self, vehicle_id: str, meter_id: str) -> tuple[int, dict]:
+        body = {"vehicleId": vehicle_id, "meterId": meter_id}
+        answer = self._client.put("/v1/links", body, content_type="application/json")
+        return answer.status_code, json.loads(answer.content)
+
+    def delete(self, path: str) -> tuple[int, dict]:
+        answer = self._client.delete(path)
+        return answer.status_code, json.loads(answer.content)
+
+
+def caller(*scopes: Scope, **bound: object) -> Caller:
+    return Caller(make_key("test", scopes, **bound).token)
+
+
+def stored() -> set[str]:
+    return set(VehicleReading.objects.values_list("vehicle_id", flat=True))
+
+
+class TestWithoutAGoodKey:
+    @pytest.mark.parametrize(
+        "token", [None, "", "x", "eie_0000000000_" + "A" * 43, "\u00e9", "a" * 7000]
+    )
+    @pytest.mark.parametrize("path", ["/v1/ingest", "/api/v1/ingest", "/ingest/vehicle"])
+    def test_nothing_is_taken_in(self, token, path):
+        status, body = Caller(token).post(V1, path)
+
+        assert (status, body["code"]) == (401, "key_required")
+        assert stored() == set()
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/v1/links",
+            "/v1/status/vehicle/V1",
+            "/v1/status/meter/M1",
+            "/v1/analytics/vehicle/V1/live",
+            "/v1/analytics/performance",
+            "/v1/analytics/performance/V1",
+            "/v1/analytics/performance/V1/series",
+            "/v1/analytics/performance/V1/explain",
+            "/v1/analytics/fleet",
+        ],
+    )
+    def test_nothing_is_read(self, berlin, path):
+        assert Caller(None).get(path)[0] == 401
+        assert caller(READ).get(path)[0] == 200
+
+    def test_answer_says_what_is_missing(self):
+        answer = Client(headers={"host": "localhost"}).get("/v1/links")
+
+        assert answer["WWW-Authenticate"] == "Bearer"
+        assert answer.json()["message"].startswith("A valid API key is required")
+
+    def test_key_in_the_address_opens_nothing(self, berlin):
+        token = make_key("test", EVERY).token
+
+        assert Caller(None).get(f"/v1/links?key={token}&authorization=Bearer%20{token}")[0] == 401
+
+    @pytest.mark.parametrize("path", ["/", "/health/live", "/health/ready", "/v1/schema"])
+    def test_what_everybody_may_know_is_open(self, path):
+        assert Client(headers={"host": "localhost"}).get(path).status_code == 200
+
+
+class TestScopes:
+    def test_each_opens_what_it_is_for_and_nothing_else(self, berlin):
+        seen = {
+            scope: (
+                caller(scope).post(V1)[0],
+                caller(scope).get("/v1/links")[0],
+                caller(scope).put("V1", "M2")[0],
+            )
+            for scope in EVERY
+        }
+
+        assert seen == {INGEST: (201, 403, 403), READ: (403, 200, 403), MANAGE: (403, 403, 201)}
+
+    def test_answer_names_the_scope_that_is_needed(self):
+        status, body = caller(READ).post(V1)
+
+        assert (status, body["code"]) == (403, "scope_required")
+        assert body["message"] == "This needs a key with the scope ingest"
+
+
+class TestReach:
+    def test_key_of_a_device_writes_for_it_alone(self):
+        device = caller(INGEST, vehicle_ids=["V1"])
+
+        assert device.post(V1)[0] == 201
+        status, body = device.post(V2)
+        assert (status, body["errors"][0]["code"]) == (400, "unknown_device")
+        assert body["errors"][0]["message"] == "vehicleId must be that of a registered vehicle"
+        assert stored() == {"V1"}
+        assert not Vehicle.objects.filter(pk="V2").exists()
+
+    def test_one_foreign_reading_of_a_batch_is_refused_alone(self):
+        status, body = caller(INGEST, vehicle_ids=["V1"]).post([V1, V2, V1])
+
+        assert (status, body["accepted"], body["rejected"]) == (200, 2, 1)
+        assert [(error["index"], error["field"]) for error in body["errors"]] == [(1, "vehicleId")]
+        assert stored() == {"V1"}
+
+    def test_nothing_of_an_atomic_batch_with_a_foreign_reading_is_stored(self):
+        key = caller(INGEST, vehicle_ids=["V1"])
+
+        assert key.post([V1, V2], "/v1/ingest?atomic=true")[0] == 400
+        assert stored() == set()
+
+    def test_meter_of_the_same_id_is_another_device(self):
+        key = caller(INGEST, meter_ids=["V1"])
+
+        assert key.post(V1)[0] == 400
+        assert key.post({"meterId": "V1", "kwhConsumedAc": 1})[0] == 201
+
+    def test_stream_is_held_to_it_line_by_line(self):
+        token = make_key("test", [INGEST], vehicle_ids=["V1"]).token
+        client = Client(headers={"host": "localhost", "authorization": f"Bearer {token}"})
+        lines = "\n".join(json.dumps(reading) for reading in [V1, V2, V1])
+
+        answer = client.generic("POST", "/v1/ingest", lines.encode(), "application/x-ndjson")
+
+        assert (answer.json()["accepted"], answer.json()["rejected"]) == (2, 1)
+        assert stored() == {"V1"}
+
+    def test_key_of_a_site_reads_of_its_devices_alone(self, berlin):
+        key = caller(READ, site=berlin)
+
+        found = {
+            path: key.get(path.format("1"))[0] == 200 and key.get(path.format("2"))[0] == 404
+            for path in (
+                "/v1/status/vehicle/V{}",
+                "/v1/status/meter/M{}",
+                "/v1/analytics/performance/V{}",
+                "/v1/analytics/performance/V{}?window=1h",
+                "/v1/analytics/performance/V{}/series",
+                "/v1/analytics/performance/V{}/explain",
+            )
+        }
+
+        assert all(found.values()), found
+        assert [link["vehicleId"] for link in key.get("/v1/links")[1]["results"]] == ["V1"]
+        assert key.get("/v1/analytics/fleet")[0] == 403
+
+    def test_figure_in_the_cache_is_not_for_a_key_of_another_site(self, berlin):
+        assert caller(READ).get("/v1/analytics/performance/V2")[0] == 200
+
+        status, body = caller(READ, site=berlin).get("/v1/analytics/performance/V2")
+
+        assert (status, body["message"]) == (404, "Vehicle not found")
+
+    def test_key_of_a_site_links_its_devices_alone(self, berlin):
+        key = caller(MANAGE, site=berlin)
+
+        assert key.put("V2", "M1")[1]["message"] == "Vehicle not found"
+        assert key.put("V1", "M2")[1]["message"] == "Meter not found"
+        assert key.delete("/v1/links/V2")[1]["message"] == "No link in force"
+        assert key.delete("/v1/links/V1")[0] == 200
+
+    def test_device_that_comes_to_the_site_joins_within_half_a_minute(self, berlin, monkeypatch):
+        monkeypatch.setattr(Keyring, "SITE_SECONDS", 0.0)
+        key = caller(INGEST, site=berlin)
+        assert key.post(V2)[0] == 400
+
+        Vehicle.objects.filter(pk="V2").update(site=berlin)
+
+        assert key.post(V2)[0] == 201
+
+
+class TestLifetime:
+    def test_revoked_key_opens_nothing_within_seconds(self, monkeypatch):
+        made = make_key("test", [INGEST])
+        device = Caller(made.token)
+        assert device.post(V1)[0] == 201
+
+        revoke(made.key)
+        monkeypatch.setattr(Keyring, "LOOK_SECONDS", 0.0)
+
+        assert device.post(V1)[0] == 401
+
+    def test_key_is_good_until_it_expires(self, clock):
+        device = caller(INGEST, expires_at=timezone.now() + timedelta(hours=1))
+        assert device.post(V1)[0] == 201
+
+        clock.shift(timedelta(hours=1))
+
+        assert device.post(V1)[0] == 401
+
+    def test_rotated_key_is_good_for_a_week_beside_its_successor(self, clock, monkeypatch):
+        monkeypatch.setattr(Keyring, "LOOK_SECONDS", 0.0)
+        old = make_key("test", [INGEST], vehicle_ids=["V1"])
+        new = rotate(old.key)
+
+        assert [Caller(key.token).post(V1)[0] for key in (old, new)] == [201, 201]
+        assert Caller(new.token).post(V2)[0] == 400
+        clock.shift(timedelta(days=7))
+        assert [Caller(key.token).post(V1)[0] for key in (old, new)] == [401, 201]
+        with pytest.raises(NotUsable):
+            rotate(old.key)
+
+    def test_known_key_costs_no_query(self, statements_sent):
+        device = caller(READ)
+        device.get("/v1/status/vehicle/V9")
+
+        with statements_sent() as sent:
+            device.get("/v1/status/vehicle/V9")
+
+        assert sent == [2]  # of the status alone: its live state, its registration
+
+    def test_its_use_is_noted_once_a_minute(self, monkeypatch):
+        made = make_key("test", [INGEST])
+        ring = Keyring()
+        ring.grant(made.token)
+        ring._looked_at = ring._noted_at = -100.0
+
+        ring.grant(made.token)
+
+        assert ApiKey.objects.get().last_used_at == timezone.now()
+
+    def test_keys_that_were_seen_do_not_fill_memory(self, monkeypatch):
+        monkeypatch.setattr(Keyring, "MOST", 2)
+        ring = Keyring()
+        for number in range(4):
+            assert ring.grant(make_key(str(number), [READ]).token)
+        for number in range(100):
+            assert ring.grant(f"eie_{number}") is None
+
+        assert len(ring._grants) == 2
+
+
+class TestSecrets:
+    def test_token_is_kept_nowhere(self):
+        made = make_key("test", [INGEST])
+
+        kept = ApiKey.objects.values().get()
+        assert len(made.token.removeprefix(kept["prefix"] + "_")) == 43  # 256 bits
+        assert made.token not in str(kept)
+        assert made.token.split("_")[-1] not in str(kept)
+
+
+class TestCommand:
+    def run(self, *words: str) -> str:
+        printed = StringIO()
+        call_command("api_key", *words, stdout=printed, stderr=StringIO())
+        return printed.getvalue().strip()
+
+    def test_key_is_made_listed_rotated_and_revoked(self, berlin, monkeypatch):
+        token = self.run("create", "gateway", "--scope", "ingest", "--site", "Berlin")
+        prefix = token.rsplit("_", 1)[0]
+        assert Caller(token).post(V1)[0] == 201
+        assert f"{prefix}  gateway  ingest  site Berlin  for ever" in self.run("list")
+
+        successor = self.run("rotate", prefix)
+        assert Caller(successor).post(V1)[0] == 201
+        self.run("revoke", prefix)
+        monkeypatch.setattr(Keyring, "LOOK_SECONDS", 0.0)
+        assert Caller(token).post(V1)[0] == 401
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["create", "x", "--scope", "ingest", "--site", "Rome"], "no site"),
+            (["create", "x", "--scope", "everything"], "invalid choice"),
+            (["create", "x"], "--scope"),
+            (["create", "x", "--scope", "ingest", "--vehicle", "a b"], "not a device id"),
+            (["revoke", "eie_unknown"], "no key"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(self, words, message):
+        with pytest.raises(CommandError, match=message):
+            self.run(*words)
+
+    def test_site_and_devices_exclude_each_other(self, berlin):
+        words = ["create", "x", "--scope", "ingest", "--site", "Berlin", "--meter", "M1"]
+        with pytest.raises(CommandError, match="not for both"):
+            self.run(*words)
+
+
+def test_open_access_is_refused_but_on_loopback(settings, monkeypatch):
+    settings.API_AUTH = "open"
+    call_command("check", tags=["access"])
+
+    monkeypatch.setenv("ENERGY_ENGINE_RUN_ON", "0.0.0.0")  # noqa: S104 -- that is what is refused
+    with pytest.raises(CommandError, match="API_AUTH=open lets anybody"):
+        call_command("check", tags=["access"])
+    monkeypatch.delenv("ENERGY_ENGINE_RUN_ON")
+    with pytest.raises(CommandError, match="API_AUTH=open lets anybody"):
+        call_command("check", tags=["access"])
+    settings.API_AUTH = "required"
+    call_command("check", tags=["access"])
+
+
+def test_meter_is_registered_by_a_key_for_all(db):
+    assert caller(INGEST).post({"meterId": "M7", "kwhConsumedAc": 1})[0] == 201
+    assert Meter.objects.filter(pk="M7").exists()
