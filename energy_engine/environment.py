@@ -120,6 +120,36 @@ VARIABLES = (
         choices=("required", "open"),
     ),
     Variable(
+        "LIMIT_REQUESTS_PER_KEY",
+        6_000,
+        "Requests that a key may make in a minute; 0 for no limit. Limits hold where keys do.",
+        at_least=0,
+    ),
+    Variable(
+        "LIMIT_READINGS_PER_KEY",
+        3_000_000,
+        "Readings that a key may send in a minute; 0 for no limit.",
+        at_least=0,
+    ),
+    Variable(
+        "LIMIT_REQUESTS_PER_ADDRESS",
+        60_000,
+        "Requests that an address may make in a minute, with any key or none; 0 for no limit.",
+        at_least=0,
+    ),
+    Variable(
+        "LIMIT_WRONG_KEYS_PER_ADDRESS",
+        100,
+        "Keys that open nothing that an address may show in a minute; 0 for no limit.",
+        at_least=0,
+    ),
+    Variable(
+        "TRUSTED_PROXIES",
+        "",
+        "Addresses or networks of proxies, such as 10.0.0.0/8, separated by commas: what they say "
+        "in X-Forwarded-For of a client's address is believed.",
+    ),
+    Variable(
         "INGEST_UNKNOWN_DEVICES",
         "register",
         "What happens to a reading from a device that is not in the registry.",

@@ -1,6 +1,7 @@
 """Django settings, grouped by topic. Values of the environment come from `environment.py`."""
 
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Any
 
 import environ
@@ -167,6 +168,11 @@ CACHES = {
 # --- API --------------------------------------------------------------------------------------
 
 API_AUTH = environment.read("API_AUTH")
+LIMIT_REQUESTS_PER_KEY = environment.read("LIMIT_REQUESTS_PER_KEY")
+LIMIT_READINGS_PER_KEY = environment.read("LIMIT_READINGS_PER_KEY")
+LIMIT_REQUESTS_PER_ADDRESS = environment.read("LIMIT_REQUESTS_PER_ADDRESS")
+LIMIT_WRONG_KEYS_PER_ADDRESS = environment.read("LIMIT_WRONG_KEYS_PER_ADDRESS")
+TRUSTED_PROXIES = [ip_network(proxy) for proxy in _names("TRUSTED_PROXIES")]
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],

@@ -9,6 +9,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from fleet.keys import Grant, keyring
+from fleet.limits import client_address, refuse_guessing, take_request, take_wrong_key
 from fleet.models import Scope
 
 _BEARER: Final = "Bearer "
@@ -44,7 +45,9 @@ class KeyHolds(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         if settings.API_AUTH == "open":
             return True
-        grant = _presented(request)
+        address = client_address(request.META)
+        grant = _presented(request, address)
+        take_request(address, grant.key_id)
         default = Scope.READ if request.method in SAFE_METHODS else Scope.MANAGE
         scope = getattr(view, "scope", default)
         if scope not in grant.scopes:
@@ -61,9 +64,17 @@ def grant_of(request: Request) -> Grant:
     return cast(Grant, request.META.get(_GRANT, EVERYTHING))
 
 
-def _presented(request: Request) -> Grant:
+def _presented(request: Request, address: str) -> Grant:
     header = request.META.get("HTTP_AUTHORIZATION", "")
-    grant = keyring.grant(header[len(_BEARER) :]) if header.startswith(_BEARER) else None
+    token = header[len(_BEARER) :] if header.startswith(_BEARER) else ""
+    if not token:
+        take_request(address)
+        raise KeyRequired
+    grant = keyring.known(token)
     if grant is None:
+        refuse_guessing(address)
+        grant = keyring.look_up(token)
+    if grant is None:
+        take_wrong_key(address)
         raise KeyRequired
     return grant

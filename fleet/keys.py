@@ -117,6 +117,10 @@ class Grant:
     good_until: float
 
     @property
+    def has_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
+    @property
     def is_for_all(self) -> bool:
         return self.meter_ids is None and self.vehicle_ids is None
 
@@ -144,30 +148,32 @@ class Keyring:
         self._noted_at = 0.0
         self._used: set[int] = set()
 
-    def grant(self, token: str) -> Grant | None:
-        """Return what `token` opens; None where it opens nothing."""
+    def known(self, token: str) -> Grant | None:
+        """Return what `token` opens, if this process has seen it; no query, but every two seconds.
+
+        One that was not seen, or opens nothing any more, is for `look_up`.
+        """
         now = time.monotonic()
         if now - self._looked_at > self.LOOK_SECONDS:
             self._look(now)
-        digest = _digest(token)
-        grant = self._grants.get(digest)
-        if grant is None or grant.good_until < now:
-            # What is unknown is asked for each time: it may be made in the next moment.
-            grant = self._load(digest, now)
-        if grant is None or (grant.expires_at and grant.expires_at <= timezone.now()):
+        grant = self._grants.get(_digest(token))
+        if grant is None or grant.good_until < now or grant.has_expired:
             return None
         self._used.add(grant.key_id)
         return grant
 
-    def _load(self, digest: bytes, now: float) -> Grant | None:
+    def look_up(self, token: str) -> Grant | None:
+        """Return what `token` opens, from the database; None where it opens nothing."""
+        digest = _digest(token)
         key = ApiKey.objects.filter(sha256=digest, revoked_at=None).first()
-        if key is None:
+        grant = _grant_of(key, time.monotonic()) if key else None
+        if grant is None or grant.has_expired:
             return None
-        grant = _grant_of(key, now)
         with self._lock:
             self._grants[digest] = grant
             while len(self._grants) > self.MOST:
                 del self._grants[next(iter(self._grants))]
+        self._used.add(grant.key_id)
         return grant
 
     def _look(self, now: float) -> None:

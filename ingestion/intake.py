@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from fleet.keys import Grant
+from fleet.limits import take_readings
 from fleet.together import Overloaded
 from fleet.wire import Buffer
 from ingestion.group_commit import group_commit
@@ -76,6 +77,7 @@ def _taken_in(
     count = len(decoded.readings) + len(decoded.errors)
     if count == 0:
         raise NoReadings("The array holds no reading")
+    take_readings(grant.key_id, count)
     if not (all_or_nothing and decoded.errors):
         record_known(decoded, received_at, all_or_nothing)
     accepted = 0 if all_or_nothing and decoded.errors else len(decoded.readings)

@@ -12,6 +12,7 @@ from rest_framework.exceptions import APIException
 
 from fleet.body import BodyTooLarge
 from fleet.keys import Grant
+from fleet.limits import take_readings
 from ingestion.group_commit import ALONE_FROM_READINGS
 from ingestion.intake import MAX_LISTED_ERRORS, Outcome, record_known, reject_out_of_reach
 from ingestion.lanes import Lanes
@@ -79,6 +80,7 @@ class _Begun(NamedTuple):
 def _begin(chunk: bytes, grant: Grant, kind: Kind | None, first_line: int) -> _Begun:
     received_at = timezone.now()
     decoded = decode_lines(chunk, kind, received_at)
+    take_readings(grant.key_id, len(decoded.readings) + len(decoded.errors))
     reject_out_of_reach(decoded, grant)
     if len(decoded.readings) < ALONE_FROM_READINGS:
         record_known(decoded, received_at)  # shares its commit with other requests

@@ -1,16 +1,20 @@
 """What a key opens, for whom, and for how long."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from io import StringIO
+from ipaddress import ip_network
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from fleet import access
+from fleet import access, limits
 from fleet.keys import Keyring, NotUsable, make_key, revoke, rotate
+from fleet.limits import Budgets, client_address
 from fleet.links import link_vehicle
 from fleet.models import ApiKey, Meter, Scope, Site, Vehicle
 from ingestion.models import VehicleReading
@@ -27,6 +31,7 @@ V2 = {"vehicleId": "V2", "kwhDeliveredDc": 1}
 def _closed(settings, clock, db, monkeypatch):
     settings.API_AUTH = "required"
     monkeypatch.setattr(access, "keyring", Keyring())
+    monkeypatch.setattr(limits, "budgets", Budgets())
 
 
 @pytest.fixture
@@ -267,10 +272,10 @@ class TestLifetime:
     def test_its_use_is_noted_once_a_minute(self, monkeypatch):
         made = make_key("test", [INGEST])
         ring = Keyring()
-        ring.grant(made.token)
+        ring.look_up(made.token)
         ring._looked_at = ring._noted_at = -100.0
 
-        ring.grant(made.token)
+        ring.known(made.token)
 
         assert ApiKey.objects.get().last_used_at == timezone.now()
 
@@ -278,9 +283,9 @@ class TestLifetime:
         monkeypatch.setattr(Keyring, "MOST", 2)
         ring = Keyring()
         for number in range(4):
-            assert ring.grant(make_key(str(number), [READ]).token)
+            assert ring.look_up(make_key(str(number), [READ]).token)
         for number in range(100):
-            assert ring.grant(f"eie_{number}") is None
+            assert ring.look_up(f"eie_{number}") is None
 
         assert len(ring._grants) == 2
 
@@ -350,3 +355,105 @@ def test_open_access_is_refused_but_on_loopback(settings, monkeypatch):
 def test_meter_is_registered_by_a_key_for_all(db):
     assert caller(INGEST).post({"meterId": "M7", "kwhConsumedAc": 1})[0] == 201
     assert Meter.objects.filter(pk="M7").exists()
+
+
+class TestLimits:
+    def test_request_over_the_limit_of_its_key_waits_for_the_next_minute(self, settings, clock):
+        settings.LIMIT_REQUESTS_PER_KEY = 3
+        device, other = caller(INGEST), caller(INGEST)
+        clock.shift(timedelta(seconds=15))
+
+        answers = [device.post(V1) for _ in range(5)]
+
+        assert [status for status, _ in answers] == [201, 201, 201, 429, 429]
+        assert answers[-1][1]["message"] == "At most 3 requests a minute"
+        assert answers[-1][1]["code"] == "throttled"
+        assert other.post(V1)[0] == 201
+        clock.shift(timedelta(seconds=45))
+        assert device.post(V1)[0] == 201
+
+    def test_answer_says_how_long_to_wait(self, settings, clock):
+        settings.LIMIT_REQUESTS_PER_ADDRESS = 1
+        clock.shift(timedelta(seconds=15))
+        client = Client(headers={"host": "localhost"})
+
+        assert client.get("/v1/links").status_code == 401
+        answer = client.get("/v1/links")
+
+        assert (answer.status_code, answer["Retry-After"]) == (429, "45")
+
+    def test_readings_over_the_limit_are_refused_together(self, settings):
+        settings.LIMIT_READINGS_PER_KEY = 5
+        device = caller(INGEST)
+
+        assert device.post([V1, V1, V1])[0] == 201
+        status, body = device.post([V2, V2, V2])
+        assert (status, body["message"]) == (429, "At most 5 readings a minute")
+        assert device.post([V1, V1])[0] == 201
+        assert device.post(V1)[0] == 429
+        assert stored() == {"V1"}
+
+    def test_processes_share_a_limit(self, settings):
+        processes = [Budgets() for _ in range(3)]
+        taken = 0
+        for _ in range(200):
+            for process in processes:
+                with suppress(limits.TooMuch):
+                    process.take("shared", "requests", 1_000, 2)
+                    taken += 2
+
+        # At most a hundredth of it, 10, is left with each process.
+        assert 1_000 - 3 * 10 <= taken <= 1_000
+
+    def test_parallel_requests_at_the_limit_do_not_pass_it(self, settings):
+        budget = Budgets()
+        passed = []
+
+        def take(_: int) -> None:
+            with suppress(limits.TooMuch):
+                budget.take("parallel", "requests", 50)
+                passed.append(1)
+
+        with ThreadPoolExecutor(20) as pool:
+            list(pool.map(take, range(100)))
+
+        assert len(passed) <= 50
+
+    def test_each_process_counts_for_itself_while_redis_is_away(self, settings, redis_is_away):
+        settings.LIMIT_REQUESTS_PER_KEY = 2
+        device = caller(INGEST)
+
+        assert [device.post(V1)[0] for _ in range(3)] == [201, 201, 429]
+
+    def test_guessing_is_given_up_before_the_database_is_asked(self, settings, statements_sent):
+        settings.LIMIT_WRONG_KEYS_PER_ADDRESS = 3
+        good = caller(READ)
+        good.get("/v1/links")
+
+        wrong = [Caller(f"eie_{number}").get("/v1/links")[0] for number in range(5)]
+        with statements_sent() as sent:
+            Caller("eie_6").get("/v1/links")
+
+        assert wrong == [401, 401, 401, 429, 429]
+        assert sent == [0]
+        assert good.get("/v1/links")[0] == 200
+
+    @pytest.mark.parametrize(
+        ("remote", "forwarded", "address"),
+        [
+            ("203.0.113.5", "198.51.100.1", "203.0.113.5"),
+            ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
+            ("10.0.0.1", "1.2.3.4, 198.51.100.1, 10.0.0.2", "198.51.100.1"),
+            ("10.0.0.1", "", "10.0.0.1"),
+            ("10.0.0.1", "nonsense", "nonsense"),
+        ],
+    )
+    def test_address_is_what_trusted_proxies_say(self, settings, remote, forwarded, address):
+        settings.TRUSTED_PROXIES = [ip_network("10.0.0.0/8")]
+
+        meta = {"REMOTE_ADDR": remote, "HTTP_X_FORWARDED_FOR": forwarded}
+        assert client_address(meta) == address
+
+    def test_forged_header_changes_nothing_without_a_proxy(self, settings):
+        meta = {"REMOTE_ADDR": "203.0.113.5", "HTTP_X_FORWARDED_FOR": "127.0.0.1"}
+        assert client_address(meta) == "203.0.113.5"
