@@ -11,6 +11,7 @@ from django.http import QueryDict
 from analytics.fleet import InvalidFilter
 from analytics.models import Fault, FaultChange, FaultKind, FaultState
 from fleet.device_ids import are_device_ids
+from fleet.keys import Grant
 
 # The schema of the wire can't be told from the choices of the table.
 Kind = Literal["low_efficiency", "hot_battery", "silent", "site_silent"]
@@ -129,9 +130,19 @@ def row(fault: Any) -> FaultRow:
     )
 
 
-def history(fault_id: int) -> FaultHistory | None:
-    """Return a fault with the steps that it has taken; None if there is none of that id."""
-    fault = faults().filter(pk=fault_id).first()
+def within(grant: Grant) -> Q:
+    """Return what holds of the faults that `grant` reaches."""
+    if grant.is_for_all:
+        return Q()
+    reached = Q(vehicle_id__in=grant.vehicle_ids) | Q(meter_id__in=grant.meter_ids)
+    if grant.site_id is not None:
+        reached |= Q(site=grant.site_id, vehicle_id=None, meter_id=None)
+    return reached
+
+
+def history(fault_id: int, reached: Q) -> FaultHistory | None:
+    """Return a fault with the steps that it has taken; None if none of that id is `reached`."""
+    fault = faults().filter(reached, pk=fault_id).first()
     if fault is None:
         return None
     changes = [

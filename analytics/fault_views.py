@@ -12,6 +12,7 @@ from analytics import fault_list
 from analytics.fault_list import STATES, FaultHistory, FaultPage
 from analytics.fleet import InvalidFilter
 from analytics.models import FaultKind
+from fleet.access import grant_of
 from fleet.openapi import answer
 from fleet.pages import CURSOR, LIMIT, Pages
 
@@ -50,6 +51,7 @@ class FaultViewSet(ViewSet):
             faults = fault_list.faults_asked_for(request.GET)
         except InvalidFilter as error:
             raise ValidationError(str(error)) from None
+        faults = faults.filter(fault_list.within(grant_of(request)))
         pages = _Pages()
         page = pages.paginate_queryset(faults, request)
         return pages.get_paginated_response([fault_list.row(fault) for fault in page or []])
@@ -59,7 +61,7 @@ class FaultViewSet(ViewSet):
         responses={200: answer(FaultHistory, "The fault, and the steps that it has taken")},
     )
     def retrieve(self, request: Request, fault_id: int) -> Response:
-        history = fault_list.history(fault_id)
+        history = fault_list.history(fault_id, fault_list.within(grant_of(request)))
         if history is None:
             raise NotFound("Fault not found")
         return Response(history)

@@ -256,6 +256,7 @@ UNFOLD = {
                 "items": [
                     _page("Users", "person", "auth.user"),
                     _page("Groups", "group", "auth.group"),
+                    _page("API keys", "key", "fleet.apikey"),
                     _page("Audit log", "history", "admin.logentry"),
                     _page("Jobs", "schedule", "procrastinate.procrastinatejob"),
                 ],

@@ -110,6 +110,7 @@ class Grant:
 
     key_id: int
     scopes: frozenset[str]
+    site_id: int | None
     meter_ids: frozenset[str] | None
     vehicle_ids: frozenset[str] | None
     expires_at: datetime | None
@@ -198,7 +199,15 @@ def _grant_of(key: ApiKey, now: float) -> Grant:
     elif key.reach == Reach.SITE:
         meter_ids, vehicle_ids = _ids_at(Meter, key), _ids_at(Vehicle, key)
         good_until = now + Keyring.SITE_SECONDS
-    return Grant(key.pk, frozenset(key.scopes), meter_ids, vehicle_ids, key.expires_at, good_until)
+    return Grant(
+        key.pk,
+        frozenset(key.scopes),
+        key.site_id,
+        meter_ids,
+        vehicle_ids,
+        key.expires_at,
+        good_until,
+    )
 
 
 def _ids_at(model: type[Meter | Vehicle], key: ApiKey) -> frozenset[str]:

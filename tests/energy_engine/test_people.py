@@ -55,6 +55,7 @@ class TestGroups:
             *("fleet.add_vehicle", "fleet.change_vehicle"),
             *("fleet.add_meter", "fleet.change_meter"),
             *("auth.add_user", "auth.change_user"),
+            *("fleet.add_apikey", "fleet.change_apikey"),
         }
         assert changes_of("Fleet manager") == {
             *("fleet.add_vehiclemeterlink", "fleet.change_vehiclemeterlink"),

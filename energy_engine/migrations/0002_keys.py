@@ -1,0 +1,29 @@
+"""API keys, in the groups: everybody sees what they open; an Operator makes and revokes them."""
+
+from importlib import import_module
+
+from django.apps.registry import Apps
+from django.db import migrations
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+
+groups = import_module("energy_engine.migrations.0001_groups")
+CHANGED = ["fleet.add_apikey", "fleet.change_apikey"]
+
+
+def permit(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    groups._make_permissions(apps, "fleet")
+    seen = groups._views(apps, "fleet", ["apikey"])
+    for group in apps.get_model("auth", "Group").objects.filter(name__in=groups.CHANGED):
+        changed = CHANGED if group.name == "Operator" else []
+        group.permissions.add(*seen, *(groups._permission(apps, name) for name in changed))
+
+
+def take_back(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    permissions = apps.get_model("auth", "Permission").objects
+    permissions.filter(content_type__app_label="fleet", content_type__model="apikey").delete()
+
+
+class Migration(migrations.Migration):
+    dependencies = [("energy_engine", "0001_groups"), ("fleet", "0004_api_keys")]
+
+    operations = [migrations.RunPython(permit, take_back)]
