@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from analytics.performance import Performance, vehicle_performance
 from analytics.unlinked import FleetEnergy, unlinked_energy
 from analytics.window import Window
+from fleet.metrics import CACHED_FIGURES
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 from fleet.together import Member, Overloaded, Together
 
@@ -37,6 +38,7 @@ _LEAST_OF_LIFETIME: Final = 0.8
 # Part of the key: what was computed from links that are no more is kept where nobody looks.
 _UNLINKED_GENERATION: Final = "analytics:unlinked-generation"
 _UNLINKED_LIFETIME: Final = timedelta(minutes=1)
+_hits, _misses = (CACHED_FIGURES.labels(result) for result in ("hit", "miss"))
 _performance: Final = msgspec.json.Decoder(Performance)
 _fleet_energy: Final = msgspec.json.Decoder(FleetEnergy)
 
@@ -48,7 +50,9 @@ def cached_performance(vehicle_id: str) -> tuple[msgspec.Raw, bool]:
     """
     kept = _read(vehicle_id)
     if kept is not None:
+        _hits.inc()
         return kept, True
+    _misses.inc()
     with _alone(_key(vehicle_id, "-lock")):
         kept = _read(vehicle_id)
         if kept is not None:

@@ -1,6 +1,5 @@
 """What must hold before the engine serves anybody: `manage.py check`, and every start."""
 
-import os
 from typing import Any, Final
 
 from django.conf import settings
@@ -9,14 +8,12 @@ from django.core.checks import CheckMessage, Error, register
 from energy_engine import environment
 
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
-# Set by `make run`, to the address that it listens on.
-RUN_ON: Final = "ENERGY_ENGINE_RUN_ON"
 
 
 @register("access")
 def access_is_open_on_loopback_only(**_: Any) -> list[CheckMessage]:
     """Refuse an API that needs no key, unless nobody but this machine can reach it."""
-    host = environment.read("HOST") if settings.DEBUG else os.environ.get(RUN_ON)
+    host = environment.read("HOST") if settings.DEBUG else environment.launched_on()
     if settings.API_AUTH == "required" or host in LOOPBACK_HOSTS:
         return []
     return [

@@ -57,6 +57,9 @@ class Variable:
         return value
 
 
+# Of `make run` to the processes that it starts.
+LAUNCHED_ON = "ENERGY_ENGINE_LAUNCHED_ON"
+
 VARIABLES = (
     Variable(
         "ENGINE_DATA_DIR",
@@ -148,6 +151,12 @@ VARIABLES = (
         "",
         "Addresses or networks of proxies, such as 10.0.0.0/8, separated by commas: what they say "
         "in X-Forwarded-For of a client's address is believed.",
+    ),
+    Variable(
+        "METRICS_TOKEN",
+        "",
+        "What Prometheus shows to read /metrics, as Authorization: Bearer …; without one, that "
+        "takes an API key with the scope read for all devices.",
     ),
     Variable(
         "INGEST_UNKNOWN_DEVICES",
@@ -242,6 +251,11 @@ def read(name: str) -> Any:
 def data_dir() -> Path:
     """Return the absolute path of ENGINE_DATA_DIR; a relative one starts at the project's root."""
     return (ROOT / str(read("ENGINE_DATA_DIR"))).resolve()
+
+
+def launched_on() -> str:
+    """Return the address that `make run` listens on; empty where something else serves."""
+    return os.environ.get(LAUNCHED_ON, "")
 
 
 def own_host() -> str:

@@ -5,8 +5,18 @@ psycopg is imported, or waiting for PostgreSQL would block every request of the 
 """
 
 import gc
+import os
+import shutil
+import tempfile
+from typing import Any
+
+from prometheus_client import multiprocess
 
 from energy_engine import environment
+
+# Before anything is counted: each worker counts in a file of its own in here.
+_metrics_dir = tempfile.mkdtemp(prefix="engine-metrics-")
+os.environ.update(PROMETHEUS_MULTIPROC_DIR=_metrics_dir)
 
 _host = environment.read("HOST")
 bind = f"{f'[{_host}]' if ':' in _host else _host}:{environment.read('PORT')}"
@@ -32,3 +42,12 @@ def post_worker_init(_worker: object) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def child_exit(_server: object, worker: Any) -> None:
+    """Drop what a worker that is gone said of itself alone; what it counted stays."""
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call] # has none
+
+
+def on_exit(_server: object) -> None:
+    shutil.rmtree(_metrics_dir, ignore_errors=True)

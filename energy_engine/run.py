@@ -24,7 +24,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from energy_engine import embedded, environment
-from energy_engine.checks import LOOPBACK_HOSTS, RUN_ON
+from energy_engine.checks import LOOPBACK_HOSTS
 from energy_engine.supervisor import Program, Supervisor
 
 _READY_SECONDS: Final = 60.0
@@ -146,7 +146,7 @@ def _set_defaults(host: str, data_dir: Path) -> None:
     secret_file = data_dir / "secret_key"
     if not secret_file.exists():
         embedded.write_secret(secret_file, secrets.token_urlsafe(50))
-    os.environ[RUN_ON] = host
+    os.environ.update({environment.LAUNCHED_ON: host})
     if host in LOOPBACK_HOSTS:
         os.environ.setdefault("SECURE_COOKIES", "false")
         os.environ.setdefault("API_AUTH", "open")

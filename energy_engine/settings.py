@@ -102,6 +102,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
+    "energy_engine.metrics.MetricsMiddleware",
     "energy_engine.request_id.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -292,6 +293,10 @@ PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "jobs"
 STATIC_URL = "/static/"
 # Served from where the packages keep them: no copy to make, and none to go stale.
 WHITENOISE_USE_FINDERS = True
+
+# --- Metrics ----------------------------------------------------------------------------------
+
+METRICS_TOKEN = environment.read("METRICS_TOKEN")
 
 # --- Logs -------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import ingestion.urls
 from energy_engine import errors
 from energy_engine.console import overview, search
 from energy_engine.health import LiveView, ReadyView
+from energy_engine.metrics import MetricsView
 from energy_engine.views import RootView
 
 v1 = [
@@ -24,6 +25,7 @@ urlpatterns = [
     path("api/v1/", include(v1)),
     *ingestion.urls.single_reading,
     path("", RootView.as_view()),
+    path("metrics", MetricsView.as_view()),
     path("health/live", LiveView.as_view()),
     path("health/ready", ReadyView.as_view()),
     path("admin/overview", admin.site.admin_view(overview.part), name="overview"),

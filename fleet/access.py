@@ -10,6 +10,7 @@ from rest_framework.request import Request
 
 from fleet.keys import Grant, keyring
 from fleet.limits import client_address, refuse_guessing, take_request, take_wrong_key
+from fleet.metrics import WRONG_KEYS
 from fleet.models import Scope
 
 _BEARER: Final = "Bearer "
@@ -75,6 +76,7 @@ def _presented(request: Request, address: str) -> Grant:
         refuse_guessing(address)
         grant = keyring.look_up(token)
     if grant is None:
+        WRONG_KEYS.inc()
         take_wrong_key(address)
         raise KeyRequired
     return grant

@@ -19,6 +19,8 @@ from limits.storage import MemoryStorage, RedisStorage, Storage
 from redis.exceptions import RedisError
 from rest_framework.exceptions import APIException
 
+from fleet.metrics import THROTTLED
+
 MINUTE: Final = 60
 _TAKEN_AT_ONCE: Final = 100
 # How long Redis is left alone once it was away: each attempt may take its time-out.
@@ -65,6 +67,7 @@ class Budgets:
             self._left[name] = self._left.get(name, 0) + leased
         left = self._left.get(name, 0)
         if left < amount:
+            THROTTLED.labels(what).inc()
             raise TooMuch(what, limit)
         self._left[name] = left - amount
 

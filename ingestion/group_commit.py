@@ -10,6 +10,7 @@ from typing import Final
 
 from django.db import InterfaceError, OperationalError
 
+from fleet.metrics import COMMIT_SECONDS, GROUP_REQUESTS
 from fleet.together import Member, Together
 from ingestion.readings import Reading
 from ingestion.writer import Delivery, record_all
@@ -53,8 +54,10 @@ def _write(group: Sequence[Member[Delivery, None]]) -> BaseException | None:
 
     Returns the error of a database that is away: to try each would take as many time-outs.
     """
+    GROUP_REQUESTS.observe(len(group))
     try:
-        record_all([member.work for member in group])
+        with COMMIT_SECONDS.time():
+            record_all([member.work for member in group])
     except _DATABASE_ERRORS as error:
         for member in group:
             member.error = error

@@ -13,6 +13,7 @@ import msgspec
 
 from fleet.keys import Grant
 from fleet.limits import take_readings
+from fleet.metrics import READINGS
 from fleet.together import Overloaded
 from fleet.wire import Buffer
 from ingestion.group_commit import group_commit
@@ -81,6 +82,7 @@ def _taken_in(
     if not (all_or_nothing and decoded.errors):
         record_known(decoded, received_at, all_or_nothing)
     accepted = 0 if all_or_nothing and decoded.errors else len(decoded.readings)
+    count_rejected(kind, count - accepted)
     return Outcome(accepted, count - accepted, decoded.errors[:MAX_LISTED_ERRORS])
 
 
@@ -106,6 +108,12 @@ def record_known(decoded: Decoded, received_at: datetime, all_or_nothing: bool =
                 return
         else:
             return
+
+
+def count_rejected(kind: Kind | None, readings: int) -> None:
+    """Count readings that were not stored; on a mixed route, of some kind."""
+    if readings:
+        READINGS.labels(kind or "any", "rejected").inc(readings)
 
 
 def reject_out_of_reach(decoded: Decoded, grant: Grant) -> None:

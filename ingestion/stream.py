@@ -14,7 +14,13 @@ from fleet.body import BodyTooLarge
 from fleet.keys import Grant
 from fleet.limits import take_readings
 from ingestion.group_commit import ALONE_FROM_READINGS
-from ingestion.intake import MAX_LISTED_ERRORS, Outcome, record_known, reject_out_of_reach
+from ingestion.intake import (
+    MAX_LISTED_ERRORS,
+    Outcome,
+    count_rejected,
+    record_known,
+    reject_out_of_reach,
+)
 from ingestion.lanes import Lanes
 from ingestion.readings import Decoded, ItemError, Kind, decode_lines
 
@@ -61,6 +67,7 @@ def take_in_stream(blocks: Iterable[bytes], grant: Grant, kind: Kind | None) -> 
                 _finish(begun.popleft(), outcome)
         while begun:
             _finish(begun.popleft(), outcome)
+        count_rejected(kind, outcome.rejected)
     except Exception as cause:
         for started in begun:  # it is stored all the same, or fails for the same cause
             with suppress(Exception):

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from msgspec.structs import astuple
 
+from fleet.metrics import READINGS
 from fleet.models import Meter, Vehicle
 from fleet.statements import Statement
 from ingestion.partitions import ensure_partitions, is_missing_partition
@@ -59,6 +60,7 @@ class _Stream:
     reading: type[Reading]
     registry: type[Meter | Vehicle]
     statement: Statement
+    stored: Any
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -67,8 +69,20 @@ class _Stream:
 
 # Every transaction writes in this order, so that none waits for another in a circle.
 _STREAMS: Final = (
-    _Stream(Kind.METER, MeterReading, Meter, Statement(_SQL / "record_meter_readings.sql")),
-    _Stream(Kind.VEHICLE, VehicleReading, Vehicle, Statement(_SQL / "record_vehicle_readings.sql")),
+    _Stream(
+        Kind.METER,
+        MeterReading,
+        Meter,
+        Statement(_SQL / "record_meter_readings.sql"),
+        READINGS.labels(Kind.METER, "stored"),
+    ),
+    _Stream(
+        Kind.VEHICLE,
+        VehicleReading,
+        Vehicle,
+        Statement(_SQL / "record_vehicle_readings.sql"),
+        READINGS.labels(Kind.VEHICLE, "stored"),
+    ),
 )
 
 
@@ -116,6 +130,8 @@ def _write(deliveries: Sequence[Delivery]) -> None:
             new_ids[stream.kind].update(row.device_id for row in new)
         if not register:
             _require_known(new_ids)
+    for stream, rows in rounds:
+        stream.stored.inc(len(rows))
 
 
 def _rows(deliveries: Sequence[Delivery], kind: type[Reading]) -> list[_Row]:

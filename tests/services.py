@@ -30,7 +30,7 @@ def _start() -> None:
     os.environ["SECURE_COOKIES"] = "false"
     # As `make run` has it; tests of access close it.
     os.environ["API_AUTH"] = "open"
-    os.environ["ENERGY_ENGINE_RUN_ON"] = "127.0.0.1"
+    os.environ["ENERGY_ENGINE_LAUNCHED_ON"] = "127.0.0.1"
     # A worker of pytest-xdist caches in a Redis database of its own; see `conftest.py`.
     os.environ["TEST_REDIS_URL"] = embedded.redis_url(data_dir)
 

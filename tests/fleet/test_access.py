@@ -342,10 +342,10 @@ def test_open_access_is_refused_but_on_loopback(settings, monkeypatch):
     settings.API_AUTH = "open"
     call_command("check", tags=["access"])
 
-    monkeypatch.setenv("ENERGY_ENGINE_RUN_ON", "0.0.0.0")  # noqa: S104 -- that is what is refused
+    monkeypatch.setenv("ENERGY_ENGINE_LAUNCHED_ON", "0.0.0.0")  # noqa: S104 -- that is what is refused
     with pytest.raises(CommandError, match="API_AUTH=open lets anybody"):
         call_command("check", tags=["access"])
-    monkeypatch.delenv("ENERGY_ENGINE_RUN_ON")
+    monkeypatch.delenv("ENERGY_ENGINE_LAUNCHED_ON")
     with pytest.raises(CommandError, match="API_AUTH=open lets anybody"):
         call_command("check", tags=["access"])
     settings.API_AUTH = "required"

@@ -1,0 +1,173 @@
+"""What Prometheus reads: the counters of all processes, and the state of the engine right now."""
+
+import hmac
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import DatabaseError
+from django.db.models import Count, Min
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from analytics.fleet import fleet_totals
+from analytics.models import Fault, FaultKind, FaultState
+from energy_engine.console import jobs
+from fleet.access import KeyHolds, grant_of
+from fleet.metrics import REQUEST_SECONDS
+from fleet.models import ApiKey
+from ingestion.models import ChangedMeterHour, ChangedVehicleHour
+from ingestion.partitions import covered_until
+
+PREFIX: Final = "engine"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_DAY: Final = timedelta(days=1)
+
+
+# --- Requests ---------------------------------------------------------------------------------
+
+
+class MetricsMiddleware:
+    """Times each request, by its route: what is unknown has none."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        began = time.perf_counter()
+        response = self._get_response(request)
+        match = request.resolver_match
+        method = request.method if request.method in _METHODS else "other"
+        timer = _timer(match.route if match else "", method, response.status_code)
+        timer.observe(time.perf_counter() - began)
+        return response
+
+
+@cache  # as many as there are routes, methods and statuses
+def _timer(route: str, method: str | None, status: int) -> Any:
+    return REQUEST_SECONDS.labels(route, method, status)
+
+
+# --- The state of the engine ------------------------------------------------------------------
+
+
+class _Engine(Collector):
+    """Gauges that are looked up when they are asked for: a dozen small statements."""
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        try:
+            gauges = [*_devices(), *_derived(), *_faults(), *_jobs(), *_keys()]
+        except DatabaseError:
+            gauges = []
+        yield _gauge("database_up", "Whether the database answers.", 1.0 if gauges else 0.0)
+        yield from gauges
+
+
+def _gauge(name: str, words: str, value: float | None = None) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{PREFIX}_{name}", words, value=value)
+
+
+def _labelled(name: str, words: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(f"{PREFIX}_{name}", words, labels=[label])
+    for named, value in values.items():
+        gauge.add_metric([named], value)
+    return gauge
+
+
+def _devices() -> Iterator[GaugeMetricFamily]:
+    totals = fleet_totals()
+    kinds = {"vehicle": totals.vehicles, "meter": totals.meters}
+    for name, words, read in (
+        ("devices", "Devices in the registry.", "total"),
+        ("devices_online", "Devices heard of within ONLINE_WINDOW.", "online"),
+    ):
+        values = {kind: float(getattr(count, read)) for kind, count in kinds.items()}
+        yield _labelled(name, words, "kind", values)
+    if totals.period:
+        words = "Time since the last look at the fleet's 24 hours."
+        yield _gauge("snapshot_age_seconds", words, _seconds_since(totals.period.end))
+
+
+def _derived() -> Iterator[GaugeMetricFamily]:
+    waiting, oldest = 0, None
+    for changed in (ChangedMeterHour, ChangedVehicleHour):
+        found = changed.objects.aggregate(number=Count("pk"), oldest=Min("changed_at"))
+        waiting += found["number"]
+        oldest = min(filter(None, (oldest, found["oldest"])), default=None)
+    yield _gauge("rollup_pending_hours", "Hours of devices that wait to be summed up.", waiting)
+    lag = _seconds_since(oldest) if oldest else 0.0
+    yield _gauge("rollup_lag_seconds", "Since when the oldest of them has waited.", lag)
+    horizon = (covered_until() - timezone.now()).total_seconds()
+    yield _gauge("partition_horizon_seconds", "How far ahead partitions exist.", horizon)
+
+
+def _faults() -> Iterator[GaugeMetricFamily]:
+    faults = Fault.objects.exclude(state=FaultState.CLOSED).order_by()
+    counts = dict(faults.values_list("kind").annotate(number=Count("pk")))
+    values = {kind: float(counts.get(kind, 0)) for kind in FaultKind.values}
+    yield _labelled("faults_open", "Faults that are open or acknowledged.", "kind", values)
+
+
+def _keys() -> Iterator[GaugeMetricFamily]:
+    used = ApiKey.objects.filter(last_used_at__gte=timezone.now() - _DAY).count()
+    yield _gauge("keys_used", "Keys that were used in the last 24 hours.", used)
+
+
+def _seconds_since(instant: datetime) -> float:
+    return max(0.0, (timezone.now() - instant).total_seconds())
+
+
+def _jobs() -> Iterator[GaugeMetricFamily]:
+    now = timezone.now()
+    found = jobs.periodic_jobs(now)
+    states = {
+        "job_failed": ("Whether the last run of a job failed.", "danger"),
+        "job_late": ("Whether a job has missed two turns.", "warning"),
+    }
+    for name, (words, variant) in states.items():
+        values = {job.name: float(job.variant == variant) for job in found}
+        yield _labelled(name, words, "job", values)
+    took = {job.name: job.took.total_seconds() for job in found if job.took is not None}
+    yield _labelled("job_seconds", "How long the last run of a job took.", "job", took)
+
+
+# --- The page ---------------------------------------------------------------------------------
+
+
+class MayScrape(KeyHolds):
+    """Lets METRICS_TOKEN pass, or a key that may read of all devices."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        told = request.META.get("HTTP_AUTHORIZATION", "")
+        expected = f"Bearer {settings.METRICS_TOKEN}"
+        if settings.METRICS_TOKEN and hmac.compare_digest(told.encode(), expected.encode()):
+            return True
+        return super().has_permission(request, view) and grant_of(request).is_for_all
+
+
+class MetricsView(APIView):
+    """Counters of all processes, and the state of the engine, in Prometheus' format."""
+
+    permission_classes = [MayScrape]
+
+    @extend_schema(operation_id="metrics", responses={(200, "text/plain"): OpenApiResponse(str)})
+    def get(self, request: Request) -> HttpResponse:
+        counted = REGISTRY
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            counted = CollectorRegistry()
+            MultiProcessCollector(counted)  # type: ignore[no-untyped-call] # has none
+        engine = CollectorRegistry()
+        engine.register(_Engine())
+        text = generate_latest(counted) + generate_latest(engine)
+        return HttpResponse(text, content_type=CONTENT_TYPE_LATEST)
