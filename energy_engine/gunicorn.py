@@ -10,13 +10,7 @@ import shutil
 import tempfile
 from typing import Any
 
-from prometheus_client import multiprocess
-
 from energy_engine import environment
-
-# Before anything is counted: each worker counts in a file of its own in here.
-_metrics_dir = tempfile.mkdtemp(prefix="engine-metrics-")
-os.environ.update(PROMETHEUS_MULTIPROC_DIR=_metrics_dir)
 
 _host = environment.read("HOST")
 bind = f"{f'[{_host}]' if ':' in _host else _host}:{environment.read('PORT')}"
@@ -44,10 +38,18 @@ def post_worker_init(_worker: object) -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+def on_starting(server: Any) -> None:
+    """Let each worker count in a file of its own, so that any of them can show the sums of all."""
+    server.metrics_dir = tempfile.mkdtemp(prefix="engine-metrics-")
+    os.environ.update(PROMETHEUS_MULTIPROC_DIR=server.metrics_dir)
+
+
 def child_exit(_server: object, worker: Any) -> None:
     """Drop what a worker that is gone said of itself alone; what it counted stays."""
+    from prometheus_client import multiprocess  # which looks at the environment when it is imported
+
     multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call] # has none
 
 
-def on_exit(_server: object) -> None:
-    shutil.rmtree(_metrics_dir, ignore_errors=True)
+def on_exit(server: Any) -> None:
+    shutil.rmtree(server.metrics_dir, ignore_errors=True)

@@ -15,11 +15,11 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.history import long_history, running_engine, storage
 from tests.benchmarks.memory import big_bodies, streams
 from tests.benchmarks.overload import overload
-from tests.benchmarks.throughput import batches, live_state, singles
+from tests.benchmarks.throughput import access, batches, live_state, singles
 
 RESULTS = Path(".bench/last.json")
 MEASURES = (
-    *(batches, singles, streams, live_state, big_bodies, overload, storage, long_history),
+    *(batches, singles, access, streams, live_state, big_bodies, overload, storage, long_history),
     *(answers, fleet),
 )
 

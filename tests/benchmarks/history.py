@@ -20,11 +20,11 @@ _SEAL = "from ingestion.sealing import seal_past_partitions; seal_past_partition
 
 
 @contextmanager
-def running_engine() -> Iterator[Engine]:
+def running_engine(**variables: str) -> Iterator[Engine]:
     """Start an engine with a history of its own, and remove all of it afterwards."""
     with tempfile.TemporaryDirectory(prefix="energy-engine-bench-") as folder:
         Path(folder).chmod(0o711)  # PostgreSQL passes through it as a user of its own
-        engine = Engine(Path(folder)).start()
+        engine = Engine(Path(folder), **variables).start()
         try:
             yield engine
         finally:

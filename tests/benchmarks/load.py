@@ -3,6 +3,7 @@
 import gzip
 import json
 import multiprocessing
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -48,9 +49,9 @@ class Answers(NamedTuple):
     late: int
 
 
-def wrk(script: str, port: int, connections: int, seconds: int) -> Load:
-    """Run a script of this folder against the engine on `port`."""
-    return _load(_printed(script, port, connections, seconds))
+def wrk(script: str, port: int, connections: int, seconds: int, key: str = "") -> Load:
+    """Run a script of this folder against the engine on `port`, with an API key if it needs one."""
+    return _load(_printed(script, port, connections, seconds, key))
 
 
 def wrk_overload(port: int, connections: int, seconds: int) -> tuple[Load, Answers]:
@@ -59,7 +60,7 @@ def wrk_overload(port: int, connections: int, seconds: int) -> tuple[Load, Answe
     return _load(printed), Answers(*map(int, _line(printed, "answers")))
 
 
-def _printed(script: str, port: int, connections: int, seconds: int) -> str:
+def _printed(script: str, port: int, connections: int, seconds: int, key: str = "") -> str:
     return subprocess.run(
         [
             *("wrk", "--threads", str(min(2, connections)), "--connections", str(connections)),
@@ -70,6 +71,7 @@ def _printed(script: str, port: int, connections: int, seconds: int) -> str:
         text=True,
         check=True,
         cwd=HERE.parent.parent,
+        env=os.environ | {"API_KEY": key},
     ).stdout
 
 

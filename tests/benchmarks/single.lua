@@ -12,6 +12,10 @@ end
 function init()
    sent = 0
    headers = { ["Content-Type"] = "application/json" }
+   local key = os.getenv("API_KEY") or ""
+   if key ~= "" then
+      headers["Authorization"] = "Bearer " .. key
+   end
 end
 
 function request()

@@ -1,9 +1,12 @@
 """How many readings a second are stored: in batches, and one per request; what it does to rows."""
 
+import subprocess
+import sys
 from statistics import median
 
-from energy_engine import embedded
+from energy_engine import embedded, environment
 from tests.benchmarks.figures import ROUNDS, SECONDS, Figure
+from tests.benchmarks.history import running_engine
 from tests.benchmarks.load import BATCH, Load, statement_alone, wrk
 from tests.engine.conftest import Engine
 
@@ -49,6 +52,37 @@ def singles(engine: Engine) -> list[Figure]:
             )
         )
     return figures
+
+
+def access(_engine: Engine) -> list[Figure]:
+    """One reading per request with a key that is looked at and counted, against an open API."""
+    closed_api = {"API_AUTH": "required"}
+    # Never reached, and counted all the same.
+    closed_api |= {"LIMIT_REQUESTS_PER_KEY": "100000000", "LIMIT_REQUESTS_PER_ADDRESS": "100000000"}
+    with running_engine() as unlocked, running_engine(**closed_api) as closed:
+        key = subprocess.run(
+            [sys.executable, "manage.py", "api_key", "create", "bench", "--scope", "ingest"],
+            env=closed._environment(),
+            cwd=environment.ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        rates: dict[str, list[float]] = {"": [], key: []}
+        turns = [(unlocked, ""), (closed, key)]
+        for _ in range(4 * ROUNDS):
+            turns.reverse()  # who comes second finds the other's writes still on their way
+            for engine, its_key in turns:
+                load = wrk("single", engine.port, 64, SECONDS // ROUNDS, its_key)
+                rates[its_key].append(load.per_second)
+    return [
+        Figure(
+            "one reading per request, with a key",
+            median(rates[key]),
+            "requests/s",
+            median(rates[""]),
+        )
+    ]
 
 
 def live_state(engine: Engine) -> list[Figure]:

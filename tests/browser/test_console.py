@@ -39,6 +39,8 @@ PAGES = {
     "webhooks": "/admin/analytics/webhook/",
     "users": "/admin/auth/user/",
     "groups": "/admin/auth/group/",
+    "keys": "/admin/fleet/apikey/",
+    "new key": "/admin/fleet/apikey/add/",
     "audit log": "/admin/admin/logentry/",
     "jobs": "/admin/procrastinate/procrastinatejob/",
 }
