@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from energy_engine.console import changes
+from energy_engine.console import changes, link_words
 from energy_engine.console.device_figures import chosen_range
 from energy_engine.console.listing import BEGINS_LATER, IN_FORCE, link_state
 from energy_engine.console.pages import ConsoleAdmin
@@ -39,7 +39,6 @@ Views = dict[str, Callable[..., HttpResponse]]
 _SHOWN_AT_MOST: Final = 50
 _DRAWN_AT_LEAST: Final = timedelta(days=1)
 _DRAWN_AT_MOST: Final = timedelta(days=30)
-_MINUTE: Final = "%Y-%m-%d %H:%M UTC"
 _GONE: Final = "This link is not there any more"
 
 
@@ -161,10 +160,10 @@ class VehicleLinks(ConsoleAdmin):
         except (IntegrityError, DataError):
             return _refused(request, ["This link cannot be stored"])
         if not made.is_new:
-            return _refused(request, [f"Linked already: {_since(made.link)}"])
-        messages.success(request, f"{vehicle} is linked to {_from(made.link)}")
+            return _refused(request, [f"Linked already: {link_words.since(made.link)}"])
+        messages.success(request, f"{vehicle} is linked to {link_words.begins(made.link)}")
         if made.superseded:
-            gone = ", ".join(map(_since, made.superseded))
+            gone = ", ".join(map(link_words.since, made.superseded))
             messages.warning(request, f"Superseded, and gone: {gone}")
         return self._done(request, vehicle)
 
@@ -178,8 +177,8 @@ class VehicleLinks(ConsoleAdmin):
                 ended = end_link(vehicle.pk)
                 if ended.valid_during.lower != link.valid_during.lower:
                     raise NoLinkInForce
-                end = f"ended {ended.valid_during.upper:{_MINUTE}}"
-                self._log(request, vehicle, _since(link), end)
+                end = link_words.ended(ended)
+                self._log(request, vehicle, link_words.since(link), end)
         except NoLinkInForce:
             return _refused(request, ["This link is not in force now"])
         messages.success(request, f"The link has ended: {vehicle} at {link.meter_id}")
@@ -194,11 +193,13 @@ class VehicleLinks(ConsoleAdmin):
             with transaction.atomic():
                 withdraw_link(link.pk)
                 goes_on = vehicle.links.filter(valid_during__contains=link.valid_during.lower)
-                after = [f"{_since(before)} goes on" for before in goes_on]
-                self._log(request, vehicle, _since(link), "; ".join(["withdrawn", *after]))
+                after = [f"{link_words.since(before)} goes on" for before in goes_on]
+                self._log(
+                    request, vehicle, link_words.since(link), "; ".join(["withdrawn", *after])
+                )
         except LinkHasBegun:
             return _refused(request, ["This link has begun, or is withdrawn already"])
-        messages.success(request, f"The link is withdrawn: {vehicle} at {_since(link)}")
+        messages.success(request, f"The link is withdrawn: {vehicle} at {link_words.since(link)}")
         return self._done(request, vehicle)
 
     def _vehicle(self, request: HttpRequest, object_id: str, permission: str) -> Vehicle:
@@ -216,7 +217,9 @@ class VehicleLinks(ConsoleAdmin):
         with transaction.atomic():
             made = link_vehicle(vehicle.pk, meter.pk, valid_from)
             if made.is_new:
-                self._log(request, vehicle, _before(made), _from(made.link))
+                self._log(
+                    request, vehicle, link_words.put_an_end_to(made), link_words.begins(made.link)
+                )
         return made
 
     def _log(self, request: HttpRequest, vehicle: Vehicle, before: str, after: str) -> None:
@@ -240,21 +243,3 @@ def _posted_link(request: HttpRequest, vehicle: Vehicle) -> VehicleMeterLink | N
 def _refused(request: HttpRequest, errors: list[str]) -> HttpResponse:
     """Return what the page shows beside the form; htmx takes nothing but a success."""
     return render(request, "console/device_errors.html", {"errors": errors})
-
-
-def _before(made: LinkChange) -> str:
-    """Return the links that the new one has ended or superseded."""
-    cut_off = VehicleMeterLink.objects.filter(
-        vehicle_id=made.link.vehicle_id, valid_during__endswith=made.link.valid_during.lower
-    )
-    return ", ".join(map(_since, [*cut_off, *made.superseded])) or "no link"
-
-
-def _since(link: VehicleMeterLink) -> str:
-    if link.valid_during.lower > timezone.now():
-        return _from(link)
-    return f"{link.meter_id} since {link.valid_during.lower:{_MINUTE}}"
-
-
-def _from(link: VehicleMeterLink) -> str:
-    return f"{link.meter_id} from {link.valid_during.lower:{_MINUTE}}"

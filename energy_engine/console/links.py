@@ -15,7 +15,7 @@ from django.urls import reverse
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSplitDateTimeWidget
 
-from energy_engine.console import changes
+from energy_engine.console import changes, link_words
 from energy_engine.console.listing import (
     IN_FORCE,
     LINK_COLUMNS,
@@ -27,7 +27,6 @@ from energy_engine.console.listing import (
 )
 from energy_engine.console.pages import ConsoleAdmin
 from fleet.links import (
-    LinkChange,
     NoLinkInForce,
     OutOfBounds,
     UnknownDevice,
@@ -112,19 +111,17 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
         if not made.is_new:
             raise LinkInForceAlready
         obj.pk, obj.valid_during = made.link.pk, made.link.valid_during
-        obj.put_an_end_to = _put_an_end_to(made)
+        obj.put_an_end_to = link_words.put_an_end_to(made)
         if made.superseded:
-            gone = _some([f"{link}, {_span_of(link)}" for link in made.superseded])
+            gone = _some([link_words.since(link) for link in made.superseded])
             self.message_user(request, f"Superseded, and gone: {gone}", messages.WARNING)
 
     def construct_change_message(
         self, request: HttpRequest, form: Any, formsets: Any, add: bool = False
     ) -> Any:
         link = form.instance
-        before = "; ".join(link.put_an_end_to) or None
-        return changes.message(
-            [changes.step(link.vehicle_id, before, _at_meter(link))], is_new=True
-        )
+        step = changes.step(link.vehicle_id, link.put_an_end_to, link_words.begins(link))
+        return changes.message([step], is_new=True)
 
     @admin.action(description="End link now", permissions=["end"])
     def end_links(self, request: HttpRequest, links: QuerySet[VehicleMeterLink]) -> None:
@@ -166,7 +163,9 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
                 ended = end_link(link.vehicle_id)
                 if _beginning(ended) != _beginning(link):
                     raise NoLinkInForce
-                step = changes.step(link.vehicle_id, _at_meter(link), _at_meter(ended))
+                step = changes.step(
+                    link.vehicle_id, link_words.since(link), link_words.ended(ended)
+                )
                 self.log_change(request, link, changes.message([step]))
         except NoLinkInForce:
             return False
@@ -176,24 +175,6 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
 def _beginning(link: VehicleMeterLink) -> tuple[str, datetime]:
     """Return what tells a link of a vehicle from its others, also once it is gone."""
     return link.meter_id, link.valid_during.lower
-
-
-def _put_an_end_to(made: LinkChange) -> list[str]:
-    """Return the words for the links that a new one has cut off, or removed."""
-    cut_off = VehicleMeterLink.objects.filter(
-        vehicle_id=made.link.vehicle_id, valid_during__endswith=made.link.valid_during.lower
-    )
-    since = [f"{link.meter_id} since {link.valid_during.lower:%Y-%m-%d %H:%M}" for link in cut_off]
-    return [*since, *map(_at_meter, made.superseded)]
-
-
-def _at_meter(link: VehicleMeterLink) -> str:
-    return f"{link.meter_id}, {_span_of(link)}"
-
-
-def _span_of(link: VehicleMeterLink) -> str:
-    begin, end = link.valid_during.lower, link.valid_during.upper
-    return f"{begin:%Y-%m-%d %H:%M} to {f'{end:%Y-%m-%d %H:%M}' if end else 'further notice'}"
 
 
 def _some(names: list[str]) -> str:

@@ -134,8 +134,8 @@ class TestSteps:
         )
 
         assert logged() == [
-            f"V1: {m1} since 2026-07-15 08:00; {m3}, 2026-07-15 14:00 to further notice"
-            f" → {m2}, 2026-07-15 12:00 to further notice"
+            f"V1: {m1} since 2026-07-15 08:00 UTC, {m3} from 2026-07-15 14:00 UTC"
+            f" → {m2} from 2026-07-15 12:00 UTC"
         ]
 
     def test_deletion_of_a_site_takes_its_thresholds_along(self, boss):

@@ -452,8 +452,8 @@ class TestEndingLinks:
         entry = LogEntry.objects.get()
         assert (entry.object_id, entry.change_message) == (
             str(link.pk),
-            '[{"changed": {"fields": ["V1: M1, 2026-07-15 08:00 to further notice'
-            ' → M1, 2026-07-15 08:00 to 2026-07-15 12:00"]}}]',
+            '[{"changed": {"fields": ["V1: M1 since 2026-07-15 08:00 UTC'
+            ' → ended 2026-07-15 12:00 UTC"]}}]',
         )
 
     def test_ending_a_link_of_the_past_leaves_the_one_in_force_alone(self, end, fleet, changed):
