@@ -12,6 +12,7 @@ from analytics.fleet import FleetTotals, VehiclePage
 from analytics.performance import Performance
 from analytics.series import Series
 from analytics.webhooks import WebhookMessage
+from fleet.key_views import KeyMade, KeyOrder, KeyPage, KeyRow
 from fleet.status import MeterStatus, VehicleStatus
 from fleet.views import Link, LinkMade, LinkOrder, LinkPage
 from fleet.wire import FieldError
@@ -26,6 +27,10 @@ STRUCTS: Final = (
     Link,
     LinkMade,
     LinkPage,
+    KeyOrder,
+    KeyRow,
+    KeyMade,
+    KeyPage,
     MeterStatus,
     VehicleStatus,
     Performance,

@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from fleet.key_views import KeyViewSet
 from fleet.views import LinkViewSet, StatusViewSet
 
 _METER = StatusViewSet.as_view({"get": "meter"})
@@ -10,6 +11,9 @@ _VEHICLE = StatusViewSet.as_view({"get": "vehicle"})
 urlpatterns = [
     path("links", LinkViewSet.as_view({"get": "page", "put": "update"})),
     path("links/<device_id:vehicle_id>", LinkViewSet.as_view({"delete": "destroy"})),
+    path("keys", KeyViewSet.as_view({"get": "page", "post": "create"})),
+    path("keys/<slug:prefix>", KeyViewSet.as_view({"delete": "destroy"})),
+    path("keys/<slug:prefix>/rotate", KeyViewSet.as_view({"post": "rotate"})),
     path("status/meter/<device_id:meter_id>", _METER),
     path("status/vehicle/<device_id:vehicle_id>", _VEHICLE),
     path("analytics/meter/<device_id:meter_id>/live", _METER),

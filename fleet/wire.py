@@ -21,7 +21,7 @@ Buffer = bytes | bytearray
 DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _missing_field = re.compile("missing required field `([^`]+)`")
-_field_at = re.compile(r" - at `\$\.(\w+)`$")
+_field_at = re.compile(r" - at `\$\.(\w+)(?:\[[\d.]+\])?`$")
 
 
 class FieldError(msgspec.Struct):

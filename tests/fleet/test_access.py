@@ -357,6 +357,52 @@ def test_meter_is_registered_by_a_key_for_all(db):
     assert Meter.objects.filter(pk="M7").exists()
 
 
+class TestKeysOverTheApi:
+    def test_key_is_made_used_rotated_and_revoked(self, berlin, monkeypatch):
+        monkeypatch.setattr(Keyring, "LOOK_SECONDS", 0.0)
+        manager = caller(MANAGE)
+        order = {"name": "gateway", "scopes": ["ingest"], "site": "Berlin"}
+        status, made = manager.post(order, "/v1/keys")
+
+        assert (status, made["reach"], made["site"]) == (201, "site", "Berlin")
+        assert Caller(made["token"]).post(V1)[0] == 201
+        path = f"/v1/keys/{made['prefix']}"
+        assert Caller(manager.post({}, f"{path}/rotate")[1]["token"]).post(V1)[0] == 201
+        assert manager.delete(path)[1]["revokedAt"] == "2026-07-15T12:00:00Z"
+        assert Caller(made["token"]).post(V1)[0] == 401
+        assert manager.post({}, f"{path}/rotate")[0] == 404
+        listed = manager.get("/v1/keys")[1]["results"]
+        assert [key["name"] for key in listed] == ["gateway", "gateway", "test"]
+        assert "token" not in str(listed)
+
+    @pytest.mark.parametrize(
+        ("wrong", "field"),
+        [
+            ({"name": ""}, "name"),
+            ({"scopes": []}, "scopes"),
+            ({"scopes": ["all"]}, "scopes"),
+            ({"site": "Rome"}, "site"),
+            ({"site": "Berlin", "meterIds": ["M1"]}, "site"),
+            ({"vehicleIds": ["V 1"]}, "vehicleIds"),
+            ({"expiresAt": "2027-01-01"}, "expiresAt"),
+        ],
+    )
+    def test_order_that_makes_no_sense_is_refused_by_its_field(self, berlin, wrong, field):
+        order = {"name": "gateway", "scopes": ["ingest"]} | wrong
+        status, body = caller(MANAGE).post(order, "/v1/keys")
+
+        assert (status, body["errors"][0]["field"]) == (400, field)
+        assert ApiKey.objects.count() == 1
+
+    def test_nobody_makes_a_key_that_opens_more_than_his_own(self, berlin):
+        order = {"name": "more", "scopes": ["manage"]}
+
+        for key in (caller(MANAGE, site=berlin), caller(INGEST), caller(READ)):
+            assert key.post(order, "/v1/keys")[0] == 403
+            assert key.get("/v1/keys")[0] == 403
+        assert ApiKey.objects.filter(name="more").count() == 0
+
+
 class TestLimits:
     def test_request_over_the_limit_of_its_key_waits_for_the_next_minute(self, settings, clock):
         settings.LIMIT_REQUESTS_PER_KEY = 3

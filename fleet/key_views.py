@@ -1,0 +1,177 @@
+"""API keys over HTTP, for whoever may manage the whole fleet."""
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import NotFound, PermissionDenied
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from fleet.access import grant_of
+from fleet.body import json_body
+from fleet.device_ids import DEVICE_ID_RULE, are_device_ids
+from fleet.keys import NewKey, NotUsable, make_key, revoke, rotate
+from fleet.models import ApiKey, Scope, Site
+from fleet.openapi import answer, body, schema
+from fleet.pages import CURSOR, LIMIT, Pages
+from fleet.wire import FieldError, InvalidBody, decode_struct
+
+ScopeName = Literal["ingest", "read", "manage"]
+_IDS_RULE: Final = f"a list of ids: {DEVICE_ID_RULE}"
+_DeviceIds = Annotated[list[str], msgspec.Meta(extra={"rule": _IDS_RULE})]
+
+
+class KeyOrder(msgspec.Struct):
+    """Make a key: for the devices of a site, for listed ones; where neither is told, for all."""
+
+    name: Annotated[
+        str,
+        msgspec.Meta(min_length=1, max_length=100, extra={"rule": "a text of 1 to 100 characters"}),
+    ]
+    scopes: Annotated[
+        list[ScopeName],
+        msgspec.Meta(
+            min_length=1, extra={"rule": "a list of ingest, read and manage, one or more"}
+        ),
+    ]
+    site: str | None = None
+    meter_ids: _DeviceIds = msgspec.field(name="meterIds", default_factory=list)
+    vehicle_ids: _DeviceIds = msgspec.field(name="vehicleIds", default_factory=list)
+    expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = msgspec.field(
+        name="expiresAt", default=None
+    )
+
+
+class KeyRow(msgspec.Struct):
+    """What a key opens, and until when; `prefix` is how it begins."""
+
+    prefix: str
+    name: str
+    scopes: list[str]
+    reach: Literal["all", "site", "devices"]
+    site: str | None
+    meter_ids: list[str] = msgspec.field(name="meterIds")
+    vehicle_ids: list[str] = msgspec.field(name="vehicleIds")
+    created_at: datetime = msgspec.field(name="createdAt")
+    expires_at: datetime | None = msgspec.field(name="expiresAt")
+    revoked_at: datetime | None = msgspec.field(name="revokedAt")
+    last_used_at: datetime | None = msgspec.field(name="lastUsedAt")
+
+
+class KeyMade(KeyRow, kw_only=True):
+    """A new key; `token` is shown this once, and kept nowhere."""
+
+    token: str
+
+
+class KeyPage(msgspec.Struct):
+    """A page of keys; `next` is the address of the page after it."""
+
+    next: str | None
+    previous: str | None
+    results: list[KeyRow]
+
+
+class _Pages(Pages):
+    ordering = ("-id",)
+
+
+class KeyViewSet(ViewSet):
+    """The keys that open the API; all of it takes the scope manage, for all devices."""
+
+    scope = Scope.MANAGE
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if not grant_of(request).is_for_all:
+            raise PermissionDenied("Keys are managed with a key for all devices")
+
+    @extend_schema(
+        operation_id="listKeys",
+        parameters=[CURSOR, LIMIT],
+        responses={200: answer(KeyPage, "Keys, the newest first")},
+    )
+    def page(self, request: Request) -> Response:
+        pages = _Pages()
+        page = pages.paginate_queryset(_keys(), request)
+        return pages.get_paginated_response([KeyRow(**_columns(key)) for key in page or []])
+
+    @extend_schema(
+        operation_id="makeKey",
+        request=body(schema(KeyOrder)),
+        responses={201: answer(KeyMade, "The key, with its token")},
+    )
+    def create(self, request: Request) -> Response:
+        order = decode_struct(json_body(request), KeyOrder)
+        return _made(
+            make_key(
+                order.name,
+                [Scope(scope) for scope in order.scopes],
+                site=_site(order),
+                meter_ids=order.meter_ids,
+                vehicle_ids=order.vehicle_ids,
+                expires_at=order.expires_at,
+            )
+        )
+
+    @extend_schema(
+        operation_id="rotateKey",
+        request=None,
+        responses={201: answer(KeyMade, "Its successor; both are good for a week")},
+    )
+    def rotate(self, request: Request, prefix: str) -> Response:
+        try:
+            return _made(rotate(_key(prefix)))
+        except NotUsable:
+            raise NotFound("Key not found, or good for nothing any more") from None
+
+    @extend_schema(
+        operation_id="revokeKey", responses={200: answer(KeyRow, "The key, which opens nothing")}
+    )
+    def destroy(self, request: Request, prefix: str) -> Response:
+        revoke(_key(prefix))
+        return Response(KeyRow(**_columns(_key(prefix))))
+
+
+def _site(order: KeyOrder) -> Site | None:
+    """Return the site of an order. Errors: `InvalidBody`, also where its devices make no sense."""
+    for field, ids in (("meterIds", order.meter_ids), ("vehicleIds", order.vehicle_ids)):
+        if not are_device_ids(ids):
+            raise InvalidBody(FieldError(field, "invalid_format", f"{field} must be {_IDS_RULE}"))
+    if order.site is None:
+        return None
+    if order.meter_ids or order.vehicle_ids:
+        message = "site and listed devices exclude each other"
+        raise InvalidBody(FieldError("site", "conflict", message))
+    site: Site | None = Site.objects.filter(name=order.site).first()
+    if site is None:
+        raise InvalidBody(FieldError("site", "unknown_site", "site must be the name of a site"))
+    return site
+
+
+def _keys() -> QuerySet[ApiKey]:
+    keys: QuerySet[ApiKey] = ApiKey.objects.select_related("site")
+    return keys
+
+
+def _key(prefix: str) -> ApiKey:
+    key = _keys().filter(prefix=prefix).first()
+    if key is None:
+        raise NotFound("Key not found")
+    return key
+
+
+def _columns(key: ApiKey) -> dict[str, Any]:
+    return {
+        name: key.site and key.site.name if name == "site" else getattr(key, name)
+        for name in KeyRow.__struct_fields__
+    }
+
+
+def _made(made: NewKey) -> Response:
+    return Response(KeyMade(**_columns(made.key), token=made.token), HTTPStatus.CREATED)
