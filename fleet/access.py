@@ -16,7 +16,7 @@ from fleet.models import Scope
 
 _BEARER: Final = "Bearer "
 # What every request opens where API_AUTH is open.
-EVERYTHING: Final = Grant(0, frozenset(Scope), None, None, None, None, 0.0)
+EVERYTHING: Final = Grant(None, frozenset(Scope), None, None, None, None, 0.0)
 
 
 class KeyRequired(APIException):

@@ -106,9 +106,9 @@ def _digest(token: str) -> bytes:
 
 @dataclass(frozen=True)
 class Grant:
-    """What a key opens; ids None stand for all devices."""
+    """What a key opens; ids None stand for all devices, a `key_id` of None for no key."""
 
-    key_id: int
+    key_id: int | None
     scopes: frozenset[str]
     site_id: int | None
     meter_ids: frozenset[str] | None
@@ -147,7 +147,7 @@ class Keyring:
         self._grants: dict[bytes, Grant] = {}
         self._looked_at = 0.0
         self._noted_at = 0.0
-        self._used: set[int] = set()
+        self._used: set[int | None] = set()
 
     def known(self, token: str) -> Grant | None:
         """Return what `token` opens, if this process has seen it; no query, but every two seconds.

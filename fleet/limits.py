@@ -109,9 +109,10 @@ def take_request(address: str, key_id: int | None = None) -> None:
         budgets.take(f"key:{key_id}", "requests", settings.LIMIT_REQUESTS_PER_KEY)
 
 
-def take_readings(key_id: int, readings: int) -> None:
-    """Count readings of a key, all or none of them. Errors: `TooMuch`."""
-    budgets.take(f"readings:{key_id}", "readings", settings.LIMIT_READINGS_PER_KEY, readings)
+def take_readings(key_id: int | None, readings: int) -> None:
+    """Count readings of a key, all or none of them; of an open API, none. Errors: `TooMuch`."""
+    if key_id is not None:
+        budgets.take(f"readings:{key_id}", "readings", settings.LIMIT_READINGS_PER_KEY, readings)
 
 
 def take_wrong_key(address: str) -> None:

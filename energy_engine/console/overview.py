@@ -91,6 +91,7 @@ def overview(request: HttpRequest) -> dict[str, Any]:
         "now": now,
         "renew_seconds": SECONDS_BETWEEN_LOOKS + 1 if rate is None else RENEW_SECONDS,
         "url": request.build_absolute_uri("/"),
+        "needs_key": settings.API_AUTH == "required",
         "is_empty": not totals.vehicles.total and not totals.meters.total,
     }
     if shown["is_empty"]:

@@ -439,6 +439,12 @@ class TestLimits:
         assert device.post(V1)[0] == 429
         assert stored() == {"V1"}
 
+    def test_open_api_has_no_limits(self, settings):
+        settings.API_AUTH = "open"
+        settings.LIMIT_READINGS_PER_KEY = settings.LIMIT_REQUESTS_PER_ADDRESS = 1
+
+        assert [Caller(None).post([V1, V1])[0] for _ in range(3)] == [201, 201, 201]
+
     def test_processes_share_a_limit(self, settings):
         processes = [Budgets() for _ in range(3)]
         taken = 0
