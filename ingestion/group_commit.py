@@ -66,8 +66,7 @@ def _write(group: Sequence[Member[Delivery, None]]) -> BaseException | None:
         if len(group) == 1:
             group[0].error = error
         else:
-            for member in group:
-                _write([member])
+            return next(filter(None, [_write([member]) for member in group]), None)
     return None
 
 

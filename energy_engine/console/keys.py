@@ -6,7 +6,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.postgres.forms import SimpleArrayField
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -99,6 +99,17 @@ def _reach(key: ApiKey) -> str:
     return devices[0] if len(devices) == 1 else f"{devices[0]} and {len(devices) - 1} more"
 
 
+def _may_give_away(request: HttpRequest, scope: str) -> bool:
+    """Return whether a user may do himself what a key of `scope` may; links have a permission."""
+    return scope != Scope.MANAGE or request.user.has_perm("fleet.change_vehiclemeterlink")
+
+
+def _require_no_more_than_his_own(request: HttpRequest, key: ApiKey) -> None:
+    """Errors: `PermissionDenied`, where the token of `key` would open more than the user may."""
+    if not all(_may_give_away(request, scope) for scope in key.scopes):
+        raise PermissionDenied
+
+
 @admin.register(ApiKey)
 class ApiKeyAdmin(ConsoleAdmin):
     """A key is shown once, when it is made: afterwards not even to those who made it."""
@@ -130,7 +141,17 @@ class ApiKeyAdmin(ConsoleAdmin):
         return list(self.readonly_fields) if obj else []
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        return [(None, {"fields": self.fields})] if obj else self.add_fieldsets
+        if obj:
+            return [(None, {"fields": self.fields})]
+        if _may_give_away(request, Scope.MANAGE):
+            return self.add_fieldsets
+        return [
+            (
+                title,
+                options | {"fields": [name for name in options["fields"] if name != "may_manage"]},
+            )
+            for title, options in self.add_fieldsets
+        ]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -142,6 +163,7 @@ class ApiKeyAdmin(ConsoleAdmin):
         return request.user.has_perm("fleet.change_apikey")
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        _require_no_more_than_his_own(request, obj)
         obj.token = issue(obj)
 
     def response_add(
@@ -152,6 +174,7 @@ class ApiKeyAdmin(ConsoleAdmin):
     @action(description="Rotate …", icon="autorenew", permissions=["retire"])
     def rotate_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
         key = self._key(request, object_id)
+        _require_no_more_than_his_own(request, key)
         if request.method != "POST":
             question = (
                 f"Make a successor of {key}? Both are good for a week: "

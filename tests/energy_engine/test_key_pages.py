@@ -96,6 +96,20 @@ def test_key_is_rotated_and_revoked_after_a_question(operator):
     assert "revoked" in said[1]
 
 
+def test_nobody_gets_a_key_that_may_do_more_than_himself(operator):
+    managing = make_key("manager", [Scope.MANAGE])
+    rotate = reverse("admin:fleet_apikey_rotate_key", args=[managing.key.pk])
+
+    assert "may_manage" not in operator.get(reverse(ADD)).content.decode()
+    for path, posted in ((reverse(ADD), INGEST | {"may_manage": "on"}), (rotate, {})):
+        assert operator.post(path, posted).status_code == HTTPStatus.FORBIDDEN
+    assert ApiKey.objects.count() == 1
+
+    both = signed_in("Operator", "Fleet manager")
+    assert "may_manage" in both.get(reverse(ADD)).content.decode()
+    assert Keyring().look_up(both.post(rotate).context["token"]).scopes == {"manage"}
+
+
 @pytest.mark.parametrize("group", ["Fleet manager", "Analyst"])
 def test_others_see_keys_and_change_none(clock, group):
     client = signed_in(group)
