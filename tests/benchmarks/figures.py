@@ -10,6 +10,9 @@ HISTORY_DAYS = int(os.environ.get("BENCH_HISTORY_DAYS", "5"))
 HISTORY_READINGS = int(os.environ.get("BENCH_HISTORY_READINGS", "2000000"))
 # A figure and its ceiling take turns, so that both see the same hours of a noisy machine.
 ROUNDS = 4
+# A difference of a hundredth takes many short turns to show.
+ACCESS_ROUNDS = int(os.environ.get("BENCH_ACCESS_ROUNDS", "20"))
+ACCESS_SECONDS = 2
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import sys
 from statistics import median
 
 from energy_engine import embedded, environment
-from tests.benchmarks.figures import ROUNDS, SECONDS, Figure
+from tests.benchmarks.figures import ACCESS_ROUNDS, ACCESS_SECONDS, ROUNDS, SECONDS, Figure
 from tests.benchmarks.history import running_engine
 from tests.benchmarks.load import BATCH, Load, statement_alone, wrk
 from tests.engine.conftest import Engine
@@ -54,35 +54,73 @@ def singles(engine: Engine) -> list[Figure]:
     return figures
 
 
-def access(_engine: Engine) -> list[Figure]:
-    """One reading per request with a key that is looked at and counted, against an open API."""
-    closed_api = {"API_AUTH": "required"}
-    # Never reached, and counted all the same.
-    closed_api |= {"LIMIT_REQUESTS_PER_KEY": "100000000", "LIMIT_REQUESTS_PER_ADDRESS": "100000000"}
-    with running_engine() as unlocked, running_engine(**closed_api) as closed:
-        key = subprocess.run(
-            [sys.executable, "manage.py", "api_key", "create", "bench", "--scope", "ingest"],
-            env=closed._environment(),
-            cwd=environment.ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        rates: dict[str, list[float]] = {"": [], key: []}
-        turns = [(unlocked, ""), (closed, key)]
-        for _ in range(4 * ROUNDS):
+def access(engine: Engine) -> list[Figure]:
+    """One reading per request with a key that is looked at and counted, against an open API.
+
+    Two web servers write to one database in short turns; the processor time of their processes is
+    the steadier of both figures.
+    """
+    same = {
+        "DATABASE_URL": str(embedded.database_url(engine.data_dir)),
+        "REDIS_URL": embedded.redis_url(engine.data_dir),
+        # Never reached, and counted all the same.
+        "LIMIT_REQUESTS_PER_KEY": "100000000",
+        "LIMIT_REQUESTS_PER_ADDRESS": "100000000",
+    }
+    with running_engine(**same) as unlocked, running_engine(**same, API_AUTH="required") as closed:
+        key = _ingest_key(closed)
+        wrk("single", unlocked.port, 64, 2)
+        wrk("single", closed.port, 64, 2, key)
+        turns = [_Turns(unlocked), _Turns(closed, key)]
+        for _ in range(ACCESS_ROUNDS):
             turns.reverse()  # who comes second finds the other's writes still on their way
-            for engine, its_key in turns:
-                load = wrk("single", engine.port, 64, SECONDS // ROUNDS, its_key)
-                rates[its_key].append(load.per_second)
+            for of_engine in turns:
+                of_engine.take()
+    open_api, with_key = sorted(turns, key=lambda of_engine: of_engine.key)
     return [
-        Figure(
-            "one reading per request, with a key",
-            median(rates[key]),
-            "requests/s",
-            median(rates[""]),
+        Figure(name, median(of_key), unit, median(of_open), f"ratio of turns {_ratio(pairs):.3f}")
+        for name, unit, of_key, of_open in (
+            ("one reading, with a key", "requests/s", with_key.rates, open_api.rates),
+            ("its processor time", "µs", with_key.cpu_us, open_api.cpu_us),
         )
+        for pairs in [list(zip(of_key, of_open, strict=True))]
     ]
+
+
+class _Turns:
+    """What one web server did in each of its turns: requests/s, processor time of a request."""
+
+    def __init__(self, engine: Engine, key: str = "") -> None:
+        self.key = key
+        self.rates: list[float] = []
+        self.cpu_us: list[float] = []
+        self._port = engine.port
+        self._processes = engine.processes_of("gunicorn")
+
+    def take(self) -> None:
+        before = self._cpu_seconds()
+        load = wrk("single", self._port, 64, ACCESS_SECONDS, self.key)
+        self.rates.append(load.per_second)
+        self.cpu_us.append((self._cpu_seconds() - before) / load.requests * 1e6)
+
+    def _cpu_seconds(self) -> float:
+        times = [process.cpu_times() for process in self._processes]
+        return sum(of_process.user + of_process.system for of_process in times)
+
+
+def _ratio(pairs: list[tuple[float, float]]) -> float:
+    return median(with_key / without for with_key, without in pairs)
+
+
+def _ingest_key(engine: Engine) -> str:
+    return subprocess.run(
+        [sys.executable, "manage.py", "api_key", "create", "bench", "--scope", "ingest"],
+        env=engine._environment(),
+        cwd=environment.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
 
 
 def live_state(engine: Engine) -> list[Figure]:
