@@ -1,15 +1,16 @@
 """Figures in Redis: one recompute per key at a time in all processes, dropped when they turn false.
 
 A change of a vehicle's links or register moves its generation on, and a figure is kept only if the
-generation is still the one it began with: none that was computed before outlives the change. With
-Redis away, every answer comes from the database.
+generation is still the one it began with: none that was computed before outlives the change. As
+long as a replica may not know of the change, figures come from the primary. With Redis away, every
+answer comes from the database.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from django.conf import settings
@@ -19,9 +20,10 @@ from django_redis.cache import RedisCache
 from redis import Redis
 from redis.exceptions import RedisError
 
-from analytics.performance import Performance, vehicle_performance
+from analytics.performance import Performance, UnknownVehicle, vehicle_performance
 from analytics.unlinked import FleetEnergy, unlinked_energy
 from analytics.window import Window
+from fleet import replica
 from fleet.metrics import CACHED_FIGURES
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 from fleet.together import Member, Overloaded, Together
@@ -38,9 +40,12 @@ _LEAST_OF_LIFETIME: Final = 0.8
 # Part of the key: what was computed from links that are no more is kept where nobody looks.
 _UNLINKED_GENERATION: Final = "analytics:unlinked-generation"
 _UNLINKED_LIFETIME: Final = timedelta(minutes=1)
+# Looks at the replica, and the calls to Redis around a change, are a moment apart.
+_SLACK_SECONDS: Final = 5
 _hits, _misses = (CACHED_FIGURES.labels(result) for result in ("hit", "miss"))
 _performance: Final = msgspec.json.Decoder(Performance)
 _fleet_energy: Final = msgspec.json.Decoder(FleetEnergy)
+Result = TypeVar("Result")
 
 
 def cached_performance(vehicle_id: str) -> tuple[msgspec.Raw, bool]:
@@ -58,7 +63,10 @@ def cached_performance(vehicle_id: str) -> tuple[msgspec.Raw, bool]:
         if kept is not None:
             return kept, True
         generation = _generation(vehicle_id)
-        figure = vehicle_performance(vehicle_id, Window.last(), cached_unlinked_energy)
+        figure = read_of_vehicle(
+            vehicle_id,
+            lambda: vehicle_performance(vehicle_id, Window.last(), cached_unlinked_energy),
+        )
         encoded = msgspec.json.encode(figure)
         _keep(vehicle_id, encoded, generation)
     return msgspec.Raw(encoded), False
@@ -73,10 +81,38 @@ def cached_unlinked_energy(window: Window) -> FleetEnergy:
     with _alone(f"{key}:lock"):
         kept = _read_unlinked(key)
         if kept is None:
-            kept = unlinked_energy(window)
+            kept = read_of_fleet(lambda: unlinked_energy(window))
             with suppress(RedisError):
                 redis().set(key, msgspec.json.encode(kept), ex=_UNLINKED_LIFETIME)
     return kept
+
+
+def read_of_vehicle(vehicle_id: str, work: Callable[[], Result]) -> Result:
+    """Return what `work` reads for figures of a vehicle, by its links and registers of this moment.
+
+    Errors: those of `work`.
+    """
+    changed = _key(vehicle_id, "-generation")
+    return replica.read(
+        work, of_this_moment=_has_changed_lately(changed), again_after=(UnknownVehicle,)
+    )
+
+
+def read_of_fleet(work: Callable[[], Result]) -> Result:
+    """Return what `work` reads for figures by anybody's links and registers of this moment."""
+    return replica.read(work, of_this_moment=_has_changed_lately(_UNLINKED_GENERATION))
+
+
+def _has_changed_lately(generation_key: str) -> bool:
+    """Return whether a replica may not know yet of the change that made this generation."""
+    if not replica.is_configured():
+        return False
+    try:
+        seconds_left: Any = redis().ttl(generation_key)
+    except RedisError:
+        return True  # for all that is known
+    lately_seconds = settings.REPLICA_MAX_LAG_SECONDS + _SLACK_SECONDS
+    return bool(seconds_left >= _GENERATION_SECONDS - lately_seconds)
 
 
 def drop_after_link(vehicle_id: str, **_: Any) -> None:
@@ -106,6 +142,7 @@ def _drop(vehicle_ids: set[str]) -> None:
             pipe.expire(_key(vehicle_id, "-generation"), _GENERATION_SECONDS)
             pipe.delete(_key(vehicle_id))
         pipe.incr(_UNLINKED_GENERATION)
+        pipe.expire(_UNLINKED_GENERATION, _GENERATION_SECONDS)
         pipe.execute()
 
 

@@ -1,9 +1,10 @@
 """Performance over HTTP."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any, Final
+from itertools import chain, islice
+from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
 from django.db.models import Q
@@ -17,18 +18,20 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from analytics import fleet
-from analytics.cache import cached_performance, cached_unlinked_energy
+from analytics.cache import cached_performance, cached_unlinked_energy, read_of_vehicle
 from analytics.explain import Explanation, explanation
 from analytics.fleet import FleetTotals, InvalidFilter, VehiclePage, csv_rows, vehicle_days
 from analytics.formulas import Health
 from analytics.performance import (
     Performance,
     UnknownVehicle,
+    Unlinked,
     vehicle_account,
     vehicle_performance,
 )
 from analytics.series import Granularity, Series, TooManyPoints, vehicle_series
 from analytics.window import InvalidWindow, Window
+from fleet import replica
 from fleet.access import grant_of
 from fleet.openapi import answer
 from fleet.pages import CURSOR, LIMIT, Pages
@@ -58,6 +61,7 @@ _FILTERS: Final = (
 )
 _ASKED_FOR_WINDOW: Final = ("start", "end", "window")
 
+Result = TypeVar("Result")
 _zone_names: Final = cache(available_timezones)  # reads a thousand files
 
 
@@ -111,7 +115,7 @@ class PerformanceViewSet(ViewSet):
             # Most ask for the default, and say nothing.
             if request.META.get("QUERY_STRING") and _asks_for_window(request):
                 window = _window(request)
-                return Response(vehicle_performance(vehicle_id, window, cached_unlinked_energy))
+                return Response(_read(vehicle_id, vehicle_performance, window))
             figure, was_cached = cached_performance(vehicle_id)
         except UnknownVehicle:
             raise _VehicleNotFound from None
@@ -126,9 +130,7 @@ class PerformanceViewSet(ViewSet):
         _require_reach(request, vehicle_id)
         window, granularity, zone = _window(request), _granularity(request), _zone(request)
         try:
-            return Response(
-                vehicle_series(vehicle_id, window, granularity, zone, cached_unlinked_energy)
-            )
+            return Response(_read(vehicle_id, vehicle_series, window, granularity, zone))
         except UnknownVehicle:
             raise _VehicleNotFound from None
         except TooManyPoints as error:
@@ -143,10 +145,9 @@ class PerformanceViewSet(ViewSet):
         _require_reach(request, vehicle_id)
         window = _window(request)
         try:
-            account = vehicle_account(vehicle_id, window, cached_unlinked_energy)
+            return Response(_read(vehicle_id, _explained, window))
         except UnknownVehicle:
             raise _VehicleNotFound from None
-        return Response(explanation(account))
 
     @extend_schema(
         operation_id="fleetPerformance",
@@ -166,9 +167,10 @@ class PerformanceViewSet(ViewSet):
             days = days.filter(vehicle_id__in=grant.vehicle_ids)
         pages = _Pages()
         if "text/csv" in request.META.get("HTTP_ACCEPT", ""):
-            return _csv(csv_rows(days.order_by(*pages.get_ordering(request))))
+            ordered = days.order_by(*pages.get_ordering(request))
+            return _csv(replica.read(lambda: _begun(csv_rows(ordered.using(replica.database())))))
         try:
-            page = pages.paginate_queryset(days, request)
+            page = replica.read(lambda: pages.paginate_queryset(days, request))
         except ValueError:  # a cursor of another order stands at no number
             raise NotFound(pages.invalid_cursor_message) from None
         return pages.get_paginated_response([fleet.row(day) for day in page or []])
@@ -180,7 +182,18 @@ class PerformanceViewSet(ViewSet):
     def totals(self, request: Request) -> Response:
         if not grant_of(request).is_for_all:
             raise PermissionDenied("The whole fleet needs a key for all devices")
-        return Response(fleet.fleet_totals())
+        return Response(replica.read(fleet.fleet_totals))
+
+
+def _read(vehicle_id: str, figures: Callable[..., Result], *about: Any) -> Result:
+    """Return `figures` of a vehicle. Errors: those of `figures`."""
+    return read_of_vehicle(
+        vehicle_id, lambda: figures(vehicle_id, *about, unlinked=cached_unlinked_energy)
+    )
+
+
+def _explained(vehicle_id: str, window: Window, unlinked: Unlinked) -> Explanation:
+    return explanation(vehicle_account(vehicle_id, window, unlinked))
 
 
 def _asks_for_window(request: Request) -> bool:
@@ -195,6 +208,12 @@ def _require_reach(request: Request, vehicle_id: str) -> None:
     """Let a vehicle out of the key's reach be as unknown as any other."""
     if not grant_of(request).reaches_vehicle(vehicle_id):
         raise _VehicleNotFound
+
+
+def _begun(rows: Iterator[list[Any]]) -> Iterator[list[Any]]:
+    """Return `rows`, of which the database has answered the first ones already."""
+    first = list(islice(rows, 2))
+    return chain(first, rows)
 
 
 class _Line:

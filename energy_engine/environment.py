@@ -76,6 +76,31 @@ VARIABLES = (
         "empty means the embedded one.",
     ),
     Variable(
+        "DATABASE_POOL_URL",
+        "",
+        "PgBouncer in transaction mode, as a URL: requests go through it, where one is given; jobs "
+        "and commands, which need sessions, go to DATABASE_URL.",
+    ),
+    Variable(
+        "USE_DATABASE_POOLER",
+        "auto",
+        "true: start only with a DATABASE_POOL_URL; false: ignore it; auto: use it where given.",
+        choices=("auto", "true", "false"),
+    ),
+    Variable(
+        "DATABASE_REPLICA_URL",
+        "",
+        "Streaming replica that figures, series and lists of the fleet are read from; they come "
+        "from DATABASE_URL while it is away or too far behind.",
+    ),
+    Variable(
+        "REPLICA_MAX_LAG_SECONDS",
+        5,
+        "How old the state that the replica shows may be, in seconds, for it to be asked.",
+        at_least=1,
+        at_most=600,
+    ),
+    Variable(
         "DATABASE_POOL_SIZE",
         10,
         "Connections to PostgreSQL that each process may hold.",

@@ -24,6 +24,7 @@ from rest_framework.views import APIView
 from analytics.fleet import fleet_totals
 from analytics.models import Fault, FaultKind, FaultState
 from energy_engine.console import jobs
+from fleet import replica
 from fleet.access import KeyHolds, grant_of
 from fleet.metrics import REQUEST_SECONDS
 from fleet.models import ApiKey
@@ -67,7 +68,7 @@ class _Engine(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         try:
-            gauges = [*_devices(), *_derived(), *_faults(), *_jobs(), *_keys()]
+            gauges = [*_devices(), *_derived(), *_faults(), *_jobs(), *_keys(), *_replica()]
         except DatabaseError:
             gauges = []
         yield _gauge("database_up", "Whether the database answers.", 1.0 if gauges else 0.0)
@@ -122,6 +123,14 @@ def _faults() -> Iterator[GaugeMetricFamily]:
 def _keys() -> Iterator[GaugeMetricFamily]:
     used = ApiKey.objects.filter(last_used_at__gte=timezone.now() - _DAY).count()
     yield _gauge("keys_used", "Keys that were used in the last 24 hours.", used)
+
+
+def _replica() -> Iterator[GaugeMetricFamily]:
+    if replica.is_configured():
+        is_near = float(replica.watch.is_near())
+        yield _gauge("replica_up", "Whether the replica is near enough to be asked.", is_near)
+        words = "Age of what the replica is known to show."
+        yield _gauge("replica_lag_seconds", words, replica.watch.lag_seconds())
 
 
 def _seconds_since(instant: datetime) -> float:

@@ -4,12 +4,12 @@ from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
-from energy_engine import __version__, embedded, environment
+from energy_engine import __version__, databases, embedded, environment
+from fleet.replica import REPLICA
 
 DATA_DIR = environment.data_dir()
 DEBUG = environment.read("DEBUG")
@@ -28,37 +28,12 @@ def _secret_key() -> str:
     return str(key)
 
 
-# A 2xx means committed, whatever the server's own default is. A prepared statement is planned once:
-# planning a figure anew for its very parameters takes longer than the figure.
-_SESSION = "-c synchronous_commit=on -c plan_cache_mode=force_generic_plan"
-
-
-def _database() -> dict[str, Any]:
-    """Return Django's description of DATABASE_URL, or of the embedded PostgreSQL."""
+def _primary_url() -> str:
+    """Return DATABASE_URL, or that of the embedded PostgreSQL."""
     url = environment.read("DATABASE_URL") or embedded.database_url(DATA_DIR)
     if not url:
         raise ImproperlyConfigured("Set DATABASE_URL, or start the engine with `make run`")
-    database: dict[str, Any] = environ.Env.db_url_config(url, engine="psqlextra.backend")
-    options = database.setdefault("OPTIONS", {})
-    options |= {
-        # Without a pool, each greenlet would open a connection of its own for each request.
-        "pool": {
-            "min_size": 1,
-            "max_size": environment.read("DATABASE_POOL_SIZE"),
-            # Refuse with 503 within two seconds instead of queueing without end.
-            "timeout": 1.5,
-            # The pauses between attempts double up to this many seconds, then begin anew.
-            "reconnect_timeout": 2,
-        },
-        "connect_timeout": 2,
-        # A network that has gone is noticed in seconds, not hours.
-        "tcp_user_timeout": 5000,
-        "options": f"{options.get('options', '')} {_SESSION}".strip(),
-        # Statements run with `fleet.statements` are planned once per connection.
-        "prepare_threshold": 0,
-        "application_name": "energy-engine",
-    }
-    return database
+    return str(url)
 
 
 # --- Security ---------------------------------------------------------------------------------
@@ -140,7 +115,9 @@ LANGUAGE_CODE = "en"
 
 # --- PostgreSQL -------------------------------------------------------------------------------
 
-DATABASES = {"default": _database()}
+DATABASES = databases.databases(_primary_url())
+DATABASE_ROUTERS = ["fleet.replica.Router"] if REPLICA in DATABASES else []
+REPLICA_MAX_LAG_SECONDS = environment.read("REPLICA_MAX_LAG_SECONDS")
 POSTGRES_EXTRA_AUTO_EXTENSION_SET_UP = False  # hstore, which the engine does not use
 PSQLEXTRA_PARTITIONING_MANAGER = "ingestion.partitions.manager"
 # Their partitions are made at the same time, so that what is derived finds its place.

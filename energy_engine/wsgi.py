@@ -6,6 +6,9 @@ from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.wsgi import get_wsgi_application
 
+from energy_engine import databases
+
+databases.answer_requests()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "energy_engine.settings")
 application = get_wsgi_application()
 

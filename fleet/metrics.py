@@ -26,5 +26,10 @@ COMMIT_SECONDS: Final = Histogram(
     "engine_commit_seconds", "Time to write and commit one group.", buckets=_SECONDS
 )
 CACHED_FIGURES: Final = Counter("engine_cached_figures", "Figures asked of the cache.", ["result"])
+ANALYTICS_READS: Final = Counter(
+    "engine_analytics_reads",
+    "Figures and lists read, where there is a replica; from the primary, for which reason.",
+    ["server", "reason"],
+)
 THROTTLED: Final = Counter("engine_throttled", "Requests over a limit.", ["limit"])
 WRONG_KEYS: Final = Counter("engine_wrong_keys", "Requests with a key that opens nothing.")

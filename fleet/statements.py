@@ -1,12 +1,14 @@
-"""Run the statements of `.sql` files, planned once per connection."""
+"""Run the statements of `.sql` files, planned once per connection where it is PostgreSQL's own."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from django.db import connection
+from django.db import connections
 from psycopg.rows import namedtuple_row
+
+from fleet import replica
 
 
 def _compact(sql: str) -> str:
@@ -22,7 +24,8 @@ class Statement:
     """One `.sql` file: a single statement with named parameters.
 
     Goes past Django's cursor, which binds on the client, so that PostgreSQL would plan the
-    statement anew each time; it takes part in Django's transactions all the same.
+    statement anew each time; it takes part in Django's transactions all the same. Through a pooler
+    nothing is prepared, whatever is asked for here: see `energy_engine.databases`.
     """
 
     def __init__(self, file: Path) -> None:
@@ -33,6 +36,7 @@ class Statement:
 
         Errors: those of `django.db.utils`, with the driver's as their cause.
         """
+        connection = connections[replica.database()]
         connection.ensure_connection()
         with (
             connection.wrap_database_errors,

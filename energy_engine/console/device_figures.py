@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from django.conf import settings
 
-from analytics.cache import cached_unlinked_energy
+from analytics.cache import cached_unlinked_energy, read_of_fleet, read_of_vehicle
 from analytics.energy import Energy, Span, meter_energies
 from analytics.explain import Counted, Split, explanation
 from analytics.performance import Performance, kept, vehicle_account, vehicle_performance
@@ -67,6 +67,10 @@ def vehicle_figures(vehicle: Vehicle, chosen: Range) -> dict[str, Any]:
 
     The figures are those of the API, to the last digit.
     """
+    return read_of_vehicle(vehicle.pk, lambda: _vehicle_figures(vehicle, chosen))
+
+
+def _vehicle_figures(vehicle: Vehicle, chosen: Range) -> dict[str, Any]:
     window, zone = Window.last(chosen.length), zone_of(vehicle.site)
     figure = day = vehicle_performance(vehicle.pk, window, cached_unlinked_energy)
     if chosen is not RANGES["24h"]:
@@ -87,6 +91,10 @@ def vehicle_figures(vehicle: Vehicle, chosen: Range) -> dict[str, Any]:
 
 def meter_figures(meter: Meter, chosen: Range) -> dict[str, Any]:
     """Return the AC of the range, for whom it was, and the charts; seven statements."""
+    return read_of_fleet(lambda: _meter_figures(meter, chosen))
+
+
+def _meter_figures(meter: Meter, chosen: Range) -> dict[str, Any]:
     window, zone = Window.last(chosen.length), zone_of(meter.site)
     account = meter_account(meter.pk, window)
     pieces = cut(window, chosen.granularity, zone)
@@ -105,8 +113,10 @@ def meter_figures(meter: Meter, chosen: Range) -> dict[str, Any]:
 
 def what_it_is_made_of(vehicle: Vehicle, window: Window) -> dict[str, Any]:
     """Return the explanation of a figure, its parts at most so many."""
-    account = vehicle_account(vehicle.pk, window, cached_unlinked_energy)
-    made_of = explanation(account)
+    made_of = read_of_vehicle(
+        vehicle.pk,
+        lambda: explanation(vehicle_account(vehicle.pk, window, cached_unlinked_energy)),
+    )
     return {
         "figure": made_of.figure,
         "figure_json": msgspec.json.format(msgspec.json.encode(made_of.figure)).decode(),

@@ -19,6 +19,7 @@ from energy_engine.console import figures
 from energy_engine.console.badges import health_badge, local_time
 from energy_engine.console.durations import duration
 from energy_engine.console.listing import shown_id
+from fleet import replica
 from ingestion.pace import SECONDS_BETWEEN_LOOKS, readings_per_second
 
 RENEW_SECONDS: Final = 30
@@ -85,7 +86,7 @@ def part(request: HttpRequest) -> HttpResponse:
 def overview(request: HttpRequest) -> dict[str, Any]:
     """Return what the overview shows; the number of statements does not depend on the fleet."""
     now = timezone.now()
-    totals = fleet_totals()
+    totals = replica.read(fleet_totals)
     rate = readings_per_second()
     shown: dict[str, Any] = {
         "now": now,
@@ -113,8 +114,8 @@ def overview(request: HttpRequest) -> dict[str, Any]:
             *([_fault_tile()] if sees_faults else []),
             _rate_tile(rate),
         ],
-        "chart": _chart(),
-        "bins": bins(figures.distribution()),
+        "chart": replica.read(_chart),
+        "bins": bins(replica.read(figures.distribution)),
         "unknown": totals.health.unknown,
         "worst": _worst(sees_faults),
         "silent": silent,

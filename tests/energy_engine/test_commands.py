@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.core.management import call_command, get_commands
+from django.core.management import CommandError, call_command, get_commands
+from django.db import connection
 from procrastinate.contrib.django import app as jobs
 
 from energy_engine.environment import ROOT
@@ -33,6 +34,32 @@ def test_prepare_makes_the_first_login_once_and_prints_it_once(clock, client):
 
     assert client.login(username="admin", password=password)
     assert prepare("--first-login") == ""
+
+
+def test_prepare_refuses_more_connections_than_there_are(clock, monkeypatch):
+    monkeypatch.setenv("WEB_WORKERS", "12")
+
+    with pytest.raises(CommandError) as refused:
+        prepare()
+
+    assert str(refused.value) == (
+        "WEB_WORKERS 12 x DATABASE_POOL_SIZE 10 + worker 10 + 5 + reserve 5 at DATABASE_URL = 140"
+        " connections, but PostgreSQL's max_connections leaves 97: lower DATABASE_POOL_SIZE or"
+        " WEB_WORKERS, or raise PostgreSQL's max_connections by 43"
+    )
+
+
+def test_prepare_makes_commits_wait_for_the_disk_behind_a_pooler(clock, monkeypatch):
+    monkeypatch.setenv("DATABASE_POOL_URL", "postgresql://engine@pooler/postgres")
+
+    prepare()
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase"
+            " WHERE datname = current_database() AND setrole = 'engine'::regrole"
+        )
+        assert cursor.fetchall() == [(["synchronous_commit=on"],)]
 
 
 def test_migrations_match_the_models():

@@ -6,13 +6,16 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
+from django.db import ProgrammingError, connection
+from psycopg.sql import SQL, Identifier
 
+from energy_engine import connection_budget, databases
 from ingestion import partitions
 
 
 class Command(BaseCommand):
-    """Migrate and create partitions; safe to run again, and before each start."""
+    """Migrate, create partitions, look at limits; safe to run again, and before each start."""
 
     help = "Migrate, create the partitions of the next three months."
 
@@ -26,8 +29,26 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("migrate", interactive=False, verbosity=0)
         partitions.ensure_ahead()
+        if databases.pool_url():
+            self._make_commits_durable_behind_the_pooler()
+        if shortfalls := connection_budget.shortfalls():
+            raise CommandError("\n".join(shortfalls))
         if options["first_login"]:
             self._create_first_login()
+
+    def _make_commits_durable_behind_the_pooler(self) -> None:
+        """Let `synchronous_commit` be on for every session that the pooler opens from now on."""
+        connection.ensure_connection()
+        session = connection.connection.info
+        role = databases.parsed(databases.pool_url())["USER"] or session.user
+        statement = SQL("ALTER ROLE {} IN DATABASE {} SET synchronous_commit = 'on'").format(
+            Identifier(role), Identifier(session.dbname)
+        )
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+        except ProgrammingError as error:
+            raise CommandError(f"DATABASE_POOL_URL: {str(error).strip()}") from None
 
     def _create_first_login(self) -> None:
         users = get_user_model().objects

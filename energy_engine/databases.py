@@ -1,0 +1,125 @@
+"""Which PostgreSQL each process asks, and how: Django's DATABASES, from the environment.
+
+`default` takes every write, and every read that has to be of this moment. In the processes that
+answer requests it leads through the pooler, where there is one; everything else (commands, the
+background worker, whose queue listens on a session) goes to DATABASE_URL itself. `replica` is there
+where DATABASE_REPLICA_URL is; `fleet.replica` says what is read from it.
+"""
+
+import logging
+from typing import Any, Final
+
+import environ
+import psycopg
+from psycopg import IsolationLevel
+
+from energy_engine import environment
+from fleet.replica import REPLICA
+
+log = logging.getLogger(__name__)
+
+# A 2xx means committed, whatever the server's own default is. A prepared statement is planned once:
+# planning a figure anew for its very parameters takes longer than the figure.
+_SESSION: Final = "-c synchronous_commit=on -c plan_cache_mode=force_generic_plan"
+_DURABLE: Final = ("on", "remote_apply")
+# A figure that waits longer for the replica than this comes from the primary.
+_REPLICA_SECONDS: Final = 0.5
+
+_answers_requests = False
+
+
+class _DurableConnection(psycopg.Connection[Any]):
+    """A connection behind which a commit waits for the disk, or none at all.
+
+    A pooler takes no settings from those who connect, so the server's are looked at: once for each
+    connection, which lasts for as long as the process uses it.
+    """
+
+    @classmethod
+    def connect(cls, *args: Any, **options: Any) -> Any:
+        connection = super().connect(*args, **options)
+        (setting,) = connection.execute("SHOW synchronous_commit").fetchone() or ("unknown",)
+        if setting not in _DURABLE:
+            connection.close()
+            reason = f"synchronous_commit is {setting} behind DATABASE_POOL_URL; run `prepare`"
+            log.error(reason)
+            raise psycopg.OperationalError(reason)
+        return connection
+
+
+def answer_requests() -> None:
+    """Let this process go through the pooler, if there is one; call it before Django is set up."""
+    global _answers_requests
+    _answers_requests = True
+
+
+def pool_url() -> str:
+    """Return the URL of the pooler for requests; empty where they go to PostgreSQL itself.
+
+    Errors: `InvalidEnvironment`, where the pooler is a must and there is none.
+    """
+    wanted, url = environment.read("USE_DATABASE_POOLER"), environment.read("DATABASE_POOL_URL")
+    if wanted == "true" and not url:
+        raise environment.InvalidEnvironment(
+            "USE_DATABASE_POOLER=true needs the pooler's address in DATABASE_POOL_URL"
+        )
+    return "" if wanted == "false" else str(url)
+
+
+def databases(primary_url: str) -> dict[str, dict[str, Any]]:
+    """Return Django's DATABASES for this process. Errors: `InvalidEnvironment`."""
+    pooler = pool_url()
+    through_pooler = bool(pooler) and _answers_requests
+    default = _through_pooler(pooler) if through_pooler else _direct(primary_url)
+    replica_url = environment.read("DATABASE_REPLICA_URL")
+    return {"default": default} | ({REPLICA: _replica(replica_url)} if replica_url else {})
+
+
+def parsed(url: str) -> dict[str, Any]:
+    """Return Django's description of a PostgreSQL URL, without any option of ours."""
+    described: dict[str, Any] = environ.Env.db_url_config(url, engine="psqlextra.backend")
+    return described
+
+
+def _described(url: str, **options: Any) -> dict[str, Any]:
+    database = parsed(url)
+    database["OPTIONS"] = {
+        **database.get("OPTIONS", {}),
+        # Without a pool, each greenlet would open a connection of its own for each request.
+        "pool": {
+            "min_size": 1,
+            "max_size": environment.read("DATABASE_POOL_SIZE"),
+            # Refuse with 503 within two seconds instead of queueing without end.
+            "timeout": 1.5,
+            # The pauses between attempts double up to this many seconds, then begin anew.
+            "reconnect_timeout": 2,
+        },
+        "connect_timeout": 2,
+        # A network that has gone is noticed in seconds, not hours.
+        "tcp_user_timeout": 5000,
+        "application_name": "energy-engine",
+        **options,
+    }
+    return database
+
+
+def _direct(url: str, **options: Any) -> dict[str, Any]:
+    # Statements run with `fleet.statements` are planned once per connection.
+    database = _described(url, prepare_threshold=0, **options)
+    given = database["OPTIONS"].get("options", "")
+    database["OPTIONS"]["options"] = f"{given} {_SESSION}".strip()
+    return database
+
+
+def _through_pooler(url: str) -> dict[str, Any]:
+    """Keep nothing in a session: the next transaction may run in another one."""
+    database = _described(url, prepare_threshold=None)
+    database["OPTIONS"]["pool"]["connection_class"] = _DurableConnection
+    return database | {"DISABLE_SERVER_SIDE_CURSORS": True}
+
+
+def _replica(url: str) -> dict[str, Any]:
+    # Statements of one figure see one snapshot.
+    database = _direct(url, isolation_level=IsolationLevel.REPEATABLE_READ)
+    database["OPTIONS"]["pool"]["timeout"] = _REPLICA_SECONDS
+    return database
