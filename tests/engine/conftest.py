@@ -51,7 +51,7 @@ class Engine:
         )
         threading.Thread(target=self._listen, args=[self._process, ready], daemon=True).start()
         assert ready.wait(START_SECONDS), "".join(self.output)
-        assert self._process.poll() is None, "".join(self.output)
+        assert "is ready" in "".join(self.output), "".join(self.output)
         return self
 
     def _listen(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
