@@ -5,7 +5,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from analytics.window import InvalidWindow
 from fleet.statements import Statement
+from fleet.wire import instant
 
 _SQL: Final = Path(__file__).parent / "sql"
 _meter_energy = Statement(_SQL / "meter_energy.sql")
@@ -24,6 +26,15 @@ class Span(NamedTuple):
         return (self.ends_at - self.starts_at).total_seconds()
 
 
+class ArchivedHistory(InvalidWindow):
+    """A window that reaches into history that has gone into the archive."""
+
+    def __init__(self, gone_until: datetime) -> None:
+        super().__init__(
+            "start", f"{instant(gone_until)} or later: what was before is in the archive"
+        )
+
+
 class Energy(NamedTuple):
     """What a device counted over a span, each timestamp once.
 
@@ -39,12 +50,15 @@ class Energy(NamedTuple):
 
 
 def meter_energies(spans: Iterable[Span]) -> dict[Span, Energy]:
-    """Return AC energies of meters; one statement. A span of an unknown meter is absent."""
+    """Return AC energies of meters; one statement. A span of an unknown meter is absent.
+
+    Errors: `ArchivedHistory`, where a part of any span's history is in the archive alone.
+    """
     return _energies(_meter_energy, spans)
 
 
 def vehicle_energies(spans: Iterable[Span]) -> dict[Span, Energy]:
-    """Return DC energies of vehicles; one statement. A span of an unknown vehicle is absent."""
+    """Return DC energies of vehicles; what `meter_energies` says holds here too."""
     return _energies(_vehicle_energy, spans)
 
 
@@ -61,6 +75,8 @@ def _energies(statement: Statement, spans: Iterable[Span]) -> dict[Span, Energy]
             "last": max(span.ends_at for span in asked),
         }
     )
+    if rows and rows[0].gone_until:
+        raise ArchivedHistory(rows[0].gone_until)
     return {
         asked[row.number - 1]: Energy(
             row.energy_kwh,

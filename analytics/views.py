@@ -119,6 +119,8 @@ class PerformanceViewSet(ViewSet):
             figure, was_cached = cached_performance(vehicle_id)
         except UnknownVehicle:
             raise _VehicleNotFound from None
+        except InvalidWindow as error:
+            raise ValidationError(str(error)) from None
         return Response(figure, headers={"X-Cache": "hit" if was_cached else "miss"})
 
     @extend_schema(
@@ -133,7 +135,7 @@ class PerformanceViewSet(ViewSet):
             return Response(_read(vehicle_id, vehicle_series, window, granularity, zone))
         except UnknownVehicle:
             raise _VehicleNotFound from None
-        except TooManyPoints as error:
+        except (InvalidWindow, TooManyPoints) as error:
             raise ValidationError(str(error)) from None
 
     @extend_schema(
@@ -148,6 +150,8 @@ class PerformanceViewSet(ViewSet):
             return Response(_read(vehicle_id, _explained, window))
         except UnknownVehicle:
             raise _VehicleNotFound from None
+        except InvalidWindow as error:
+            raise ValidationError(str(error)) from None
 
     @extend_schema(
         operation_id="fleetPerformance",

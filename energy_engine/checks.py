@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
 from energy_engine import environment
+from ingestion import retention
 
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -24,3 +25,11 @@ def access_is_open_on_loopback_only(**_: Any) -> list[CheckMessage]:
             id="energy_engine.E001",
         )
     ]
+
+
+@register("retention")
+def history_goes_only_when_it_can(**_: Any) -> list[CheckMessage]:
+    """Refuse a retention that would take readings that are still accepted, or has no archive."""
+    wrong = retention.misconfigured()
+    hint = "See `Retention and archive` in docs/operations.md; RETENTION_DAYS=0 keeps all history"
+    return [Error(wrong, hint=hint, id="energy_engine.E010")] if wrong else []

@@ -203,6 +203,20 @@ VARIABLES = (
         at_most=36_500,
     ),
     Variable(
+        "RETENTION_DAYS",
+        0,
+        "Age at which readings go from history into the archive, in whole partitions: more than "
+        "HISTORY_HORIZON_DAYS, and 31 or more; 0 keeps them for ever.",
+        at_least=0,
+        at_most=36_500,
+    ),
+    Variable(
+        "ARCHIVE_URL",
+        "",
+        "Where readings are archived before they go: file:///path, or "
+        "s3://bucket/prefix?endpoint_override=host with the usual AWS_… variables.",
+    ),
+    Variable(
         "HISTORY_PARTITION_SIZE",
         "month",
         "Time span of one history partition; choose it before the first start.",

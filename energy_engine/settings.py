@@ -249,6 +249,8 @@ INGEST_UNKNOWN_DEVICES = environment.read("INGEST_UNKNOWN_DEVICES")
 INGEST_STREAM_CHUNK_READINGS = environment.read("INGEST_STREAM_CHUNK_READINGS")
 HISTORY_HORIZON_DAYS = environment.read("HISTORY_HORIZON_DAYS")
 HISTORY_PARTITION_SIZE = environment.read("HISTORY_PARTITION_SIZE")
+RETENTION_DAYS = environment.read("RETENTION_DAYS")
+ARCHIVE_URL = environment.read("ARCHIVE_URL")
 
 # --- Analytics --------------------------------------------------------------------------------
 

@@ -382,24 +382,35 @@ class _CsvSink:
         self._text.detach()
 
 
-class _ParquetSink:
-    def __init__(self, file: IO[bytes], kinds: Sequence[Kind]) -> None:
+class ArrowRows:
+    """Turns rows of one kind or both into Arrow, as they stand in Parquet."""
+
+    def __init__(self, kinds: Sequence[Kind]) -> None:
         import pyarrow
-        import pyarrow.parquet
 
         self._header = _Header(kinds)
         types = dict.fromkeys(_ID_FIELDS, pyarrow.string())
         types |= dict.fromkeys(("timestamp", _RECEIVED_AT), pyarrow.timestamp("us", "UTC"))
-        self._schema = pyarrow.schema(
+        self.schema = pyarrow.schema(
             [(name, types.get(name, pyarrow.float64())) for name in self._header.names]
         )
-        self._writer = pyarrow.parquet.ParquetWriter(file, self._schema, compression="zstd")
 
-    def write(self, kind: Kind, rows: Sequence[Sequence[Any]]) -> None:
+    def batch(self, kind: Kind, rows: Sequence[Sequence[Any]]) -> "pyarrow.RecordBatch":
         import pyarrow
 
         columns = zip(*(self._header.pick(kind, row) for row in rows), strict=True)
-        self._writer.write_batch(pyarrow.record_batch(list(columns), schema=self._schema))
+        return pyarrow.record_batch(list(columns), schema=self.schema)
+
+
+class _ParquetSink:
+    def __init__(self, file: IO[bytes], kinds: Sequence[Kind]) -> None:
+        import pyarrow.parquet
+
+        self._rows = ArrowRows(kinds)
+        self._writer = pyarrow.parquet.ParquetWriter(file, self._rows.schema, compression="zstd")
+
+    def write(self, kind: Kind, rows: Sequence[Sequence[Any]]) -> None:
+        self._writer.write_batch(self._rows.batch(kind, rows))
 
     def finish(self) -> None:
         self._writer.close()

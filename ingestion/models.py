@@ -1,4 +1,4 @@
-"""History: every delivery, for ever, in partitions by time; and which hours of it have changed."""
+"""History: every delivery, in partitions by time; and which hours of it have changed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +9,7 @@ from psqlextra.models import PostgresModel, PostgresPartitionedModel
 from psqlextra.types import PostgresPartitioningMethod
 
 from fleet.models import DeviceIdField
+from ingestion.readings import Kind
 
 
 class IdentityField(models.BigAutoField):  # type: ignore[type-arg] # not generic at run time
@@ -94,3 +95,55 @@ class ChangedVehicleHour(PostgresModel):
 
     def __str__(self) -> str:
         return f"{self.vehicle_id} {self.hour.isoformat()}"
+
+
+class ArchivedPartition(PostgresModel):
+    """A partition of history that is in the archive as a whole; written by `ingestion.retention`.
+
+    While it `is_out`, its readings are no part of history, or soon will not be: no figure is made
+    of its span. Once it was brought back, history holds them again; a later archive of the same
+    partition is another row.
+    """
+
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    readings = models.BigIntegerField()
+    energy_kwh = models.FloatField()
+    last_id = models.BigIntegerField()
+    archived_at = models.DateTimeField()
+    is_out = models.BooleanField(default=False)
+    dropped_at = models.DateTimeField(null=True)
+    brought_back_at = models.DateTimeField(null=True)
+    kind = models.CharField(max_length=8, choices=[(str(kind), str(kind)) for kind in Kind])
+    table_name = models.CharField(max_length=63)
+    file = models.CharField(max_length=120, unique=True)
+
+    def __str__(self) -> str:
+        return str(self.file)
+
+
+class MeterRegister(PostgresModel):
+    """What a meter said last in a partition that went: a counter's next step starts from there.
+
+    Written by `ingestion.retention` from the delivery that counted.
+    """
+
+    measured_at = models.DateTimeField()
+    energy_ac_kwh = models.FloatField()
+    meter_id = DeviceIdField()
+    pk = models.CompositePrimaryKey("meter_id", "measured_at")
+
+    def __str__(self) -> str:
+        return f"{self.meter_id} {self.measured_at.isoformat()}"
+
+
+class VehicleRegister(PostgresModel):
+    """What `MeterRegister` is, of a vehicle."""
+
+    measured_at = models.DateTimeField()
+    energy_dc_kwh = models.FloatField()
+    vehicle_id = DeviceIdField()
+    pk = models.CompositePrimaryKey("vehicle_id", "measured_at")
+
+    def __str__(self) -> str:
+        return f"{self.vehicle_id} {self.measured_at.isoformat()}"

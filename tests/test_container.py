@@ -240,8 +240,9 @@ def test_commands_of_services_exist(name):
 def test_every_setting_passes_through_to_the_engine():
     # In the container, HOST and PORT are the image's; DEBUG is never for where others can reach it.
     settled = {"ENGINE_DATA_DIR", "HOST", "PORT", "DEBUG"}
-    # libpq, PostgreSQL's client library, reads this one itself.
-    expected = VARIABLES.keys() - settled | {"PGPASSWORD"}
+    # Client libraries read these themselves: PostgreSQL's, and that of the archive's bucket.
+    aws = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"}
+    expected = VARIABLES.keys() - settled | {"PGPASSWORD"} | aws
 
     for service in ENGINE_SERVICES.values():
         assert service["environment"].keys() == expected

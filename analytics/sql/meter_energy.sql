@@ -12,7 +12,16 @@ SELECT
     counted.suspect_steps,
     counted.energy_kwh,
     counted.hours_rolled_up,
-    cadence.cadence_seconds
+    cadence.cadence_seconds,
+    -- Of the same snapshot: what has gone by then, or will have.
+    (
+        SELECT max(archived.ends_at)
+        FROM ingestion_archivedpartition AS archived
+        WHERE
+            archived.is_out
+            AND archived.starts_at < %(last)s::timestamptz
+            AND archived.ends_at > %(first)s::timestamptz
+    ) AS gone_until
 FROM
     unnest(%(device_ids)b::text[], %(starts_at)s::timestamptz[], %(ends_at)s::timestamptz[])
     WITH ORDINALITY AS span (meter_id, starts_at, ends_at, number)
@@ -112,15 +121,7 @@ CROSS JOIN LATERAL (
                 device.max_power_kw
             ) AS energy_kwh
         FROM segment
-        LEFT JOIN (
-            SELECT
-                reading.energy_ac_kwh AS kwh,
-                reading.measured_at
-            FROM ingestion_meterreading AS reading
-            WHERE reading.meter_id = span.meter_id AND reading.measured_at < span.starts_at
-            ORDER BY reading.measured_at DESC, reading.received_at DESC, reading.id DESC
-            LIMIT 1
-        ) AS before ON true
+        LEFT JOIN analytics_meter_before(span.meter_id, span.starts_at) AS before ON true
         WHERE device.energy_register = 'counter'
         WINDOW in_order AS (ORDER BY segment.first_measured_at)
     )

@@ -160,10 +160,9 @@ class VehiclePage(VehicleLinks, DevicePage):
         """Return what a figure is made of."""
         vehicle = self._shown(request, object_id)
         try:
-            window = Window.from_query(request.GET)
+            why = what_it_is_made_of(vehicle, Window.from_query(request.GET))
         except InvalidWindow as error:
             return HttpResponseBadRequest(str(error), content_type="text/plain")
-        why = what_it_is_made_of(vehicle, window)
         return render(request, "console/device_why.html", why | {"device": vehicle})
 
 

@@ -7,6 +7,8 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from analytics import rollups
+from fleet.wire import instant
+from ingestion import retention
 from ingestion.management.arguments import instant_of
 
 
@@ -23,6 +25,10 @@ class Command(BaseCommand):
         starts_at, ends_at = options["starts_at"], options["ends_at"]
         if starts_at >= ends_at:
             raise CommandError("--from must be before --to")
+        if gone_until := retention.gone_until(starts_at, ends_at):
+            raise CommandError(
+                f"--from must be {instant(gone_until)} or later: what was before is in the archive"
+            )
         rollups.settle()
         marked = rollups.mark(starts_at, ends_at)
         with tqdm(total=rollups.pending(), unit=" hours", desc="rollup") as progress:

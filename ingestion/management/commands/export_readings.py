@@ -4,15 +4,18 @@ import gzip
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, cast
 
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.db import InterfaceError, OperationalError, connection, transaction
+from django.utils import timezone
 from tqdm import tqdm
 
 from fleet.models import Meter, Vehicle
+from fleet.wire import instant
+from ingestion import retention
 from ingestion.exchange import Unreadable, format_of, sink
 from ingestion.management.arguments import instant_of
 from ingestion.readings import Kind
@@ -25,6 +28,7 @@ _STATEMENTS: Final = {
     Kind.METER: (_SQL / "export_meter_readings.sql").read_text(),
     Kind.VEHICLE: (_SQL / "export_vehicle_readings.sql").read_text(),
 }
+_EVER: Final = datetime.min.replace(tzinfo=UTC)
 _REGISTRIES: Final = {Kind.METER: Meter, Kind.VEHICLE: Vehicle}
 
 
@@ -51,6 +55,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         selection = _selection(options)
         try:
+            self._say_what_has_gone(selection)
             self._export(selection, options["output"])
         except Unreadable as error:
             raise CommandError(str(error)) from None
@@ -60,6 +65,14 @@ class Command(BaseCommand):
             raise CommandError(f"{error.filename}: {error.strerror}") from None
         except (OperationalError, InterfaceError) as error:
             raise CommandError(f"The database is not available: {error}") from None
+
+    def _say_what_has_gone(self, selection: "_Selection") -> None:
+        gone_until = retention.gone_until(selection.start or _EVER, selection.end or timezone.now())
+        if gone_until:
+            self.stderr.write(
+                f"Some of what was before {instant(gone_until)} is in the archive alone: "
+                "see `manage.py retention plan`"
+            )
 
     def _export(self, selection: "_Selection", output: str) -> None:
         if output == "-":
