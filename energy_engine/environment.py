@@ -129,7 +129,21 @@ VARIABLES = (
     Variable(
         "SECURE_COOKIES",
         True,
-        "Send session cookies over HTTPS only; `make run` switches it off on a loopback address.",
+        "The console is there over HTTPS alone: its cookies, a redirect from HTTP, HSTS; "
+        "`make run` switches it off on a loopback address.",
+    ),
+    Variable(
+        "HSTS_SECONDS",
+        31_536_000,
+        "Seconds for which a browser that was here over HTTPS comes over nothing else; 0 for none.",
+        at_least=0,
+    ),
+    Variable(
+        "SESSION_HOURS",
+        12,
+        "Hours after which a login to the console ends.",
+        at_least=1,
+        at_most=8_760,
     ),
     Variable(
         "DEBUG", False, "Show tracebacks in the browser; never where others can reach the engine."

@@ -14,6 +14,9 @@ from energy_engine import environment
 
 _host = environment.read("HOST")
 bind = f"{f'[{_host}]' if ':' in _host else _host}:{environment.read('PORT')}"
+# Whose X-Forwarded-Proto is believed, which makes a request one over HTTPS; gunicorn's own default
+# would be any program on this machine.
+forwarded_allow_ips = environment.read("TRUSTED_PROXIES")
 workers = environment.read("WEB_WORKERS")
 worker_class = "energy_engine.worker.Worker"
 # Many devices at once may hold a connection; a greenlet costs a few KB.

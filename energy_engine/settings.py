@@ -41,10 +41,26 @@ def _primary_url() -> str:
 SECRET_KEY = _secret_key()
 ALLOWED_HOSTS = _names("ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = _names("CSRF_TRUSTED_ORIGINS")
+# Whether the console is there over HTTPS alone; gunicorn.py says whose word makes a request one.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = environment.read("SECURE_COOKIES")
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE
+# A device's POST would lose its body on the way; Prometheus and health checks ask within a stack.
+SECURE_REDIRECT_EXEMPT = [r"^(?!admin/)"]
+SECURE_HSTS_SECONDS = environment.read("HSTS_SECONDS") if SESSION_COOKIE_SECURE else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+if SESSION_COOKIE_SECURE:
+    # Names that a browser takes over HTTPS from this very host alone, not from one of its siblings.
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-session", "__Host-csrf"
+SESSION_COOKIE_AGE = environment.read("SESSION_HOURS") * 3600
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+SILENCED_SYSTEM_CHECKS = [
+    # To be on the browsers' own list is for the owner of a domain to wish, and hard to undo.
+    "security.W021",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -79,6 +95,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "energy_engine.metrics.MetricsMiddleware",
     "energy_engine.request_id.RequestIdMiddleware",
+    "energy_engine.content_policy.ContentPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "energy_engine.pages.SessionMiddleware",
@@ -195,15 +212,23 @@ _BOLT = (
     "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24'>"
     "<path d='M13 2 4 14h6l-1 8 9-12h-6z' fill='%239810fa'/></svg>"
 )
-UNFOLD = {
+UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "Energy Ingestion Engine",
     "SITE_HEADER": "Energy Ingestion Engine",
     "SITE_SYMBOL": "bolt",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _BOLT}],
     "SITE_URL": None,
     "DASHBOARD_CALLBACK": "energy_engine.console.overview.dashboard",
-    "STYLES": [lambda request: static("console/console.css")],
-    "SCRIPTS": [lambda request: static("console/charts.js")],
+    "STYLES": [
+        lambda request: static("console/colours.css"),
+        lambda request: static("console/console.css"),
+    ],
+    # Of `colours.css`: unfold would write them into each page, which the content policy forbids.
+    "COLORS": lambda request: {},
+    "SCRIPTS": [
+        lambda request: static("console/htmx.js"),
+        lambda request: static("console/charts.js"),
+    ],
     "SIDEBAR": {
         "show_search": True,
         "navigation": [

@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 from django.urls import include, path
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 import analytics.urls
 import fleet.urls
@@ -18,7 +18,7 @@ v1 = [
     *fleet.urls.urlpatterns,
     *analytics.urls.urlpatterns,
     path("schema", SpectacularJSONAPIView.as_view()),
-    path("docs", SpectacularSwaggerView.as_view(url="/v1/schema")),
+    path("docs", SpectacularSwaggerSplitView.as_view(url="/v1/schema")),
 ]
 urlpatterns = [
     path("v1/", include(v1)),
