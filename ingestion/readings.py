@@ -6,7 +6,9 @@ OpenAPI document come from them.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Final, Literal
@@ -19,6 +21,7 @@ from fleet.wire import DECODE_ERRORS, Buffer, FieldError, MalformedBody, field_e
 
 MAX_READINGS: Final = 50_000
 MAX_AHEAD: Final = timedelta(minutes=10)
+_ANY_AGE: Final = timedelta(days=36_500)
 _TOO_MANY: Final = f"A JSON body may hold at most {MAX_READINGS:,} readings"
 # Twenty a reading: more are an array of next to nothings, which would only take memory.
 _MOST_COMMAS: Final = 20 * MAX_READINGS
@@ -136,6 +139,7 @@ _timestamp_of = msgspec.json.Decoder(_TimestampOf)
 _raw_items = msgspec.json.Decoder(list[msgspec.Raw])
 _raw_item = msgspec.json.Decoder(msgspec.Raw)
 # msgspec rounds what is finer than a microsecond; the contract refuses it.
+_takes_any_age: ContextVar[bool] = ContextVar("takes_any_age", default=False)
 _finer_than_microseconds = re.compile(rb":\d\d:\d\d\.\d{7}")
 
 
@@ -207,8 +211,18 @@ def _all_valid(readings: list[Reading], body: Buffer, kind: Kind, received_at: d
     )
 
 
+@contextmanager
+def of_any_age() -> Iterator[None]:
+    """Take readings that are older than the horizon, too: they come from the archive."""
+    token = _takes_any_age.set(True)
+    try:
+        yield
+    finally:
+        _takes_any_age.reset(token)
+
+
 def _horizon() -> timedelta:
-    return timedelta(days=settings.HISTORY_HORIZON_DAYS)
+    return _ANY_AGE if _takes_any_age.get() else timedelta(days=settings.HISTORY_HORIZON_DAYS)
 
 
 def _decode_items(body: Buffer, kind: Kind | None, received_at: datetime) -> Decoded:

@@ -419,7 +419,29 @@ def gone_until(starts_at: datetime, ends_at: datetime) -> datetime | None:
     return last.ends_at if last else None
 
 
-def brought_back(file: str) -> None:
-    """Let figures be made of what `file` held, now that all of it is in history again."""
-    found = ArchivedPartition.objects.filter(file=file, dropped_at__isnull=False)
-    found.update(is_out=False, brought_back_at=timezone.now())
+@contextmanager
+def bringing_back() -> Iterator[None]:
+    """Let nothing go meanwhile. Errors: `RetentionFailed`, also where a run has broken off."""
+    with at_work():
+        if _broken_off():
+            raise RetentionFailed("`retention apply` broke off: let it finish first")
+        yield
+
+
+def bring_back(file: str) -> None:
+    """Let figures be made again of what `file` held; a file that is not of ours changes nothing.
+
+    Errors: `RetentionFailed`, where history holds fewer readings of the span than the archive.
+    """
+    archived = ArchivedPartition.objects.filter(file=file, is_out=True).first()
+    if archived is None:
+        return
+    of = next(of for of in _HISTORY if of.kind == archived.kind)
+    span = {"measured_at__gte": archived.starts_at, "measured_at__lt": archived.ends_at}
+    readings = of.model.objects.filter(**span).count()
+    if readings < archived.readings:
+        raise RetentionFailed(
+            f"{file} held {archived.readings:,} readings, and history has {readings:,} of its span"
+        )
+    archived.is_out, archived.brought_back_at = False, timezone.now()
+    archived.save(update_fields=["is_out", "brought_back_at"])

@@ -241,7 +241,10 @@ def test_every_setting_passes_through_to_the_engine():
     # In the container, HOST and PORT are the image's; DEBUG is never for where others can reach it.
     settled = {"ENGINE_DATA_DIR", "HOST", "PORT", "DEBUG"}
     # Client libraries read these themselves: PostgreSQL's, and that of the archive's bucket.
-    aws = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"}
+    aws = {
+        f"AWS_{name}"
+        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "REGION", "REQUEST_CHECKSUM_CALCULATION")
+    }
     expected = VARIABLES.keys() - settled | {"PGPASSWORD"} | aws
 
     for service in ENGINE_SERVICES.values():

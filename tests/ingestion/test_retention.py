@@ -404,3 +404,110 @@ def test_nobody_waits_for_a_partition_that_a_reader_holds(history, monkeypatch):
     apply()
 
     assert tables() == []
+
+
+# --- Back again -------------------------------------------------------------------------------
+
+
+def bring_back(*files: object) -> None:
+    call_command("import_readings", "--archived", *map(str, files), stdout=StringIO())
+
+
+def sums() -> list[tuple]:
+    """Return count and sum of what history holds of each kind."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*), sum(energy_ac_kwh::numeric) FROM ingestion_meterreading UNION ALL "
+            "SELECT count(*), sum(energy_dc_kwh::numeric) FROM ingestion_vehiclereading"
+        )
+        return cursor.fetchall()
+
+
+def test_what_is_brought_back_gives_every_figure_of_before(history, folder, api, clock):
+    windows = [
+        (APRIL + timedelta(days=day), APRIL + timedelta(days=day + days, hours=1.75))
+        for day in range(0, 75, 6)
+        for days in (0, 1, 40)
+    ]
+    before = [figure(api, *window) for window in windows], sums(), stored()
+    apply()
+    clock.shift(timedelta(minutes=5))
+    bring_back(*folder.iterdir())
+
+    assert ([figure(api, *window) for window in windows], sums(), stored()) == before
+    rollups.settle()
+    clock.shift(timedelta(minutes=5))
+    rollups.roll_up()
+    assert [figure(api, *window) for window in windows] == before[0]
+    # Brought back once more, it is there twice, and counts once.
+    bring_back(*folder.iterdir())
+    assert [figure(api, *window) for window in windows] == before[0]
+
+
+def test_figures_are_refused_until_all_of_a_span_is_back(history, folder, api):
+    window = APRIL, APRIL + timedelta(days=29)
+    before = figure(api, *window)
+    apply()
+
+    bring_back(next(folder.glob("*vehiclereading_2025_04*")))
+    assert figure(api, *window)["statusCode"] == 400
+    bring_back(next(folder.glob("*meterreading_2025_04*")))
+    assert figure(api, *window) == before
+    assert figure(api, MAY, MAY + timedelta(days=1))["statusCode"] == 400
+
+
+def test_what_was_brought_back_stays_for_a_month_and_then_goes_again(history, folder, clock):
+    apply()
+    bring_back(*folder.iterdir())
+
+    assert run("plan").count("stays: brought back, kept until 2026-08-14") == 4
+    assert "0 partitions gone" in apply()
+    clock.shift(timedelta(days=31))
+    apply()
+    assert tables() == []
+
+
+def test_file_that_lacks_readings_does_not_pass_for_the_whole(history, folder, api):
+    apply()
+    path = next(folder.glob("*vehiclereading_2025_04*"))
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(path).slice(0, 5), path)
+
+    with pytest.raises(CommandError, match="held 19 readings, and history has 5 of its span"):
+        bring_back(path)
+    assert figure(api, APRIL, MAY)["statusCode"] == 400
+
+
+def test_older_than_the_horizon_is_taken_from_the_archive_alone(history, folder):
+    apply()
+    path = next(folder.glob("*vehiclereading_2025_04*"))
+    call_command("import_readings", str(path), stdout=StringIO())
+
+    assert stored() == []
+    assert "HISTORY_HORIZON_DAYS" in path.with_name(f"{path.name}.rejected.csv").read_text()
+
+
+def test_simulated_fleet_goes_and_comes_back(folder, api, clock):
+    clock.move_to(datetime(2025, 5, 20, 12, tzinfo=UTC))
+    call_command("simulate", "--vehicles", "3", "--meters", "2", "--hours", "30", stdout=StringIO())
+    clock.move_to(NOON)
+    days = [datetime(2025, 5, 19, hour, 20, tzinfo=UTC) for hour in (0, 7, 13)]
+
+    def figures() -> list[dict]:
+        answers = [
+            api.get(
+                f"/v1/analytics/performance/{vehicle.pk}/series?granularity=15m"
+                f"&start={day:%Y-%m-%dT%H:%M:%SZ}&end=2025-05-20T12:00:00Z"
+            )
+            for vehicle in Vehicle.objects.order_by("pk")
+            for day in days
+        ]
+        assert {answer.status_code for answer in answers} == {200}
+        return [answer.json() for answer in answers]
+
+    before = figures(), sums()
+    apply()
+    assert sums() == [(0, None), (0, None)]
+    bring_back(*folder.glob("*.parquet"))
+
+    assert (figures(), sums()) == before
+    assert before[1][0][0] > 1_000

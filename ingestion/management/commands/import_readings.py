@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -21,10 +22,13 @@ from tqdm import tqdm
 
 from fleet.statements import Statement
 from fleet.together import Overloaded
+from ingestion import retention
+from ingestion.archive import ArchiveFailed, fetch
 from ingestion.exchange import Block, Unreadable, blocks, decode_block, format_of
 from ingestion.intake import record_known
 from ingestion.lanes import Lanes
-from ingestion.readings import Decoded, ItemError
+from ingestion.readings import Decoded, ItemError, of_any_age
+from ingestion.retention import RetentionFailed
 
 BLOCKS_AHEAD: Final = 3
 # With the waits between them, some six seconds: PostgreSQL may start anew meanwhile.
@@ -43,21 +47,43 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+        parser.add_argument("files", nargs="+", metavar="FILE")
+        parser.add_argument(
+            "--archived",
+            action="store_true",
+            help="the files are from the archive: readings of any age; a FILE may be its URL",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        files: list[Path] = options["files"]
         try:
-            for path in files:
-                format_of(path.name)
-                path.open("rb").close()
             with _no_search_for_cycles():
-                for path in files:
-                    self.stdout.write(_import(path))
-        except Unreadable as error:
+                if options["archived"]:
+                    self._bring_back(options["files"])
+                else:
+                    self._take([Path(file) for file in options["files"]])
+        except (Unreadable, ArchiveFailed, RetentionFailed) as error:
             raise CommandError(str(error)) from None
         except OSError as error:
             raise CommandError(f"{error.filename}: {error.strerror}") from None
+
+    def _take(self, paths: list[Path]) -> None:
+        for path in paths:
+            format_of(path.name)
+            path.open("rb").close()
+        for path in paths:
+            self.stdout.write(_import(path))
+
+    def _bring_back(self, files: list[str]) -> None:
+        with retention.bringing_back(), of_any_age():
+            for file in files:
+                with TemporaryDirectory() as folder:
+                    self._bring_back_one(fetch(file, Path(folder)) if "://" in file else Path(file))
+
+    def _bring_back_one(self, path: Path) -> None:
+        self._take([path])
+        if _Report.of(path).exists():
+            raise RetentionFailed(f"{path.name} is not back as a whole: it has rejected lines")
+        retention.bring_back(path.name)
 
 
 @contextmanager
@@ -212,11 +238,15 @@ class _Report:
 
     def __init__(self, path: Path, size_bytes: int) -> None:
         """Keep what the report said when `size_bytes` were written."""
-        self.path = path.with_name(f"{path.name}.rejected.csv")
+        self.path = self.of(path)
         if size_bytes and self.path.exists():
             os.truncate(self.path, size_bytes)
         else:
             self.path.unlink(missing_ok=True)
+
+    @staticmethod
+    def of(path: Path) -> Path:
+        return path.with_name(f"{path.name}.rejected.csv")
 
     @property
     def size_bytes(self) -> int:
