@@ -55,11 +55,21 @@ class MalformedBody(ParseError):
 def decode_struct(body: Buffer, struct: type[T]) -> T:
     """Return `body` as a `struct`. Errors: `MalformedBody`, `InvalidBody`."""
     try:
+        require_utf8(body)
         return msgspec.json.decode(body, type=struct)
     except msgspec.ValidationError as error:
         raise InvalidBody(field_error(error, struct)) from None
     except DECODE_ERRORS as error:
         raise MalformedBody(error) from None
+
+
+def require_utf8(body: Buffer) -> None:
+    """Pass what is UTF-8; msgspec does not look into strings that it skips.
+
+    Errors: `UnicodeDecodeError`.
+    """
+    if not body.isascii():
+        body.decode()
 
 
 def field_error(error: Exception, struct: type) -> FieldError:
@@ -118,6 +128,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if str(error) == "Input data was truncated":
-        return "empty or cut short"
+        # Of half a surrogate pair msgspec says the same.
+        return "empty, cut short, or half a surrogate pair"
     # Names a position, never the input.
     return str(error).removeprefix("JSON is malformed: ")

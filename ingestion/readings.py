@@ -4,20 +4,28 @@ The structs are the only description of the wire format: decoding, the words of 
 OpenAPI document come from them.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 from typing import Annotated, Final, Literal
 
 import msgspec
 from django.conf import settings
 
 from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE, are_device_ids
-from fleet.wire import DECODE_ERRORS, Buffer, FieldError, MalformedBody, field_error, rule
+from fleet.wire import (
+    DECODE_ERRORS,
+    Buffer,
+    FieldError,
+    MalformedBody,
+    field_error,
+    require_utf8,
+    rule,
+)
 
 MAX_READINGS: Final = 50_000
 MAX_AHEAD: Final = timedelta(minutes=10)
@@ -141,6 +149,12 @@ _raw_item = msgspec.json.Decoder(msgspec.Raw)
 # msgspec rounds what is finer than a microsecond; the contract refuses it.
 _takes_any_age: ContextVar[bool] = ContextVar("takes_any_age", default=False)
 _finer_than_microseconds = re.compile(rb":\d\d:\d\d\.\d{7}")
+# An escaped ASCII character: it could be one of such a time.
+_ESCAPED_ASCII: Final = b"\\u00"
+# Thirty a reading, for the same reason: looking at them takes a third of a microsecond each.
+_MOST_MARKS: Final = 30 * MAX_READINGS
+# What tells where the items of an array end: strings, whole or cut short, and what is between them.
+_marks = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
 
 
 def decode(body: Buffer, kind: Kind | None, received_at: datetime) -> Decoded:
@@ -153,6 +167,7 @@ def decode(body: Buffer, kind: Kind | None, received_at: datetime) -> Decoded:
     """
     if kind is not None:
         try:
+            require_utf8(body)
             value = _bodies[kind].decode(body)
         except DECODE_ERRORS:
             return _decode_items(body, kind, received_at)
@@ -168,6 +183,7 @@ def decode_lines(lines: bytes, kind: Kind | None, received_at: datetime) -> Deco
     """Take `lines`, one reading each, apart as `decode` does with an array; blank ones are none."""
     if kind is not None:
         try:
+            require_utf8(lines)
             readings = _items[kind].decode_lines(lines)
         except DECODE_ERRORS:
             return _judged(lines.split(b"\n"), kind, received_at)
@@ -208,6 +224,7 @@ def _all_valid(readings: list[Reading], body: Buffer, kind: Kind, received_at: d
         and max(times) <= received_at + MAX_AHEAD  # type: ignore[type-var, operator]
         and min(times) >= received_at - _horizon()  # type: ignore[type-var, operator]
         and _finer_than_microseconds.search(body) is None
+        and _ESCAPED_ASCII not in body
     )
 
 
@@ -228,7 +245,7 @@ def _horizon() -> timedelta:
 def _decode_items(body: Buffer, kind: Kind | None, received_at: datetime) -> Decoded:
     items, is_array = _split(body)
     _require_count(len(items))
-    return _judged([bytes(item) for item in items], kind, received_at, is_array)
+    return _judged(items, kind, received_at, is_array)
 
 
 def _judged(
@@ -251,29 +268,43 @@ def _judged(
     return decoded
 
 
-def _split(body: Buffer) -> tuple[list[msgspec.Raw], bool]:
+def _split(body: Buffer) -> tuple[list[bytes], bool]:
     is_array = body.lstrip(b" \t\r\n").startswith(b"[")
     if body.count(b",") > _MOST_COMMAS:
         raise TooManyReadings(_TOO_MANY)
     try:
-        return (_raw_items.decode(body), True) if is_array else ([_raw_item.decode(body)], False)
+        items = _raw_items.decode(body) if is_array else [_raw_item.decode(body)]
     except DECODE_ERRORS as error:
-        items = _split_leniently(body) if is_array else None
-        if items is None:
+        items_by_marks = _split_by_marks(body) if is_array else None
+        if items_by_marks is None:
             raise MalformedBody(error) from None
-        return items, True
+        return items_by_marks, True
+    return [bytes(item) for item in items], is_array
 
 
-def _split_leniently(body: Buffer) -> list[msgspec.Raw] | None:
-    """Split an array that strict JSON does not allow, such as one with a NaN in an item.
+def _split_by_marks(body: Buffer) -> list[bytes] | None:
+    """Split an array at the commas between its items, whatever these are made of.
 
-    So that item fails alone; None where it can't be told where the items end.
+    So that an item that is no JSON, or too deep, fails alone; None where it can't be told where
+    the items end.
     """
-    try:
-        items = json.loads(body)
-        return [msgspec.Raw(json.dumps(item).encode()) for item in items]
-    except (ValueError, RecursionError):
-        return None
+    items: list[bytes] = []
+    depth = start = 0
+    for mark in islice(_marks.finditer(body), _MOST_MARKS):
+        end, sign = mark.start(), mark[0]
+        if sign == b"," and depth == 1:
+            items.append(bytes(body[start:end]).strip())
+            start = end + 1
+        elif sign in (b"[", b"{"):
+            depth += 1
+            start = start or end + 1
+        elif sign in (b"]", b"}"):
+            depth -= 1
+            if depth == 0:
+                items.append(bytes(body[start:end]).strip())
+                is_whole = sign == b"]" and not body[end + 1 :].strip() and all(items)
+                return items if is_whole else None
+    return None
 
 
 def _decode_item(item: bytes, kind: Kind | None, received_at: datetime) -> Reading | FieldError:
@@ -283,6 +314,7 @@ def _decode_item(item: bytes, kind: Kind | None, received_at: datetime) -> Readi
             return told
         kind = told
     try:
+        require_utf8(item)
         reading = _items[kind].decode(item)
     except DECODE_ERRORS as error:
         return field_error(error, _STRUCTS[kind])
@@ -291,6 +323,7 @@ def _decode_item(item: bytes, kind: Kind | None, received_at: datetime) -> Readi
 
 def _kind_told(item: bytes) -> Kind | FieldError:
     try:
+        require_utf8(item)
         told = _kind_of.decode(item)
     except DECODE_ERRORS as error:
         problem = field_error(error, _KindOf)

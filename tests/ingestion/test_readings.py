@@ -209,7 +209,17 @@ def test_body_that_is_not_json_is_malformed(body):
 
 
 @pytest.mark.parametrize(
-    "poison", [b'{"vehicleId": "V9", "kwhDeliveredDc": NaN}', b'{"vehicleId": "\\ud800"}']
+    "poison",
+    [
+        b'{"vehicleId": "V9", "kwhDeliveredDc": NaN}',
+        b'{"vehicleId": "\\ud800"}',
+        b'{"vehicleId": "V9", "kwhDeliveredDc": 1_000}',
+        b'{"vehicleId": "V9\xff", "note": NaN}',
+        b'{"note": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+        b'{"note": "a \\" ], [ \\\\", "kwhDeliveredDc": +1}',
+        b"poison",
+    ],
+    ids=lambda poison: ascii(poison[:40]),
 )
 def test_item_that_is_not_strict_json_fails_alone(poison):
     good = b'{"vehicleId": "V1", "kwhDeliveredDc": 1}'
@@ -232,6 +242,38 @@ def test_field_that_is_ignored_may_hold_a_time_finer_than_microseconds():
     ).readings
 
     assert reading.measured_at == at("11:00")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"a": NaN}, {"a": [1}]',
+        b'[{"a": NaN}}, {}]',
+        b'[{"a": NaN}] {}',
+        b'[{"a": NaN}, "cut]',
+        b'[{"a": NaN},, {}]',
+        b'[{"a": NaN},]',
+        b"[" * 10 * 1024 * 1024,
+        "[{}]".encode("utf-16-le"),
+    ],
+    ids=lambda body: ascii(body[:20]),
+)
+def test_array_whose_items_cannot_be_told_apart_is_malformed(body):
+    with pytest.raises(MalformedBody):
+        decode(body, Kind.VEHICLE, NOON)
+
+
+def test_ignored_field_that_is_not_utf8_is_refused():
+    body = b'{"vehicleId": "V1", "kwhDeliveredDc": 1, "note": "\xff"}'
+
+    assert only_error(body) == (None, "malformed_json")
+    assert only_error(b"[%s]" % body, kind=None) == (None, "malformed_json")
+
+
+def test_escaped_time_is_no_finer_than_microseconds_either():
+    body = json.dumps(GOOD | {"timestamp": "2026-07-15T11:00:00.1234567Z"}).encode()
+
+    assert only_error(body.replace(b".", rb"\u002e")) == ("timestamp", "invalid_format")
 
 
 def test_array_of_next_to_nothings_is_refused_before_it_takes_memory():
