@@ -11,7 +11,13 @@ from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views import defaults
-from rest_framework.exceptions import APIException, NotFound, ValidationError
+from rest_framework.exceptions import (
+    APIException,
+    ErrorDetail,
+    MethodNotAllowed,
+    NotFound,
+    ValidationError,
+)
 from rest_framework.exceptions import PermissionDenied as NotPermitted
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -65,6 +71,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     elif isinstance(error, STORAGE_ERRORS):
         logger.warning("database not available: %s", type(error.__cause__ or error).__name__)
         error = StorageUnavailable()
+    elif isinstance(error, MethodNotAllowed):
+        error.detail = ErrorDetail("This path does not take the method; Allow names those it takes")
     if not isinstance(error, APIException):
         return None
     set_rollback()

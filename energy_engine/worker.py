@@ -1,5 +1,8 @@
 """gunicorn's gevent worker, which answers what is not HTTP in the words of the contract too."""
 
+import socket
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -20,6 +23,12 @@ _STATUSES: Final = {
     errors.ExpectationFailed: (HTTPStatus.EXPECTATION_FAILED, "Unknown Expect header"),
 }
 _ACCEPTED_AT_ONCE: Final = 32
+# How long a client may pause within its request, or leave its answer unread.
+_PATIENCE_SECONDS: Final = 20
+# How long, and how much, a client that was refused may go on sending before it is cut off: bytes
+# that nobody reads would make the kernel drop the answer on its way.
+_LINGER_SECONDS: Final = 2
+_LINGER_BYTES: Final = 64 * 1024 * 1024
 _NOT_HTTP: Final = (HTTPStatus.BAD_REQUEST, "The request is not valid HTTP/1.1")
 _FAULT: Final = (HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
 
@@ -29,6 +38,12 @@ class _Response(wsgi.Response):  # type: ignore[misc] # gunicorn has no types
 
     headers_sent: bool
     _head = b""
+    # A HEAD is answered with the headers of a GET alone; that is no warning.
+    _omits_body_warned = property(lambda _: True, lambda _, __: None)
+
+    def should_close(self) -> bool:
+        # Where the next request begins is unknown.
+        return bool(self.req.body.failed or super().should_close())
 
     def send_headers(self) -> None:
         if self.headers_sent:
@@ -79,6 +94,20 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
 
         use_gevent()
 
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        if req.version >= (1, 1) and not any(name == "HOST" for name, _ in req.headers):
+            raise errors.InvalidHeader("HOST", req)
+        sock.settimeout(_PATIENCE_SECONDS)
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+        except TimeoutError:
+            self.log.debug("the client does not read its answer")
+            raise StopIteration from None
+        except StopIteration:
+            if _is_unread(req.body.reader):
+                _let_finish(sock)
+            raise
+
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         if isinstance(exc, errors.ParseException):
             status, message = _STATUSES.get(type(exc), _NOT_HTTP)
@@ -87,8 +116,28 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
             status, message = _FAULT
         try:
             client.sendall(_response(status, message))
+            _let_finish(client)
         except OSError:
             self.log.debug("the client has gone before its answer")
+
+
+def _is_unread(reader: Any) -> bool:
+    """Return whether gunicorn's reader of a body stopped before its end."""
+    return bool(getattr(reader, "length", 0) or getattr(reader, "parser", None))
+
+
+def _let_finish(client: Any) -> None:
+    """Drop what a client goes on sending, so that it comes to read its answer."""
+    deadline = time.monotonic() + _LINGER_SECONDS
+    received = 0
+    with suppress(OSError):
+        client.shutdown(socket.SHUT_WR)
+        while received < _LINGER_BYTES and (seconds := deadline - time.monotonic()) > 0:
+            client.settimeout(seconds)
+            block = client.recv(64 * 1024)
+            if not block:
+                return
+            received += len(block)
 
 
 def _response(status: HTTPStatus, message: str) -> bytes:

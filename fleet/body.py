@@ -10,7 +10,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
 
-from gunicorn.http.errors import ParseException
+from gunicorn.http.errors import ChunkMissingTerminator, ParseException
 from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
 from rest_framework.request import Request
 
@@ -47,6 +47,21 @@ class BodyCutShort(ParseError):
     default_detail = "The body ended before its end; send it again"
 
 
+class BodyStalled(APIException):
+    """A body of which nothing more came for too long."""
+
+    status_code = HTTPStatus.REQUEST_TIMEOUT
+    default_code = "stalled"
+    default_detail = "The body did not go on; send it again"
+
+
+class BrokenChunks(ParseError):
+    """A body that is not in chunks, though its Transfer-Encoding says so."""
+
+    default_code = "broken_chunks"
+    default_detail = "The body is not valid Transfer-Encoding: chunked"
+
+
 class BrokenGzip(ParseError):
     """A body that is not what its Content-Encoding says."""
 
@@ -76,7 +91,7 @@ def media_type(request: Request, *allowed: MediaType) -> MediaType:
 def json_body(request: Request) -> Buffer:
     """Return a JSON body, of at most 10 MiB after decompression.
 
-    Errors: `UnsupportedMediaType`, `BodyTooLarge`, `BodyCutShort`, `BrokenGzip`.
+    Errors: `UnsupportedMediaType`, `BodyTooLarge`, and those of `blocks`.
     """
     media_type(request, MediaType.JSON)
     if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_JSON_BYTES:
@@ -92,7 +107,8 @@ def json_body(request: Request) -> Buffer:
 def blocks(request: Request) -> Iterator[bytes]:
     """Yield a body, decompressed, in blocks of at most `BLOCK_BYTES`.
 
-    Errors: `BodyCutShort`, `BrokenGzip`, each after what came before it.
+    Errors: `BodyCutShort`, `BodyStalled`, `BrokenChunks`, `BrokenGzip`, each after what came
+    before it.
     """
     if _encoding(request) == "gzip":
         return _decompressed(_received(request))
@@ -113,8 +129,12 @@ def _received(request: Request) -> Iterator[bytes]:
         size = BLOCK_BYTES if missing is None else min(missing, BLOCK_BYTES)
         try:
             block = stream.read(size)
-        except (OSError, ParseException):
+        except TimeoutError:
+            raise BodyStalled from None
+        except (OSError, ChunkMissingTerminator):
             raise BodyCutShort from None
+        except ParseException:
+            raise BrokenChunks from None
         if not block:
             break
         if missing is not None:

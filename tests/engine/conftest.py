@@ -96,6 +96,13 @@ class Engine:
             status, _, answer = connection.request(method, path, body)
             return status, answer
 
+    def assert_well(self) -> None:
+        """Assert that the engine serves, and that nothing it did not expect has happened to it."""
+        assert self.request("GET", "/health/ready")[0] == 200
+        output = "".join(self.output)
+        assert "Traceback" not in output, output
+        assert "ERROR" not in output, output
+
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         with psycopg.connect(embedded.database_url(self.data_dir)) as connection:
             return connection.execute(sql).fetchall()
@@ -155,6 +162,17 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
     while not condition():
         assert time.monotonic() < deadline, f"{what} took more than {seconds} s"
         time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """One engine for all tests that harm none; after the last of them it has to be well."""
+    engine = Engine(tmp_path_factory.mktemp("engine")).start()
+    yield engine
+    try:
+        engine.assert_well()
+    finally:
+        engine.stop()
 
 
 @pytest.fixture

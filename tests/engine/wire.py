@@ -1,0 +1,145 @@
+"""Requests as bytes, and what an engine answers to them, over a bare socket.
+
+`http.client` would tidy up what these tests want to send as it is.
+"""
+
+import json
+import socket
+from collections import Counter
+from http.client import HTTPResponse
+from io import BytesIO
+from typing import Any, NamedTuple
+
+from tests.engine.conftest import Engine
+
+JSON, NDJSON = "application/json", "application/x-ndjson"
+INGEST_ROUTES = [
+    "/v1/ingest",
+    "/v1/ingest/meter",
+    "/v1/ingest/vehicle",
+    "/v1/ingest/meter/batch",
+    "/v1/ingest/vehicle/batch",
+]
+
+
+class Answer(NamedTuple):
+    """One answer; `body` is decoded where there is one."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+    def is_error(self, status: int, code: str, path: str) -> None:
+        """Assert that this is that error, in the shape that every error has."""
+        assert self.status == status, self
+        assert self.headers["Content-Type"] == JSON
+        assert self.body.keys() >= {"message", "timestamp", "errors"}
+        assert self.body["statusCode"] == status
+        assert (self.body["code"], self.body["path"]) == (code, path)
+        assert self.body["requestId"] == self.headers["X-Request-ID"]
+        assert "Traceback" not in str(self.body)
+
+
+def reading_for(path: str, device: str = "D1") -> bytes:
+    """Return one good reading for `path`."""
+    if "vehicle" in path:
+        return b'{"vehicleId": "%s", "kwhDeliveredDc": 1.5}' % device.encode()
+    return b'{"meterId": "%s", "kwhConsumedAc": 1.5}' % device.encode()
+
+
+def good_body(path: str, content_type: str = JSON) -> bytes:
+    """Return a body of one reading that `path` takes as `content_type`."""
+    is_array = path.endswith("batch") and content_type == JSON
+    return b"[%s]" % reading_for(path) if is_array else reading_for(path)
+
+
+def post(
+    path: str,
+    body: bytes,
+    *headers: str,
+    content_type: str | None = JSON,
+    length: int | None = -1,
+    host: str | None = "localhost",
+    method: str = "POST",
+) -> bytes:
+    """Return a request; its Content-Length is that of the body, unless given, or None."""
+    lines = [f"{method} {path} HTTP/1.1", *headers]
+    if host is not None:
+        lines.append(f"Host: {host}")
+    if content_type is not None:
+        lines.append(f"Content-Type: {content_type}")
+    if length is not None:
+        lines.append(f"Content-Length: {len(body) if length == -1 else length}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def answers_to(engine: Engine, request: bytes, seconds: float = 15) -> list[Answer]:
+    """Send `request`, say that nothing follows, and return every answer until the end."""
+    with connected(engine, seconds) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        return answers_on(connection, request.split(b" ")[0].decode(errors="replace"))
+
+
+def answer_to(engine: Engine, request: bytes) -> Answer:
+    """Return the only answer to `request`."""
+    (answer,) = answers_to(engine, request)
+    return answer
+
+
+def connected(engine: Engine, seconds: float = 15) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", engine.port), timeout=seconds)
+
+
+def answers_on(connection: socket.socket, method: str = "POST") -> list[Answer]:
+    """Return the answers that come on `connection` until the engine closes it."""
+    received = _Received()
+    while part := connection.recv(65536):
+        received.write(part)
+    size = received.tell()
+    received.seek(0)
+    answers = []
+    while received.tell() < size:
+        response = HTTPResponse(received, method=method)
+        response.begin()
+        body = response.read()
+        decoded = json.loads(body) if body else None
+        answers.append(Answer(response.status, dict(response.headers), decoded))
+    return answers
+
+
+class _Received(BytesIO):
+    """Bytes that `HTTPResponse` takes for a socket, and leaves open for the next answer."""
+
+    def makefile(self, _mode: str) -> "_Received":
+        return self
+
+    def close(self) -> None: ...
+
+
+_STORED = """
+SELECT 'history', meter_id, energy_ac_kwh, voltage_v, NULL, measured_at, id
+  FROM ingestion_meterreading UNION ALL
+SELECT 'history', vehicle_id, energy_dc_kwh, soc_percent, battery_temp_celsius, measured_at, id
+  FROM ingestion_vehiclereading UNION ALL
+SELECT 'live', meter_id, energy_ac_kwh, voltage_v, NULL, measured_at, NULL
+  FROM fleet_meterlivestate UNION ALL
+SELECT 'live', vehicle_id, energy_dc_kwh, soc_percent, battery_temp_celsius, measured_at, NULL
+  FROM fleet_vehiclelivestate UNION ALL
+SELECT 'registry', meter_id, NULL, NULL, NULL, NULL, NULL FROM fleet_meter UNION ALL
+SELECT 'registry', vehicle_id, NULL, NULL, NULL, NULL, NULL FROM fleet_vehicle
+"""
+
+
+def stored(engine: Engine) -> Counter[tuple[object, ...]]:
+    """Return every row of history, of live state and of the registry."""
+    return Counter(engine.rows(_STORED))
+
+
+def stored_since(engine: Engine, before: Counter[tuple[object, ...]]) -> list[tuple[str, str]]:
+    """Return table and device of each row that `before` has not; none of it may be gone."""
+    now = stored(engine)
+    gone = before - now
+    # Live state moves on: its old row is gone where there is a new one.
+    assert all(row[0] == "live" for row in gone), gone
+    return sorted((str(row[0]), str(row[1])) for row in (now - before).elements())
