@@ -1,6 +1,6 @@
 """What must hold before the engine serves anybody: `manage.py check`, and every start."""
 
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
@@ -8,14 +8,12 @@ from django.core.checks import CheckMessage, Error, register
 from energy_engine import environment
 from ingestion import retention
 
-LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
-
 
 @register("access")
 def access_is_open_on_loopback_only(**_: Any) -> list[CheckMessage]:
     """Refuse an API that needs no key, unless nobody but this machine can reach it."""
     host = environment.read("HOST") if settings.DEBUG else environment.launched_on()
-    if settings.API_AUTH == "required" or host in LOOPBACK_HOSTS:
+    if settings.API_AUTH == "required" or host in environment.LOOPBACK_HOSTS:
         return []
     return [
         Error(

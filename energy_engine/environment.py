@@ -19,6 +19,8 @@ _TABLE_BEGINS: Final = "<!-- settings: written by `make docs` -->\n"
 _TABLE_ENDS: Final = "<!-- /settings -->"
 
 ROOT = Path(__file__).resolve().parent.parent
+# On these, nobody but this machine reaches the engine.
+LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
 
 
 class InvalidEnvironment(Exception):

@@ -24,7 +24,6 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from energy_engine import databases, embedded, environment
-from energy_engine.checks import LOOPBACK_HOSTS
 from energy_engine.supervisor import Program, Supervisor
 
 _READY_SECONDS: Final = 60.0
@@ -148,7 +147,7 @@ def _set_defaults(host: str, data_dir: Path) -> None:
     if not secret_file.exists():
         embedded.write_secret(secret_file, secrets.token_urlsafe(50))
     os.environ.update({environment.LAUNCHED_ON: host})
-    if host in LOOPBACK_HOSTS:
+    if host in environment.LOOPBACK_HOSTS:
         os.environ.setdefault("SECURE_COOKIES", "false")
         os.environ.setdefault("API_AUTH", "open")
     elif environment.read("API_AUTH") == "open":
