@@ -10,14 +10,18 @@ if __name__ == "__main__":
     from django.core.management import execute_from_command_line
     from django.db import OperationalError
 
+    from energy_engine import logs
     from energy_engine.environment import InvalidEnvironment
 
     try:
+        # What runs in a container prints for nobody: all that it says is logged.
+        is_service = sys.argv[1:2] in (["prepare"], ["procrastinate"])
+        logs.take_over_output() if is_service else logs.take_over()
         execute_from_command_line(sys.argv)
     except (ImproperlyConfigured, InvalidEnvironment) as error:
-        sys.exit(f"energy-engine: {error}")
+        logs.refuse_to_start(error)
     except OperationalError as error:
-        sys.exit(
-            f"energy-engine: the database is not available ({str(error).strip()}): start the "
+        logs.refuse_to_start(
+            f"the database is not available ({str(error).strip()}): start the "
             "engine with `make run`, or set ENGINE_DATA_DIR or DATABASE_URL to the one that runs"
         )

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import IsolationLevel
 
 from energy_engine import environment
+from energy_engine.sql_comments import CommentingCursor
 from fleet.replica import REPLICA
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ def _described(url: str, **options: Any) -> dict[str, Any]:
         # A network that has gone is noticed in seconds, not hours.
         "tcp_user_timeout": 5000,
         "application_name": "energy-engine",
+        "cursor_factory": CommentingCursor,
         **options,
     }
     return database

@@ -157,6 +157,25 @@ VARIABLES = (
         choices=("DEBUG", "INFO", "WARNING", "ERROR"),
     ),
     Variable(
+        "LOG_FORMAT",
+        "auto",
+        "How a line of the log looks; auto is text on a terminal, and JSON elsewhere.",
+        choices=("auto", "json", "text"),
+    ),
+    Variable(
+        "ACCESS_LOG",
+        "off",
+        "Requests that are logged besides those that were slow or failed for the engine's fault: "
+        "none, those refused, or all; a line costs more than a reading.",
+        choices=("off", "errors", "all"),
+    ),
+    Variable(
+        "SLOW_REQUEST_SECONDS",
+        1.0,
+        "Seconds from which a request is slow, and logged.",
+        at_least=0,
+    ),
+    Variable(
         "API_AUTH",
         "required",
         "Whether the API needs a key; open is for trying it out, under `make run` on a loopback "

@@ -1,6 +1,5 @@
 """Every error as the JSON of the contract; a database that is away as 503."""
 
-import logging
 import sys
 from http import HTTPStatus
 from typing import Any, Final
@@ -24,11 +23,10 @@ from rest_framework.views import set_rollback
 
 from energy_engine.pages import is_page
 from energy_engine.request_id import request_id_of
+from energy_engine.request_log import blame
 from fleet.together import Overloaded
 from fleet.wire import FieldError
 from ingestion.stream import StreamInterrupted
-
-logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS: Final = 2
 # Raised when PostgreSQL is away, out of connections, out of disk, or gave up waiting for a lock.
@@ -69,7 +67,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         # A value that no column takes, such as a NUL in a query parameter.
         error = ValidationError("The request holds a value that cannot be stored")
     elif isinstance(error, STORAGE_ERRORS):
-        logger.warning("database not available: %s", type(error.__cause__ or error).__name__)
+        blame(context["request"], error)
         error = StorageUnavailable()
     elif isinstance(error, MethodNotAllowed):
         error.detail = ErrorDetail("This path does not take the method; Allow names those it takes")

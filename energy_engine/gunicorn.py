@@ -8,16 +8,34 @@ import gc
 import os
 import shutil
 import tempfile
+from logging.config import dictConfig
 from typing import Any
 
-from energy_engine import environment
+from gunicorn import glogging
 
-_host = environment.read("HOST")
-bind = f"{f'[{_host}]' if ':' in _host else _host}:{environment.read('PORT')}"
-# Whose X-Forwarded-Proto is believed, which makes a request one over HTTPS; gunicorn's own default
-# would be any program on this machine.
-forwarded_allow_ips = environment.read("TRUSTED_PROXIES")
-workers = environment.read("WEB_WORKERS")
+from energy_engine import environment, logs
+
+
+class Log(glogging.Logger):  # type: ignore[misc] # gunicorn has no types
+    """Lets gunicorn log as the engine does."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        dictConfig(logs.configuration())
+        logs.take_over_output()
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
+try:
+    _host = environment.read("HOST")
+    bind = f"{f'[{_host}]' if ':' in _host else _host}:{environment.read('PORT')}"
+    # Whose X-Forwarded-Proto is believed, which makes a request one over HTTPS; gunicorn's own
+    # default would be any program on this machine.
+    forwarded_allow_ips = environment.read("TRUSTED_PROXIES")
+    workers = environment.read("WEB_WORKERS")
+except environment.InvalidEnvironment as error:
+    logs.refuse_to_start(error)
 worker_class = "energy_engine.worker.Worker"
 # Many devices at once may hold a connection; a greenlet costs a few KB.
 worker_connections = 2000
@@ -27,6 +45,7 @@ keepalive = 5
 # A stopping worker finishes the requests that it has begun.
 graceful_timeout = 20
 timeout = 60
+logger_class = Log
 loglevel = "warning"
 # Two engines of one user would share its default path, and nothing uses it.
 control_socket_disable = True

@@ -24,6 +24,7 @@ from rest_framework.views import APIView
 from analytics.fleet import fleet_totals
 from analytics.models import Fault, FaultKind, FaultState
 from energy_engine.console import jobs
+from energy_engine.request_log import is_logged, log_request
 from fleet import replica
 from fleet.access import KeyHolds, grant_of
 from fleet.metrics import REQUEST_SECONDS
@@ -40,7 +41,7 @@ _DAY: Final = timedelta(days=1)
 
 
 class MetricsMiddleware:
-    """Times each request, by its route: what is unknown has none."""
+    """Times each request, by its route: what is unknown has none. Logs those that are worth it."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
@@ -48,10 +49,13 @@ class MetricsMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         began = time.perf_counter()
         response = self._get_response(request)
-        match = request.resolver_match
+        seconds = time.perf_counter() - began
+        route = request.resolver_match.route if request.resolver_match else ""
         method = request.method if request.method in _METHODS else "other"
-        timer = _timer(match.route if match else "", method, response.status_code)
-        timer.observe(time.perf_counter() - began)
+        status = response.status_code
+        _timer(route, method, status).observe(seconds)
+        if is_logged(status, seconds):
+            log_request(request, route, method, status, seconds)
         return response
 
 

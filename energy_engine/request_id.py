@@ -7,6 +7,8 @@ from uuid import uuid4
 
 from django.http import HttpRequest, HttpResponse
 
+from energy_engine.logs import origin
+
 HEADER: Final = "X-Request-ID"
 _well_formed = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -21,7 +23,11 @@ class RequestIdMiddleware:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
         request_id = given if _well_formed.fullmatch(given) else uuid4().hex
         request.META["request_id"] = request_id
-        response = self._get_response(request)
+        token = origin.set({"request_id": request_id})
+        try:
+            response = self._get_response(request)
+        finally:
+            origin.reset(token)
         response[HEADER] = request_id
         return response
 

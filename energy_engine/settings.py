@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
-from energy_engine import __version__, databases, embedded, environment
+from energy_engine import __version__, databases, embedded, environment, logs
 from fleet.replica import REPLICA
 
 DATA_DIR = environment.data_dir()
@@ -93,8 +93,8 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
-    "energy_engine.metrics.MetricsMiddleware",
     "energy_engine.request_id.RequestIdMiddleware",
+    "energy_engine.metrics.MetricsMiddleware",
     "energy_engine.content_policy.ContentPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -291,6 +291,7 @@ WEBHOOK_ALLOW_PRIVATE = environment.read("WEBHOOK_ALLOW_PRIVATE")
 # --- Background jobs --------------------------------------------------------------------------
 
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "jobs"
+PROCRASTINATE_WORKER_DEFAULTS = {"worker_middleware": [logs.name_job]}
 
 # --- Static files -----------------------------------------------------------------------------
 
@@ -304,18 +305,6 @@ METRICS_TOKEN = environment.read("METRICS_TOKEN")
 
 # --- Logs -------------------------------------------------------------------------------------
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": environment.read("LOG_LEVEL")},
-    "loggers": {
-        # A refused request is the client's to read, not an event of the server's log.
-        "django.request": {"level": "ERROR"},
-        "django.security.DisallowedHost": {"level": "CRITICAL"},
-        # Each attempt to connect would be a line; what fails because of it says so itself.
-        "psycopg.pool": {"level": "ERROR"},
-        "procrastinate": {"level": "WARNING"},
-    },
-}
+LOGGING = logs.configuration()
+ACCESS_LOG = environment.read("ACCESS_LOG")
+SLOW_REQUEST_SECONDS = environment.read("SLOW_REQUEST_SECONDS")

@@ -1,5 +1,6 @@
 """gunicorn's gevent worker, which answers what is not HTTP in the words of the contract too."""
 
+import logging
 import socket
 import time
 from contextlib import suppress
@@ -9,9 +10,12 @@ from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
+from gevent.hub import Hub
 from gunicorn.http import errors, wsgi
 from gunicorn.workers import ggevent
 from gunicorn.workers.ggevent import GeventWorker
+
+log = logging.getLogger(__name__)
 
 _STATUSES: Final = {
     errors.LimitRequestLine: (HTTPStatus.REQUEST_URI_TOO_LONG, "The request line is too long"),
@@ -93,6 +97,7 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         from energy_engine.waiting import use_gevent
 
         use_gevent()
+        Hub.print_exception = _log_exception
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         if req.version >= (1, 1) and not any(name == "HOST" for name, _ in req.headers):
@@ -138,6 +143,11 @@ def _let_finish(client: Any) -> None:
             if not block:
                 return
             received += len(block)
+
+
+def _log_exception(_hub: object, _context: object, *found: Any) -> None:
+    """Log what gevent would print: an exception that a greenlet has not caught."""
+    log.error("uncaught exception in a greenlet", exc_info=found)
 
 
 def _response(status: HTTPStatus, message: str) -> bytes:

@@ -67,6 +67,11 @@ def grant_of(request: Request) -> Grant:
     return cast(Grant, request._request.META.get(_GRANT, EVERYTHING))
 
 
+def key_id_of(meta: Mapping[str, Any]) -> int | None:
+    """Return the number of the key that a request has shown; None where it needed none."""
+    return cast(Grant, meta.get(_GRANT, EVERYTHING)).key_id
+
+
 def _presented(meta: Mapping[str, Any], address: str) -> Grant:
     header = meta.get("HTTP_AUTHORIZATION", "")
     token = header[len(_BEARER) :] if header.startswith(_BEARER) else ""

@@ -29,7 +29,8 @@ class Statement:
     """
 
     def __init__(self, file: Path) -> None:
-        self._sql = _compact(file.read_text())
+        # In pg_stat_activity and in PostgreSQL's log, it says where it is from.
+        self._sql = f"/* {'/'.join(file.parts[-3:])} */ {_compact(file.read_text())}"
 
     def rows(self, parameters: Mapping[str, Any]) -> list[Any]:
         """Run the statement; return its rows as named tuples, in its own order.
