@@ -14,7 +14,7 @@ from fleet.limits import client_address, refuse_guessing, take_request, take_wro
 from fleet.metrics import WRONG_KEYS
 from fleet.models import Scope
 
-_BEARER: Final = "Bearer "
+_BEARER: Final = "bearer "  # in any case, as RFC 9110 has it
 # What every request opens where API_AUTH is open.
 EVERYTHING: Final = Grant(None, frozenset(Scope), None, None, None, None, 0.0)
 
@@ -47,16 +47,22 @@ class KeyHolds(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         if settings.API_AUTH == "open":
             return True
+        scope = getattr(view, "scope", None) or _default_scope(request)
+        if scope is not Scope.INGEST:
+            # What one key opens is not for a cache on the way to serve to another.
+            view.headers["Cache-Control"] = "private, no-store"
         meta = request._request.META  # not by way of DRF's wrapper, which takes as long as the rest
         address = client_address(meta)
         grant = _presented(meta, address)
         take_request(address, grant.key_id)
-        default = Scope.READ if request.method in SAFE_METHODS else Scope.MANAGE
-        scope = getattr(view, "scope", default)
         if scope not in grant.scopes:
             raise ScopeRequired(scope)
         meta[_GRANT] = grant
         return True
+
+
+def _default_scope(request: Request) -> Scope:
+    return Scope.READ if request.method in SAFE_METHODS else Scope.MANAGE
 
 
 _GRANT: Final = "fleet.access.grant"
@@ -74,16 +80,22 @@ def key_id_of(meta: Mapping[str, Any]) -> int | None:
 
 def _presented(meta: Mapping[str, Any], address: str) -> Grant:
     header = meta.get("HTTP_AUTHORIZATION", "")
-    token = header[len(_BEARER) :] if header.startswith(_BEARER) else ""
-    if not token:
+    scheme, token = header[: len(_BEARER)], header[len(_BEARER) :]
+    if not token or scheme.lower() != _BEARER:
         take_request(address)
         raise KeyRequired
-    grant = keyring.known(token)
-    if grant is None:
+    return keyring.known(token) or _looked_up(token, address)
+
+
+def _looked_up(token: str, address: str) -> Grant:
+    is_guess = not keyring.has_seen(token)
+    if is_guess:
         refuse_guessing(address)
-        grant = keyring.look_up(token)
+    grant = keyring.look_up(token)
     if grant is None:
         WRONG_KEYS.inc()
-        take_wrong_key(address)
+        if is_guess:
+            take_wrong_key(address)
+        take_request(address)
         raise KeyRequired
     return grant

@@ -9,15 +9,16 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from django.db import transaction
+from django.db import Error, transaction
 from django.utils import timezone
 
 from fleet.models import ApiKey, Meter, Reach, Scope, Site, Vehicle
+from fleet.together import Member, Together
 
 _BEGINS: Final = "eie"
 _SECRET_BYTES: Final = 32
@@ -72,7 +73,10 @@ def issue(key: ApiKey) -> str:
 
 
 def rotate(key: ApiKey, overlap: timedelta = ROTATION_OVERLAP) -> NewKey:
-    """Make a successor of `key`, which itself is good for `overlap` more. Errors: `NotUsable`."""
+    """Make a successor of `key`, which itself is good for `overlap` more. Errors: `NotUsable`.
+
+    Where the key was to expire, its successor does too, after as long a life.
+    """
     with transaction.atomic():
         old = ApiKey.objects.select_for_update().get(pk=key.pk)
         now = timezone.now()
@@ -84,6 +88,7 @@ def rotate(key: ApiKey, overlap: timedelta = ROTATION_OVERLAP) -> NewKey:
             site=old.site,
             meter_ids=old.meter_ids,
             vehicle_ids=old.vehicle_ids,
+            expires_at=old.expires_at and now + (old.expires_at - old.created_at),
         )
         old.expires_at = min(old.expires_at or now + overlap, now + overlap)
         old.save()
@@ -139,15 +144,22 @@ class Keyring:
     LOOK_SECONDS: Final = 2.0
     SITE_SECONDS: Final = 30.0
     NOTE_SECONDS: Final = 60.0
-    # A change may be committed this long after the time that it bears.
+    # A change may be committed this long after the time that it bears, by a clock that is off.
     COMMIT_SECONDS: Final = 30.0
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._grants: dict[bytes, Grant] = {}
+        # What was looked up in vain; kept apart, so that no guessing pushes good keys out.
+        self._wrong: dict[bytes, None] = {}
         self._looked_at = 0.0
+        self._changes_seen_until = timezone.now()
         self._noted_at = 0.0
         self._used: set[int | None] = set()
+        # Many unknown keys at once share a statement and a connection.
+        self._look_ups = Together[bytes, Grant](
+            self._find, most_at_once=500, most_waiting=10_000, wait_seconds=1.8
+        )
 
     def known(self, token: str) -> Grant | None:
         """Return what `token` opens, if this process has seen it; no query, but every two seconds.
@@ -163,28 +175,64 @@ class Keyring:
         self._used.add(grant.key_id)
         return grant
 
-    def look_up(self, token: str) -> Grant | None:
-        """Return what `token` opens, from the database; None where it opens nothing."""
+    def has_seen(self, token: str) -> bool:
+        """Return whether `token` was looked up before: showing it again is no guess."""
         digest = _digest(token)
-        key = ApiKey.objects.filter(sha256=digest, revoked_at=None).first()
-        grant = _grant_of(key, time.monotonic()) if key else None
-        if grant is None or grant.has_expired:
+        return digest in self._grants or digest in self._wrong
+
+    def look_up(self, token: str) -> Grant | None:
+        """Return what `token` opens, from the database; None where it opens nothing.
+
+        What has once opened nothing never will, so only a new guess costs a query.
+        Errors: `Overloaded`.
+        """
+        digest = _digest(token)
+        if digest in self._wrong:
             return None
-        with self._lock:
-            self._grants[digest] = grant
-            while len(self._grants) > self.MOST:
-                del self._grants[next(iter(self._grants))]
-        self._used.add(grant.key_id)
+        grant = self._look_ups.run(digest)
+        if grant is None:
+            self._grants.pop(digest, None)
+            self._remember(self._wrong, digest, None)
+        else:
+            self._remember(self._grants, digest, grant)
+            self._used.add(grant.key_id)
         return grant
 
+    def _remember(self, kept: dict[bytes, Any], digest: bytes, grant: Grant | None) -> None:
+        with self._lock:
+            kept[digest] = grant
+            while len(kept) > self.MOST:
+                del kept[next(iter(kept))]
+
+    def _find(self, group: Sequence[Member[bytes, Grant]]) -> Error | None:
+        """Look the keys of concurrent requests up; what expires now or has, opens nothing."""
+        try:
+            digests = {member.work for member in group}
+            keys = ApiKey.objects.filter(sha256__in=digests, revoked_at=None)
+            found = {bytes(key.sha256): _grant_of(key, time.monotonic()) for key in keys}
+        except Error as error:
+            for member in group:
+                member.error = error
+            return error
+        for member in group:
+            grant = found.get(member.work)
+            member.result = None if grant is None or grant.has_expired else grant
+        return None
+
     def _look(self, now: float) -> None:
-        """Forget the keys that have changed; note, once a minute, which were used."""
+        """Forget the keys that have changed since the last look, however long ago that was.
+
+        Once a minute, note which were used. A look that fails is made up for by the next one.
+        """
         self._looked_at = now  # others go on with what they know
-        since = timezone.now() - timedelta(seconds=self.LOOK_SECONDS + self.COMMIT_SECONDS)
+        asked_at = timezone.now()
+        since = self._changes_seen_until - timedelta(seconds=self.COMMIT_SECONDS)
         changed = ApiKey.objects.filter(changed_at__gt=since).values_list("sha256", flat=True)
         with self._lock:
-            for digest in changed:
-                self._grants.pop(bytes(digest), None)
+            for digest in map(bytes, changed):
+                self._grants.pop(digest, None)
+                self._wrong.pop(digest, None)
+        self._changes_seen_until = asked_at
         if now - self._noted_at > self.NOTE_SECONDS and self._used:
             self._noted_at = now
             used, self._used = self._used, set()

@@ -7,8 +7,10 @@ each process counts for itself.
 """
 
 import ipaddress
+import threading
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, cast
 
@@ -26,6 +28,10 @@ _TAKEN_AT_ONCE: Final = 100
 # How long Redis is left alone once it was away: each attempt may take its time-out.
 _AWAY_SECONDS: Final = 5.0
 _MOST_LEASES: Final = 50_000
+# Requests of one name that need a lease wait for each other; others hardly ever do.
+_TURNS: Final = 64
+# Who has one IPv6 address has all of its network.
+_IPV6_NETWORK_BITS: Final = 64
 
 
 class TooMuch(APIException):
@@ -46,6 +52,7 @@ class Budgets:
         self._minute = 0
         self._left: dict[str, int] = {}
         self._spent: set[str] = set()
+        self._turns = [threading.Lock() for _ in range(_TURNS)]
         self._here = MemoryStorage()
         self._shared: Storage | None = None
         self._away_until = 0.0
@@ -57,32 +64,40 @@ class Budgets:
         """
         if not limit:
             return
-        minute = int(time.time()) // MINUTE
-        if minute != self._minute or len(self._left) > _MOST_LEASES:
-            self._minute, self._left, self._spent = minute, {}, set()
-        missing = amount - self._left.get(name, 0)
-        if missing > 0 and name not in self._spent:
-            leased = self._lease(name, limit, missing)
-            # Other requests may have taken, and leased, while this one waited for Redis.
-            self._left[name] = self._left.get(name, 0) + leased
+        self._begin_minute()
+        if self._left.get(name, 0) < amount and name not in self._spent:
+            with self._turns[hash(name) % _TURNS]:  # else each would take a lease of its own
+                self._lease(name, limit, amount)
         left = self._left.get(name, 0)
         if left < amount:
             THROTTLED.labels(what).inc()
             raise TooMuch(what, limit)
         self._left[name] = left - amount
 
+    def _begin_minute(self) -> None:
+        minute = int(time.time()) // MINUTE
+        if minute != self._minute or len(self._left) > _MOST_LEASES:
+            self._minute, self._left, self._spent = minute, {}, set()
+
     def is_spent(self, name: str) -> bool:
         """Return whether nothing is left to `name` this minute, as far as this process knows."""
         is_now = self._minute == int(time.time()) // MINUTE
         return is_now and name in self._spent and not self._left.get(name)
 
-    def _lease(self, name: str, limit: int, amount: int) -> int:
-        wanted = max(amount, limit // _TAKEN_AT_ONCE)
-        before = self._count(f"{name}:{self._minute}", wanted) - wanted
+    def _lease(self, name: str, limit: int, amount: int) -> None:
+        """Let `name` have `amount` and some more, or what is left of its limit."""
+        missing = amount - self._left.get(name, 0)
+        if missing <= 0 or name in self._spent:
+            return  # the one before has taken enough, or all
+        minute = self._minute
+        wanted = max(missing, limit // _TAKEN_AT_ONCE)
+        before = self._count(f"{name}:{minute}", wanted) - wanted
         granted = max(0, min(wanted, limit - before))
+        if minute != self._minute:
+            return  # it has ended meanwhile, and its lease with it
         if granted < wanted:
             self._spent.add(name)
-        return granted
+        self._left[name] = self._left.get(name, 0) + granted
 
     def _count(self, key: str, amount: int) -> int:
         if time.monotonic() >= self._away_until:
@@ -127,18 +142,42 @@ def refuse_guessing(address: str) -> None:
 
 
 def client_address(meta: Mapping[str, str]) -> str:
-    """Return the address that a request came from; what a proxy says counts if it is trusted."""
+    """Return the address that a request came from; of IPv6, its network.
+
+    What a proxy says counts if it is trusted, and up to what is no address: that may be anybody's
+    word.
+    """
     address = meta.get("REMOTE_ADDR", "")
     if settings.TRUSTED_PROXIES:
-        hops = [hop.strip() for hop in meta.get("HTTP_X_FORWARDED_FOR", "").split(",")]
-        while _is_trusted(address) and hops and hops[-1]:
-            address = hops.pop()
-    return address
+        hops = meta.get("HTTP_X_FORWARDED_FOR", "").split(",")
+        while hops and _is_trusted(address) and (hop := _parsed(hops.pop())):
+            address = str(hop)
+    return _network(address) if ":" in address else address
+
+
+@lru_cache(10_000)
+def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an address, without the port that some proxies add; an embedded IPv4 as such."""
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+@lru_cache(10_000)
+def _network(address: str) -> str:
+    ip = _parsed(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((ip.packed, _IPV6_NETWORK_BITS), strict=False))
+    return str(ip or address)
 
 
 def _is_trusted(address: str) -> bool:
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(ip in network for network in settings.TRUSTED_PROXIES)
+    ip = _parsed(address)
+    return ip is not None and any(ip in network for network in settings.TRUSTED_PROXIES)

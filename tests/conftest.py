@@ -15,6 +15,9 @@ from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
 
+from fleet import access, limits
+from fleet.keys import Keyring
+from fleet.limits import Budgets
 from ingestion import partitions
 from ingestion.readings import MeterReading, VehicleReading
 
@@ -38,6 +41,14 @@ def django_db_setup(django_db_setup: None, django_db_blocker) -> None:
 def _empty_cache() -> Iterator[None]:
     yield
     cache.clear()
+
+
+@pytest.fixture
+def closed(settings, clock, db, monkeypatch) -> None:
+    """Let the API need keys, none of which is known, and let no limit have been drawn on."""
+    settings.API_AUTH = "required"
+    monkeypatch.setattr(access, "keyring", Keyring())
+    monkeypatch.setattr(limits, "budgets", Budgets())
 
 
 @pytest.fixture

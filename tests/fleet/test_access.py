@@ -6,32 +6,29 @@ from contextlib import suppress
 from datetime import timedelta
 from io import StringIO
 from ipaddress import ip_network
+from threading import Barrier
+from unittest import mock
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from fleet import access, limits
+from fleet import limits
 from fleet.keys import Keyring, NotUsable, make_key, revoke, rotate
 from fleet.limits import Budgets, client_address
 from fleet.links import link_vehicle
-from fleet.models import ApiKey, Meter, Scope, Site, Vehicle
+from fleet.models import ApiKey, Meter, Site, Vehicle
 from ingestion.models import VehicleReading
+from tests.callers import EVERY, INGEST, MANAGE, READ, Caller, caller
 from tests.conftest import at
 from tests.factories import MeterFactory, SiteFactory, VehicleFactory
 
-INGEST, READ, MANAGE = Scope.INGEST, Scope.READ, Scope.MANAGE
-EVERY = (INGEST, READ, MANAGE)
 V1 = {"vehicleId": "V1", "kwhDeliveredDc": 1}
 V2 = {"vehicleId": "V2", "kwhDeliveredDc": 1}
 
 
-@pytest.fixture(autouse=True)
-def _closed(settings, clock, db, monkeypatch):
-    settings.API_AUTH = "required"
-    monkeypatch.setattr(access, "keyring", Keyring())
-    monkeypatch.setattr(limits, "budgets", Budgets())
+pytestmark = pytest.mark.usefixtures("closed")
 
 
 @pytest.fixture
@@ -43,37 +40,6 @@ def berlin() -> Site:
     for number in "12":
         link_vehicle(f"V{number}", f"M{number}", at("08:00"))
     return site
-
-
-class Caller:
-    """The API as whoever holds a token sees it."""
-
-    def __init__(self, token: str | None) -> None:
-        headers = {"host": "localhost"}
-        if token is not None:
-            headers["authorization"] = f"Bearer {token}"
-        self._client = Client(headers=headers, raise_request_exception=False)
-
-    def get(self, path: str) -> tuple[int, dict]:
-        answer = self._client.get(path)
-        return answer.status_code, json.loads(answer.content)
-
-    def post(self, body: object, path: str = "/v1/ingest") -> tuple[int, dict]:
-        answer = self._client.post(path, body, content_type="application/json")
-        return answer.status_code, json.loads(answer.content)
-
-    def put(self, vehicle_id: str, meter_id: str) -> tuple[int, dict]:
-        body = {"vehicleId": vehicle_id, "meterId": meter_id}
-        answer = self._client.put("/v1/links", body, content_type="application/json")
-        return answer.status_code, json.loads(answer.content)
-
-    def delete(self, path: str) -> tuple[int, dict]:
-        answer = self._client.delete(path)
-        return answer.status_code, json.loads(answer.content)
-
-
-def caller(*scopes: Scope, **bound: object) -> Caller:
-    return Caller(make_key("test", scopes, **bound).token)
 
 
 def stored() -> set[str]:
@@ -318,10 +284,16 @@ class TestCommand:
         monkeypatch.setattr(Keyring, "LOOK_SECONDS", 0.0)
         assert Caller(token).post(V1)[0] == 401
 
+    def test_name_of_a_key_forges_no_line_of_the_list(self):
+        make_key("good\neie_forged\x1b[2J", [READ])
+
+        assert self.run("list").splitlines()[0].split("  ")[1] == "good?eie_forged?[2J"
+
     @pytest.mark.parametrize(
         ("words", "message"),
         [
             (["create", "x", "--scope", "ingest", "--site", "Rome"], "no site"),
+            (["create", "x", "--scope", "ingest", "--site", ""], "no site"),
             (["create", "x", "--scope", "everything"], "invalid choice"),
             (["create", "x"], "--scope"),
             (["create", "x", "--scope", "ingest", "--vehicle", "a b"], "not a device id"),
@@ -384,6 +356,13 @@ class TestKeysOverTheApi:
             ({"site": "Rome"}, "site"),
             ({"site": "Berlin", "meterIds": ["M1"]}, "site"),
             ({"vehicleIds": ["V 1"]}, "vehicleIds"),
+            ({"vehicleIds": []}, "meterIds"),
+            ({"site": "Berlin", "meterIds": []}, "site"),
+            ({"name": "two\nlines"}, "name"),
+            ({"name": "line\n"}, "name"),
+            ({"name": "\x1b[31mred"}, "name"),
+            ({"expiresAt": "2026-07-15T12:00:00Z"}, "expiresAt"),
+            ({"expiresAt": "9999-12-31T23:59:59-14:00"}, "expiresAt"),
             ({"expiresAt": "2027-01-01"}, "expiresAt"),
         ],
     )
@@ -457,6 +436,33 @@ class TestLimits:
         # At most a hundredth of it, 10, is left with each process.
         assert 1_000 - 3 * 10 <= taken <= 1_000
 
+    def test_requests_at_once_take_one_lease_and_leave_the_rest_to_other_processes(self):
+        first, second = Budgets(), Budgets()
+        barrier = Barrier(20)
+
+        def take(_: int) -> None:
+            barrier.wait()
+            first.take("crowd", "requests", 1_000)
+
+        with ThreadPoolExecutor(20) as pool:
+            list(pool.map(take, range(20)))
+
+        # 20 taken, in leases of 10 each: all but those are left.
+        second.take("crowd", "requests", 1_000, 980)
+
+    def test_lease_of_a_minute_that_has_ended_is_not_of_the_next_one(self, clock):
+        budget = Budgets()
+
+        def count_slowly(_: str, amount: int) -> int:
+            clock.shift(timedelta(minutes=1))
+            budget._begin_minute()
+            return amount
+
+        with mock.patch.object(budget, "_count", count_slowly), suppress(limits.TooMuch):
+            budget.take("late", "requests", 1_000)
+
+        assert budget._left.get("late", 0) == 0
+
     def test_parallel_requests_at_the_limit_do_not_pass_it(self, settings):
         budget = Budgets()
         passed = []
@@ -497,7 +503,18 @@ class TestLimits:
             ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
             ("10.0.0.1", "1.2.3.4, 198.51.100.1, 10.0.0.2", "198.51.100.1"),
             ("10.0.0.1", "", "10.0.0.1"),
-            ("10.0.0.1", "nonsense", "nonsense"),
+            ("10.0.0.1", "nonsense", "10.0.0.1"),
+            ("10.0.0.1", "198.51.100.1, nonsense", "10.0.0.1"),
+            ("10.0.0.1", "198.51.100.1:4711", "198.51.100.1"),
+            ("10.0.0.1", "127.0.0.1, 198.51.100.1", "198.51.100.1"),
+            ("10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
+            ("10.0.0.1", "198.51.100.1,", "10.0.0.1"),
+            ("10.0.0.1", "2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+            ("10.0.0.1", "[2001:db8:1:2:3::4]:4711", "2001:db8:1:2::/64"),
+            ("10.0.0.1", "::ffff:198.51.100.1", "198.51.100.1"),
+            ("::ffff:10.0.0.1", "198.51.100.1", "198.51.100.1"),
+            ("2001:db8:1:2:3::5", "198.51.100.1", "2001:db8:1:2::/64"),
+            ("", "198.51.100.1", ""),
         ],
     )
     def test_address_is_what_trusted_proxies_say(self, settings, remote, forwarded, address):
