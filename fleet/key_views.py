@@ -1,11 +1,12 @@
 """API keys over HTTP, for whoever may manage the whole fleet."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from django.db.models import QuerySet
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.request import Request
@@ -23,6 +24,7 @@ from fleet.wire import FieldError, InvalidBody, decode_struct
 
 ScopeName = Literal["ingest", "read", "manage"]
 _IDS_RULE: Final = f"a list of ids: {DEVICE_ID_RULE}"
+_LATEST_END: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _DeviceIds = Annotated[list[str], msgspec.Meta(extra={"rule": _IDS_RULE})]
 
 
@@ -31,7 +33,12 @@ class KeyOrder(msgspec.Struct):
 
     name: Annotated[
         str,
-        msgspec.Meta(min_length=1, max_length=100, extra={"rule": "a text of 1 to 100 characters"}),
+        msgspec.Meta(
+            max_length=100,
+            # Names are printed, and `$` alone would let a trailing newline pass.
+            pattern=r"^[^\x00-\x1f\x7f-\x9f]+$(?!\n)",
+            extra={"rule": "a line of 1 to 100 characters"},
+        ),
     ]
     scopes: Annotated[
         list[ScopeName],
@@ -40,8 +47,8 @@ class KeyOrder(msgspec.Struct):
         ),
     ]
     site: str | None = None
-    meter_ids: _DeviceIds = msgspec.field(name="meterIds", default_factory=list)
-    vehicle_ids: _DeviceIds = msgspec.field(name="vehicleIds", default_factory=list)
+    meter_ids: _DeviceIds | None = msgspec.field(name="meterIds", default=None)
+    vehicle_ids: _DeviceIds | None = msgspec.field(name="vehicleIds", default=None)
     expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = msgspec.field(
         name="expiresAt", default=None
     )
@@ -113,9 +120,8 @@ class KeyViewSet(ViewSet):
                 order.name,
                 [Scope(scope) for scope in order.scopes],
                 site=_site(order),
-                meter_ids=order.meter_ids,
-                vehicle_ids=order.vehicle_ids,
-                expires_at=order.expires_at,
+                **_device_ids(order),
+                expires_at=_expires_at(order),
             )
         )
 
@@ -139,19 +145,38 @@ class KeyViewSet(ViewSet):
 
 
 def _site(order: KeyOrder) -> Site | None:
-    """Return the site of an order. Errors: `InvalidBody`, also where its devices make no sense."""
-    for field, ids in (("meterIds", order.meter_ids), ("vehicleIds", order.vehicle_ids)):
-        if not are_device_ids(ids):
-            raise InvalidBody(FieldError(field, "invalid_format", f"{field} must be {_IDS_RULE}"))
+    """Return the site of an order. Errors: `InvalidBody`."""
     if order.site is None:
         return None
-    if order.meter_ids or order.vehicle_ids:
+    if order.meter_ids is not None or order.vehicle_ids is not None:
         message = "site and listed devices exclude each other"
         raise InvalidBody(FieldError("site", "conflict", message))
     site: Site | None = Site.objects.filter(name=order.site).first()
     if site is None:
         raise InvalidBody(FieldError("site", "unknown_site", "site must be the name of a site"))
     return site
+
+
+def _device_ids(order: KeyOrder) -> dict[str, list[str]]:
+    """Return the devices of an order; none stand for all. Errors: `InvalidBody`."""
+    for field, ids in (("meterIds", order.meter_ids), ("vehicleIds", order.vehicle_ids)):
+        if not are_device_ids(ids or []):
+            raise InvalidBody(FieldError(field, "invalid_format", f"{field} must be {_IDS_RULE}"))
+    listed = [ids for ids in (order.meter_ids, order.vehicle_ids) if ids is not None]
+    if listed and not any(listed):
+        # A program that found no device does not mean every one.
+        message = "name a device, or leave meterIds and vehicleIds out for a key for all devices"
+        raise InvalidBody(FieldError("meterIds", "out_of_range", message))
+    return {"meter_ids": order.meter_ids or [], "vehicle_ids": order.vehicle_ids or []}
+
+
+def _expires_at(order: KeyOrder) -> datetime | None:
+    """Return when an order's key expires. Errors: `InvalidBody`."""
+    # Of the year 9999, another time zone than UTC may be beyond what can be read back.
+    if order.expires_at and not timezone.now() < order.expires_at < _LATEST_END:
+        message = "expiresAt must be in the future, before the year 9999"
+        raise InvalidBody(FieldError("expiresAt", "out_of_range", message))
+    return order.expires_at
 
 
 def _keys() -> QuerySet[ApiKey]:

@@ -56,7 +56,7 @@ class Command(BaseCommand):
 
     def _create(self, options: dict[str, Any]) -> None:
         site = None
-        if options["site"]:
+        if options["site"] is not None:
             site = Site.objects.filter(name=options["site"]).first()
             if site is None:
                 raise CommandError("There is no site of this name")
@@ -78,7 +78,7 @@ class Command(BaseCommand):
         for key in ApiKey.objects.select_related("site"):
             used = _day(key.last_used_at) or "never"
             self.stdout.write(
-                f"{key.prefix}  {key.name}  {','.join(key.scopes)}  {_reach(key)}  "
+                f"{key.prefix}  {_line(key.name)}  {','.join(key.scopes)}  {_reach(key)}  "
                 f"{_state(key)}  last used {used}"
             )
 
@@ -91,7 +91,7 @@ class Command(BaseCommand):
     def _revoke(self, options: dict[str, Any]) -> None:
         key = _key(options)
         revoke(key)
-        self.stdout.write(f"{key} opens nothing any more")
+        self.stdout.write(f"{_line(str(key))} opens nothing any more")
 
     def _show(self, made: NewKey) -> None:
         self.stderr.write(_SHOWN_ONCE)
@@ -111,9 +111,14 @@ def _device_id(text: str) -> str:
     return text
 
 
+def _line(text: str) -> str:
+    """Return `text` without what would move a terminal's cursor, or forge another line."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def _reach(key: ApiKey) -> str:
     if key.site:
-        return f"site {key.site}"
+        return f"site {_line(key.site.name)}"
     return ", ".join([*key.meter_ids, *key.vehicle_ids]) or "all devices"
 
 
