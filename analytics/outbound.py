@@ -69,6 +69,9 @@ async def _checked_address(host: str, port: int) -> str:
     addresses = [str(entry[4][0]) for entry in found]
     if not settings.WEBHOOK_ALLOW_PRIVATE and not all(map(is_public, addresses)):
         raise NotSent("the address is not public, see WEBHOOK_ALLOW_PRIVATE")
+    # There clouds keep the secrets of their machines, and nobody a receiver.
+    if any(map(_is_link_local, addresses)):
+        raise NotSent("the address is link-local, where no receiver is")
     return addresses[0]
 
 
@@ -80,6 +83,11 @@ def is_public(address: str) -> bool:
             return ip.is_global and ip in _GLOBAL_UNICAST and ip not in _6TO4
         ip = ip.ipv4_mapped
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+def _is_link_local(address: str) -> bool:
+    ip = ipaddress.ip_address(address)
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_link_local
 
 
 def _reason(error: OSError) -> str:

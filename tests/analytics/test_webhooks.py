@@ -369,6 +369,14 @@ def test_addresses_that_are_not_of_the_internet_are_refused(host):
         outbound.post(f"http://{host}/", {}, b"")
 
 
+@pytest.mark.parametrize("host", ["169.254.169.254", "[::ffff:169.254.169.254]", "[fe80::1]"])
+def test_metadata_of_a_cloud_is_refused_also_where_private_addresses_are_not(settings, host):
+    settings.WEBHOOK_ALLOW_PRIVATE = True
+
+    with pytest.raises(NotSent, match="link-local"):
+        outbound.post(f"http://{host}/latest/meta-data/", {}, b"")
+
+
 @pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8"])
 def test_addresses_of_the_internet_are_not(address):
     assert outbound.is_public(address)
