@@ -47,6 +47,8 @@ graceful_timeout = 20
 timeout = 60
 logger_class = Log
 loglevel = "warning"
+# No header says which part of a path Django sees: gunicorn would believe it of any local process.
+forwarder_headers = ""
 # Two engines of one user would share its default path, and nothing uses it.
 control_socket_disable = True
 # Nothing but the engine's own log: a line per reading would cost more than the reading.
