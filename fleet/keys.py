@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -220,7 +220,7 @@ class Keyring:
         return None
 
     def _look(self, now: float) -> None:
-        """Forget the keys that have changed since the last look, however long ago that was.
+        """Believe no key that has changed since the last look, however long ago that was.
 
         Once a minute, note which were used. A look that fails is made up for by the next one.
         """
@@ -230,8 +230,9 @@ class Keyring:
         changed = ApiKey.objects.filter(changed_at__gt=since).values_list("sha256", flat=True)
         with self._lock:
             for digest in map(bytes, changed):
-                self._grants.pop(digest, None)
                 self._wrong.pop(digest, None)
+                if grant := self._grants.get(digest):  # looked up again, which is no guess
+                    self._grants[digest] = replace(grant, good_until=0.0)
         self._changes_seen_until = asked_at
         if now - self._noted_at > self.NOTE_SECONDS and self._used:
             self._noted_at = now

@@ -103,6 +103,19 @@ class Engine:
         assert "Traceback" not in output, output
         assert "ERROR" not in output, output
 
+    def manage(self, *words: str) -> str:
+        """Run a command of `manage.py` beside the engine; return what it prints."""
+        command = [sys.executable, "manage.py", *words]
+        done = subprocess.run(
+            command,
+            cwd=environment.ROOT,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         with psycopg.connect(embedded.database_url(self.data_dir)) as connection:
             return connection.execute(sql).fetchall()

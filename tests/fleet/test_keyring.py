@@ -88,6 +88,15 @@ def test_key_of_a_site_goes_on_beside_somebody_who_guesses(settings, monkeypatch
     assert neighbour.get("/v1/status/vehicle/V1")[0] == 200
 
 
+def test_key_that_was_just_made_is_no_guess_at_the_next_look(ring):
+    made = make_key("test", [READ])
+    assert ring.look_up(made.token)
+
+    assert ring.known(made.token) is None  # its change may have been committed since
+    assert ring.has_seen(made.token)
+    assert ring.look_up(made.token)
+
+
 def test_guessing_pushes_no_good_key_out(monkeypatch):
     monkeypatch.setattr(Keyring, "MOST", 3)
     monkeypatch.setattr(Keyring, "LOOK_SECONDS", math.inf)
