@@ -116,8 +116,12 @@ class Engine:
         )
         return done.stdout
 
+    def connected(self) -> psycopg.Connection:
+        """Return a connection to the engine's own database; it commits when it is left."""
+        return psycopg.connect(embedded.database_url(self.data_dir))
+
     def rows(self, sql: str) -> list[tuple[object, ...]]:
-        with psycopg.connect(embedded.database_url(self.data_dir)) as connection:
+        with self.connected() as connection:
             return connection.execute(sql).fetchall()
 
 

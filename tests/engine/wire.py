@@ -143,3 +143,61 @@ def stored_since(engine: Engine, before: Counter[tuple[object, ...]]) -> list[tu
     # Live state moves on: its old row is gone where there is a new one.
     assert all(row[0] == "live" for row in gone), gone
     return sorted((str(row[0]), str(row[1])) for row in (now - before).elements())
+
+
+class Item(NamedTuple):
+    """A bad item, raw, of a kind; and the error that it has to be refused with."""
+
+    kind: str
+    raw: bytes
+    field: str | None
+    code: str
+    message: str
+
+
+def assert_refused_alone(engine: Engine, item: Item) -> None:
+    """Send `item` by itself, among good ones, and in streams; hold that it alone is refused.
+
+    On the route of its kind and on the mixed one. An atomic batch stores none of them.
+    """
+    before = stored(engine)
+    neighbours = []
+    own, mixed = f"/v1/ingest/{item.kind}", "/v1/ingest"
+    for number, path in enumerate((own, mixed)):
+        good = [f"N{number}{letter}-{len(before)}" for letter in "abcd"]
+        first, second, third, fourth = (reading_for(own, device) for device in good)
+        batch = b"[%s, %s, %s]" % (first, item.raw, second)
+        lines = b"\n".join([third, item.raw.replace(b"\n", b" "), fourth, b""])
+        route = own + "/batch" if path == own else mixed
+
+        _assert_refused(answer_to(engine, post(path, item.raw)), item, 0, path)
+        _assert_refused(answer_to(engine, post(f"{route}?atomic=true", batch)), item, 1, route)
+        _assert_partly_taken(answer_to(engine, post(route, batch)), item)
+        _assert_partly_taken(answer_to(engine, post(path, lines, content_type=NDJSON)), item)
+        neighbours += good
+    tables = ("history", "live", "registry")
+    assert stored_since(engine, before) == sorted(
+        (table, device) for table in tables for device in neighbours
+    )
+
+
+def _assert_refused(answer: Answer, item: Item, index: int, path: str) -> None:
+    if index == 0 and answer.body["code"] == "malformed_json":
+        # A body of one item that is no JSON is no JSON itself.
+        answer.is_error(400, "malformed_json", path)
+        assert answer.body["message"] == f"The body is {item.message}"
+        return
+    answer.is_error(400, "rejected", path)
+    assert (answer.body["accepted"], answer.body["rejected"]) == (0, 1 if index == 0 else 3)
+    assert answer.body["message"] == f"No reading was accepted: {item.message}"
+    _assert_named(answer, item, index)
+
+
+def _assert_partly_taken(answer: Answer, item: Item) -> None:
+    assert (answer.status, answer.body["accepted"], answer.body["rejected"]) == (200, 2, 1), answer
+    _assert_named(answer, item, 1)
+
+
+def _assert_named(answer: Answer, item: Item, index: int) -> None:
+    expected = {"index": index, "field": item.field, "code": item.code, "message": item.message}
+    assert answer.body["errors"] == [expected]
