@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 from django.urls import include, path
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
 import analytics.urls
 import fleet.urls
@@ -11,13 +11,13 @@ from energy_engine import errors
 from energy_engine.console import overview, search
 from energy_engine.health import LiveView, ReadyView
 from energy_engine.metrics import MetricsView
-from energy_engine.views import RootView
+from energy_engine.views import RootView, SchemaView
 
 v1 = [
     *ingestion.urls.urlpatterns,
     *fleet.urls.urlpatterns,
     *analytics.urls.urlpatterns,
-    path("schema", SpectacularJSONAPIView.as_view()),
+    path("schema", SchemaView.as_view()),
     path("docs", SpectacularSwaggerSplitView.as_view(url="/v1/schema")),
 ]
 urlpatterns = [

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, cast
 
 import psycopg
@@ -9,7 +10,6 @@ from django.apps import apps
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
-from psqlextra.backend.introspection import PostgresIntrospection
 from psqlextra.backend.schema import PostgresSchemaEditor
 from psqlextra.models import PostgresPartitionedModel
 from psqlextra.partitioning import (
@@ -20,6 +20,8 @@ from psqlextra.partitioning import (
     PostgresTimePartitionSize,
 )
 from psqlextra.partitioning.constants import AUTO_PARTITIONED_COMMENT
+
+from fleet.statements import Statement
 
 # The same key wherever partitions are made, so that two processes never make one at once.
 _ADVISORY_LOCK: Final = 0x656E65726779  # "energy"
@@ -37,6 +39,8 @@ class _Size(PostgresTimePartitionSize):
 _SIZES: Final = {"month": _Size(months=1), "week": _Size(weeks=1), "day": _Size(days=1)}
 # The current partition and three months more.
 _COUNTS: Final = {"month": 4, "week": 14, "day": 93}
+
+_names: Final = Statement(Path(__file__).parent / "sql" / "partition_names.sql")
 
 SIZE = _SIZES[settings.HISTORY_PARTITION_SIZE]
 NAME_FORMAT = _NAME_FORMATS[settings.HISTORY_PARTITION_SIZE]
@@ -116,10 +120,10 @@ def _partition(start: datetime) -> PostgresTimePartition:
 
 
 def _existing_names(model: type[PostgresPartitionedModel]) -> set[str]:
-    introspection = cast("PostgresIntrospection", connection.introspection)
-    with connection.cursor() as cursor:
-        table = introspection.get_partitioned_table(cursor, model._meta.db_table)
-    return {partition.name for partition in table.partitions} if table else set()
+    # Not by the introspection of django-postgres-extra, which looks up the keys of each partition,
+    # too: 30 ms of PostgreSQL a table, for whoever asks /health/ready.
+    table = model._meta.db_table
+    return {row.name.removeprefix(f"{table}_") for row in _names.rows({"table": table})}
 
 
 def _create(model: type[PostgresPartitionedModel], partition: PostgresTimePartition) -> None:

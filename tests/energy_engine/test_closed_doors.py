@@ -4,12 +4,14 @@ import base64
 import re
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 from urllib.parse import quote, urlencode
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import get_resolver
+from drf_spectacular.generators import SchemaGenerator
 
 from analytics.cache import redis
 from fleet.keys import make_key
@@ -96,6 +98,26 @@ def test_nobody_gets_in_without_a_key_or_a_login(path):
 def test_another_spelling_of_a_path_leads_nowhere(path):
     for key in (Caller(None), caller(*EVERY)):
         assert key.answer(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "most"), [("/", 0), ("/health/live", 0), ("/v1/schema", 0), ("/health/ready", 8)]
+)
+def test_what_is_open_to_everybody_costs_few_statements(statements_sent, path, most):
+    Caller(None).answer(path)
+
+    with statements_sent() as sent:
+        Caller(None).answer(path)
+
+    assert sent[0] <= most
+
+
+def test_description_of_the_api_is_made_once():
+    first = Caller(None).answer("/v1/schema")
+    with mock.patch.object(SchemaGenerator, "get_schema", side_effect=AssertionError):
+        second = Caller(None).answer("/v1/schema?lang=de&version=2")
+
+    assert first.content == second.content
 
 
 def test_encoded_slash_leads_to_the_same_door():
