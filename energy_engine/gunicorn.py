@@ -47,7 +47,7 @@ graceful_timeout = 20
 timeout = 60
 logger_class = Log
 loglevel = "warning"
-# No header says which part of a path Django sees: gunicorn would believe it of any local process.
+# No header says which part of a path Django sees: a proxy that is trusted may pass a client's on.
 forwarder_headers = ""
 # Two engines of one user would share its default path, and nothing uses it.
 control_socket_disable = True
