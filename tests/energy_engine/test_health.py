@@ -57,7 +57,7 @@ def test_engine_with_a_migration_to_do_is_not_ready(api):
     answer = api.get("/health/ready")
 
     assert answer.status_code == 503
-    assert "2 not applied" in answer.json()["checks"]["migrations"]
+    assert "3 not applied" in answer.json()["checks"]["migrations"]
 
 
 def test_commits_wait_for_the_disk_whatever_the_servers_default(transactional_db):
