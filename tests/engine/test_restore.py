@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -89,12 +90,15 @@ class Receiver:
                 stderr=output,
             )
 
-    def wait_for(self, words: str) -> None:
-        wait_until(lambda: words in self._log.read_text(), 30, f"“{words}” in {self._log}")
+    def __enter__(self) -> "Receiver":
+        return self
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait(30)
+
+    def wait_for(self, words: str) -> None:
+        wait_until(lambda: words in self._log.read_text(), 30, f"“{words}” in {self._log}")
 
 
 # --- What is lost, and what is left of it -----------------------------------------------------
@@ -214,24 +218,29 @@ def lose(folder: Path) -> Lost:
     engine = Engine(lost.data_dir).start()
     processes = engine.processes()
     try:
-        link = {"vehicleId": "V1", "meterId": "M1", "validFrom": START.isoformat()}
         for number in range(3):
             assert engine.request("POST", "/v1/ingest", batch(number))[0] == 201
         rollup(engine)
+        link = {"vehicleId": "V1", "meterId": "M1", "validFrom": START.isoformat()}
         assert engine.request("PUT", "/v1/links", link)[0] in (200, 201)
-        receiver = Receiver(lost.backup, lost.data_dir, folder / "receiver.log")
-        write_and_lose(engine, lost)
-        wait_until_all_is_sent(engine)
+        with Receiver(lost.backup, lost.data_dir, folder / "receiver.log") as receiver:
+            write_and_lose(engine, lost)
+            wait_until_all_is_sent(engine)
+            kill(processes)
+            receiver.wait_for("disconnected")
     finally:
-        for process in processes:  # PostgreSQL without a word of good-bye
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        kill(processes)
         engine.stop(signal.SIGKILL)
-        psutil.wait_procs(processes, 30)
     shutil.rmtree(lost.data_dir / "postgres")
-    receiver.wait_for("disconnected")
-    receiver.stop()
     return lost
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    """End them all as a power cut would: none may say good-bye."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, 30)
 
 
 def wait_until_all_is_sent(engine: Engine) -> None:
@@ -349,6 +358,49 @@ def test_nothing_is_lost_up_to_the_crash_even_with_a_damaged_backup(lost, folder
         assert batches(engine, "meter", "M0") == lost.accepted
         assert batches(engine, "vehicle", "V0") == set()  # the disaster, too, was backed up
         assert engine.rows("SELECT to_regclass('fleet_vehiclelivestate')") == [(None,)]
+
+
+# --- Keeping backups --------------------------------------------------------------------------
+
+
+def test_full_folder_stops_no_writer_and_leaves_no_gap(folder):
+    """A limit on the size of files stands for a disk that is full: writing fails just so."""
+    backup, data_dir = make_folder(folder / "backup"), folder / "data"
+    log, engine = folder / "receiver.log", Engine(data_dir)
+    with Supervisor() as supervisor:
+        embedded.start_postgres(supervisor, data_dir)
+        execute(engine, "CREATE TABLE written (number int)")
+        with Receiver(backup, data_dir, log, prefix="trap '' XFSZ; ulimit -f 1000;") as receiver:
+            receiver.wait_for("File too large")
+            for number in range(3):
+                execute(engine, f"INSERT INTO written VALUES ({number})")
+                execute(engine, "SELECT pg_switch_wal()")
+        assert engine.rows("SELECT count(*) FROM written") == [(3,)]
+        assert list((backup / "wal").glob("0*[0-9A-F]")) == []
+
+        with Receiver(backup, data_dir, log):
+            execute(engine, "INSERT INTO written VALUES (3)")
+            ((current,),) = engine.rows("SELECT pg_walfile_name(pg_current_wal_insert_lsn())")
+            execute(engine, "SELECT pg_switch_wal()")
+            wait_until((backup / "wal" / current).exists, 30, "catching up")
+            base_backup(backup, data_dir)
+            base_backup(backup, data_dir, keep=1)
+
+    [kept] = (backup / "base").glob("2*Z")
+    received = sorted(int(file.name[8:24], 16) for file in (backup / "wal").glob("0*"))
+    assert received == list(range(received[0], received[0] + len(received)))
+    needed = re.search(r"file (\w+)\)", (kept / "backup_label").read_text())[1]
+    assert received[0] == int(needed[8:], 16)  # what only the removed copy needed went with it
+
+
+def test_copy_without_its_log_is_no_backup(folder):
+    backup, data_dir = make_folder(folder / "backup"), folder / "data"
+    with Supervisor() as supervisor:
+        embedded.start_postgres(supervisor, data_dir)
+        refused = run("base_backup.sh", backup=backup, data_dir=data_dir)
+
+    assert_refused(refused, "is receive_wal.sh running")
+    assert list((backup / "base").glob("2*Z")) == []
 
 
 # --- What is refused --------------------------------------------------------------------------

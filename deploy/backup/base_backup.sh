@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Copies the whole of PostgreSQL to a new folder of $BACKUP_DIR/base, verifies the copy, and removes
+# what is older than the newest $BACKUP_KEEP (7) copies, with the WAL that only they needed.
+#
+# Needs what receive_wal.sh needs, and that to be running. The name of a copy is the moment from which
+# on it can be restored. What fails leaves all earlier copies as they were.
+set -euo pipefail
+umask 077
+: "${BACKUP_DIR:?set it to the folder of the backups}"
+keep=${BACKUP_KEEP:-7}
+[[ $keep =~ ^[1-9][0-9]*$ ]] || { echo "BACKUP_KEEP must be a number from 1 on" >&2; exit 1; }
+base=$BACKUP_DIR/base
+wal=$BACKUP_DIR/wal
+readonly PATIENCE_SECONDS=10
+
+# Prints the first segment of the log that a copy needs.
+first_segment() { sed -n 's/^START WAL LOCATION: .*(file \([0-9A-F]*\))$/\1/p' "$1/backup_label"; }
+
+received() { [[ -e $wal/$1 || -e $wal/$1.partial ]]; }
+
+mkdir -p "$base"
+exec 9>"$base/lock"
+flock --nonblock 9 || { echo "Another base backup is being taken." >&2; exit 1; }
+
+unfinished=$base/unfinished
+rm -rf "$unfinished"
+pg_basebackup --pgdata="$unfinished" --checkpoint=fast --wal-method=stream
+pg_verifybackup --quiet "$unfinished"
+
+segment=$(first_segment "$unfinished")
+for ((second = 0; second < PATIENCE_SECONDS; second++)); do
+    received "$segment" && break
+    sleep 1
+done
+if ! received "$segment"; then
+    echo "$wal lacks $segment: is receive_wal.sh running, into the same BACKUP_DIR?" >&2
+    exit 1
+fi
+
+name=$(date --utc +%Y%m%dT%H%M%S.%6NZ)
+mv "$unfinished" "$base/$name"
+sync "$base"
+echo "Verified $base/$name"
+
+mapfile -t copies < <(find "$base" -maxdepth 1 -name '2*Z' | sort)
+for copy in "${copies[@]::${#copies[@]} > keep ? ${#copies[@]} - keep : 0}"; do
+    rm -rf "$copy"
+    echo "Removed  $copy"
+done
+oldest=$(find "$base" -maxdepth 1 -name '2*Z' | sort | head -n 1)
+pg_archivecleanup "$wal" "$(first_segment "$oldest")"

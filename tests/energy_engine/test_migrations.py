@@ -1,0 +1,80 @@
+"""Migrations can be taken back, and applied again, on a database that is in use."""
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from energy_engine import embedded, environment
+
+# The first migration of each floor, the uppermost floor first.
+FIRST = {"energy_engine": "zero", "analytics": "0001", "ingestion": "0001", "fleet": "0001"}
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """A database of the test's own."""
+    server, name = (
+        embedded.database_url(environment.data_dir()),
+        f"migrations_{secrets.token_hex(4)}",
+    )
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield server.replace("@/postgres?", f"@/{name}?")
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def manage(url: str, *commands: list[str]) -> None:
+    """Run commands of `manage.py` one after another, in one process."""
+    code = "import sys; from django.core.management import call_command\n"
+    code += "\n".join(f"call_command(*{command!r})" for command in commands)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "manage.py", "shell", "--no-imports", "-c", code],
+        cwd=environment.ROOT,
+        env={**os.environ, "DATABASE_URL": url},
+        check=True,
+        capture_output=True,
+    )
+
+
+def schema(url: str) -> list[str]:
+    dumped = subprocess.run(
+        [embedded._postgres_bin("pg_dump"), "--schema-only", url],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    # A word that is new in each dump keeps what is dumped from being taken for psql's commands.
+    return [
+        line for line in dumped.splitlines() if not line.startswith(("\\restrict", "\\unrestr"))
+    ]
+
+
+def history(url: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute("SELECT * FROM ingestion_vehiclereading ORDER BY id").fetchall()
+
+
+def test_migrations_are_taken_back_and_applied_again_without_losing_history(url):
+    start = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
+    simulate = ["simulate", "--vehicles=2", "--hours=2", "--interval=600", f"--start={start}"]
+    manage(url, ["prepare"], simulate)
+    schema_before, history_before = schema(url), history(url)
+    assert history_before
+
+    manage(url, *(["migrate", *target] for target in FIRST.items()))
+
+    assert history(url) == history_before
+    assert schema(url) != schema_before
+    manage(url, ["prepare"])
+    assert history(url) == history_before
+    assert schema(url) == schema_before
+
+    manage(url, *(["migrate", app, "zero"] for app in FIRST), ["prepare"], simulate)
+
+    assert schema(url) == schema_before  # nothing was left behind
