@@ -354,12 +354,13 @@ class FaultThresholds(PostgresModel):
 
 
 class Webhook(PostgresModel):
-    """An address that is told when a fault opens, is acknowledged or closes."""
+    """An address that is told of faults and, if it is to be, of background jobs that fail."""
 
     url = models.URLField(max_length=500)
     # As in Standard Webhooks: whsec_ and the key in base64.
     secret = models.CharField(max_length=80, editable=False)
     is_active = models.BooleanField(default=True)
+    tells_of_jobs = models.BooleanField(default=True, db_default=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta(PostgresModel.Meta):
@@ -373,7 +374,9 @@ class WebhookDelivery(PostgresModel):
     """A message to a webhook, and what became of its latest attempt."""
 
     webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="deliveries")
-    change = models.ForeignKey(FaultChange, on_delete=models.CASCADE)
+    # What it is about: a step of a fault, or else a job.
+    change = models.ForeignKey(FaultChange, null=True, on_delete=models.CASCADE)
+    job = models.CharField(max_length=120, blank=True, db_default="")
     message_id = models.CharField(max_length=40, unique=True)
     created_at = models.DateTimeField(auto_now_add=True)
     attempts = models.PositiveIntegerField(default=0)

@@ -11,7 +11,7 @@ import base64
 import hmac
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final, Literal
@@ -53,11 +53,28 @@ _queue: Final = JobManager(DjangoConnector())
 
 
 class WebhookMessage(msgspec.Struct):
-    """What a webhook is sent: a step that a fault has taken, and the fault after it."""
+    """What a webhook is sent of a fault: a step that it has taken, and the fault after it."""
 
     type: Literal["fault.opened", "fault.acknowledged", "fault.closed"]
     timestamp: datetime
     data: FaultRow
+
+
+class JobRow(msgspec.Struct):
+    """A background job in a streak of failures, and why it failed last."""
+
+    job: str
+    since: datetime
+    failures: int
+    reason: str
+
+
+class JobMessage(msgspec.Struct):
+    """What a webhook is sent where a background job begins to fail, and where it works again."""
+
+    type: Literal["job.failed", "job.recovered"]
+    timestamp: datetime
+    data: JobRow
 
 
 _TYPES: Final[dict[str, Literal["fault.opened", "fault.acknowledged", "fault.closed"]]] = {
@@ -89,13 +106,23 @@ def announce(*changes: FaultChange) -> None:
         ).decode()
         for change in changes
     ]
-    messages = [
+    _queue_messages(
         (WebhookDelivery(webhook=webhook, change=change, message_id=_new_message_id()), body)
         for change, body in zip(changes, bodies, strict=True)
         for webhook in webhooks
-    ]
-    WebhookDelivery.objects.bulk_create([delivery for delivery, _ in messages])
-    _defer([{"delivery_id": delivery.pk, "body": body} for delivery, body in messages])
+    )
+
+
+def announce_job(
+    event: Literal["job.failed", "job.recovered"], happened_at: datetime, row: JobRow
+) -> None:
+    """Queue a message about a job to each webhook that wants it, in the open transaction."""
+    body = msgspec.json.encode(JobMessage(event, happened_at, row)).decode()
+    job = f"{row.job}: {event.partition('.')[2]}"
+    _queue_messages(
+        (WebhookDelivery(webhook=webhook, job=job, message_id=_new_message_id()), body)
+        for webhook in Webhook.objects.filter(is_active=True, tells_of_jobs=True)
+    )
 
 
 def signature(secret: str, message_id: str, sent_at: int, body: str) -> str:
@@ -154,6 +181,13 @@ def _send(delivery: WebhookDelivery, body: str, now: datetime) -> tuple[int | No
     except NotSent as error:
         return None, str(error)[:200]
     return status, "" if status < HTTPStatus.MULTIPLE_CHOICES else f"answered {status}"
+
+
+def _queue_messages(messages: Iterable[tuple[WebhookDelivery, str]]) -> None:
+    made = list(messages)
+    WebhookDelivery.objects.bulk_create([delivery for delivery, _ in made])
+    if made:
+        _defer([{"delivery_id": delivery.pk, "body": body} for delivery, body in made])
 
 
 def _new_message_id() -> str:

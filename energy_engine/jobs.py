@@ -5,10 +5,12 @@ piled up. What a worker that was killed has left behind is taken up within two m
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final, cast
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import close_old_connections
 from django.utils import timezone
@@ -17,7 +19,8 @@ from procrastinate.contrib.django import app
 from procrastinate.jobs import Status
 
 from analytics import cadence, faults, rollups, snapshot, webhooks
-from ingestion import partitions, sealing
+from energy_engine import job_failures
+from ingestion import partitions, retention, sealing
 
 log = logging.getLogger(__name__)
 
@@ -25,18 +28,26 @@ log = logging.getLogger(__name__)
 _JOBS_ARE_KEPT: Final = timedelta(days=8)
 
 
+@contextmanager
+def _fresh_connection() -> Iterator[None]:
+    """Let nothing be left of a connection that has broken, or grown too old."""
+    close_old_connections()
+    try:
+        yield
+    finally:
+        close_old_connections()
+
+
 def _periodic(cron: str) -> Callable[[Callable[[], object]], object]:
     """Run a function of this module at the times of `cron`, on a connection that is not stale."""
 
     def register(work: Callable[[], object]) -> object:
-        def run(timestamp: int) -> None:
-            close_old_connections()
-            try:
-                work()
-            finally:
-                close_old_connections()
-
         name = work.__name__
+
+        def run(timestamp: int) -> None:
+            with _fresh_connection(), job_failures.noted(name), _fresh_connection():
+                work()
+
         run.__doc__ = work.__doc__  # what the page of jobs says of it
         task = app.task(name=f"energy_engine.jobs.{name}", lock=name, queueing_lock=name)(run)
         return app.periodic(cron=cron)(task)
@@ -64,6 +75,12 @@ def watch_for_faults() -> None:
     faults.watch()
 
 
+@sync_to_async
+def _note_killed(name: str) -> None:
+    with _fresh_connection():
+        job_failures.failed(name, "its worker was killed")
+
+
 @app.periodic(cron="* * * * *")
 @app.task(
     name="energy_engine.jobs.take_up_stalled_jobs",
@@ -75,6 +92,7 @@ async def take_up_stalled_jobs(context: JobContext, timestamp: int) -> None:
     jobs = context.app.job_manager
     for job in await jobs.get_stalled_jobs():
         if job.queueing_lock:  # a periodic one: its next turn does what it has not done
+            await _note_killed(job.task_name.rpartition(".")[2])
             await jobs.finish_job_by_id_async(cast("int", job.id), Status.FAILED, delete_job=False)
         else:
             await jobs.retry_job_by_id_async(cast("int", job.id), retry_at=timezone.now())
@@ -105,6 +123,18 @@ def seal_past_partitions() -> None:
     """Pack the partitions that are past, every night."""
     for name in sealing.seal_past_partitions():
         log.info("sealed %s", name)
+
+
+@_periodic("27 4 * * *")
+def archive_and_drop_history() -> None:
+    """Archive and drop the history that is older than RETENTION_DAYS, every night."""
+    for name in retention.apply(_logged):
+        log.info("dropped %s", name)
+
+
+def _logged(step: str) -> Callable[[int], object]:
+    log.info("retention: %s", step)
+    return lambda rows: None
 
 
 @_periodic("57 3 * * *")

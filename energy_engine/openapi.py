@@ -11,7 +11,7 @@ from analytics.fault_list import FaultHistory, FaultPage
 from analytics.fleet import FleetTotals, VehiclePage
 from analytics.performance import Performance
 from analytics.series import Series
-from analytics.webhooks import WebhookMessage
+from analytics.webhooks import JobMessage, WebhookMessage
 from fleet.key_views import KeyMade, KeyOrder, KeyPage, KeyRow
 from fleet.status import MeterStatus, VehicleStatus
 from fleet.views import Link, LinkMade, LinkOrder, LinkPage
@@ -41,6 +41,7 @@ STRUCTS: Final = (
     FaultPage,
     FaultHistory,
     WebhookMessage,
+    JobMessage,
 )
 _aliases = re.compile("/api/|/ingest/|/v1/analytics/(meter|vehicle)/")
 

@@ -21,6 +21,7 @@ from energy_engine.console.badges import below, second
 from energy_engine.console.durations import duration
 from energy_engine.console.labels import label
 from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.models import JobFailure
 from fleet.statements import Statement
 
 FAILURES_OF: Final = timedelta(days=7)
@@ -52,23 +53,28 @@ class Job(NamedTuple):
     took: timedelta | None
     next_turn_at: datetime
     failed_at: datetime | None
+    # Why it failed last, as far as it was noted.
+    reason: str
 
 
 def periodic_jobs(now: datetime) -> list[Job]:
-    """Return every periodic job, those with the next turn first; one statement."""
+    """Return every periodic job, those with the next turn first; two statements."""
     tasks = {task.task.name: task for task in app.periodic_registry.periodic_tasks.values()}
     runs = _latest_runs.rows({"task_names": list(tasks), "failed_since": now - FAILURES_OF})
-    jobs = [_job(tasks[run.task_name], run, now) for run in runs]
+    reasons = dict(JobFailure.objects.values_list("job", "reason"))
+    jobs = [_job(tasks[run.task_name], run, now, reasons) for run in runs]
     return sorted(jobs, key=lambda job: (job.next_turn_at, job.name))
 
 
-def _job(periodic: PeriodicTask[Any, Any, Any], run: Any, now: datetime) -> Job:
-    name = periodic.task.name.rpartition(".")[2].replace("_", " ")
+def _job(
+    periodic: PeriodicTask[Any, Any, Any], run: Any, now: datetime, reasons: dict[str, str]
+) -> Job:
+    name = periodic.task.name.rpartition(".")[2]
     purpose = (periodic.task.func.__doc__ or "").partition("\n")[0]
     is_over = run.started_at and run.ended_at
     state, variant = _state(run, _turn(periodic, _turn(periodic, now, -1), -1))
     return Job(
-        name.capitalize(),
+        name.replace("_", " ").capitalize(),
         purpose,
         state,
         variant,
@@ -76,6 +82,7 @@ def _job(periodic: PeriodicTask[Any, Any, Any], run: Any, now: datetime) -> Job:
         run.ended_at - run.started_at if is_over else None,
         _turn(periodic, now, +1),
         run.failed_at,
+        reasons.get(name, "") if run.failed_at else "",
     )
 
 
@@ -104,8 +111,17 @@ def _cells(job: Job) -> list[str]:
         second(job.started_at) if job.started_at else "-",
         "-" if job.took is None else duration(job.took),
         second(job.next_turn_at),
-        second(job.failed_at) if job.failed_at else "none",
+        _failure(job),
     ]
+
+
+def _failure(job: Job) -> str:
+    if job.failed_at is None:
+        return "none"
+    failed_at = second(job.failed_at)
+    if not job.reason:
+        return failed_at
+    return format_html('<div class="console-lines">{}</div>', below(failed_at, job.reason))
 
 
 @admin.register(ProcrastinateJob)

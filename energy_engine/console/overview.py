@@ -19,6 +19,7 @@ from energy_engine.console import figures
 from energy_engine.console.badges import health_badge, local_time
 from energy_engine.console.durations import duration
 from energy_engine.console.listing import shown_id
+from energy_engine.models import JobFailure
 from fleet import replica
 from ingestion.pace import SECONDS_BETWEEN_LOOKS, readings_per_second
 
@@ -93,6 +94,7 @@ def overview(request: HttpRequest) -> dict[str, Any]:
         "renew_seconds": SECONDS_BETWEEN_LOOKS + 1 if rate is None else RENEW_SECONDS,
         "url": request.build_absolute_uri("/"),
         "needs_key": settings.API_AUTH == "required",
+        "failing_jobs": _failing_jobs(request),
         "is_empty": not totals.vehicles.total and not totals.meters.total,
     }
     if shown["is_empty"]:
@@ -122,6 +124,13 @@ def overview(request: HttpRequest) -> dict[str, Any]:
         "never": _never_heard_of(totals.vehicles, totals.meters, silent),
         "longest": [_silent_row(device, now) for device in longest],
     }
+
+
+def _failing_jobs(request: HttpRequest) -> list[JobFailure]:
+    """Return the jobs whose latest run failed, for those who may see the page of jobs."""
+    if not request.user.has_perm("procrastinate.view_procrastinatejob"):
+        return []
+    return list(JobFailure.objects.filter(recovered_at=None).order_by("since"))
 
 
 def _silent_row(device: figures.SilentDevice, now: datetime) -> dict[str, Any]:

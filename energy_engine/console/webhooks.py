@@ -38,8 +38,9 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptab
 
     class Meta:
         model = Webhook
-        fields = ["url", "is_active"]
-        labels = {"is_active": "Active"}
+        fields = ["url", "is_active", "tells_of_jobs"]
+        labels = {"is_active": "Active", "tells_of_jobs": "Background jobs, too"}
+        help_texts = {"tells_of_jobs": "told when one begins to fail, and when it works again"}
 
     def clean_url(self) -> str:
         url = str(self.cleaned_data["url"])

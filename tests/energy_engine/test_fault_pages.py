@@ -531,7 +531,7 @@ class TestWebhooks:
 
     def test_webhook_is_switched_off(self, manager):
         webhook = Webhook.objects.create(url="https://example.org/hooks?a=1", secret="whsec_a")
-        manager.post(page_of("webhook", webhook.pk), {"url": HOOK["url"]})
+        manager.post(page_of("webhook", webhook.pk), {"url": HOOK["url"], "tells_of_jobs": "on"})
 
         webhook.refresh_from_db()
         assert (webhook.is_active, webhook.secret) == (False, "whsec_a")
@@ -599,6 +599,7 @@ class TestWebhooks:
         assert steps_of(gone.change_message) == [
             "Url: https://example.org → -",
             "Is active: yes → -",
+            "Tells of jobs: yes → -",
         ]
 
     @pytest.mark.parametrize("group", ["Analyst", "Operator"])

@@ -22,6 +22,7 @@ from analytics.models import (
     WebhookDelivery,
 )
 from energy_engine import embedded, environment, jobs
+from energy_engine.models import JobFailure
 from ingestion import partitions
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
@@ -32,6 +33,7 @@ NAMES = {
     "watch_for_faults",
     "ensure_partitions",
     "seal_past_partitions",
+    "archive_and_drop_history",
     "forget_old_webhook_deliveries",
 }
 # Of these, one that was killed must not hold up the next.
@@ -47,6 +49,18 @@ def one_transaction(db, monkeypatch) -> None:
 def run(name: str) -> None:
     """Run a job as the worker does at its turn."""
     app.tasks[f"{jobs.__name__}.{name}"](timestamp=0)
+
+
+def work(**settings: str) -> None:
+    """Let a real worker run what is queued and due, under other settings, and end."""
+    name = connection.settings_dict["NAME"]
+    url = embedded.database_url(environment.data_dir()).replace("/postgres?", f"/{name}?")
+    subprocess.run(
+        [sys.executable, "manage.py", "procrastinate", "worker", "--one-shot"],
+        cwd=environment.ROOT,
+        env=os.environ | {"DATABASE_URL": url} | settings,
+        check=True,
+    )
 
 
 def test_worker_knows_every_job_by_its_name():
@@ -75,6 +89,7 @@ def test_turns_of_the_jobs():
         "watch_for_faults": "* * * * *",
         "ensure_partitions": "17 3 * * *",
         "seal_past_partitions": "37 3 * * *",
+        "archive_and_drop_history": "27 4 * * *",
         "forget_old_webhook_deliveries": "57 3 * * *",
         "take_up_stalled_jobs": "* * * * *",
         "forget_old_jobs": "7 4 * * *",
@@ -157,17 +172,6 @@ def test_partitions_that_are_past_are_sealed(caplog):
 class TestAfterAWorkerWasKilled:
     """With a real worker, which runs what is queued and due, and ends."""
 
-    @staticmethod
-    def work() -> None:
-        name = connection.settings_dict["NAME"]
-        url = embedded.database_url(environment.data_dir()).replace("/postgres?", f"/{name}?")
-        subprocess.run(
-            [sys.executable, "manage.py", "procrastinate", "worker", "--one-shot"],
-            cwd=environment.ROOT,
-            env=os.environ | {"DATABASE_URL": url},
-            check=True,
-        )
-
     def test_next_turn_of_its_job_is_freed(self):
         task = app.configure_task(f"{jobs.__name__}.ensure_partitions")
         killed = task.defer(timestamp=0)
@@ -176,8 +180,11 @@ class TestAfterAWorkerWasKilled:
         waiting = task.defer(timestamp=60)
 
         app.configure_task(f"{jobs.__name__}.take_up_stalled_jobs").defer(timestamp=60)
-        self.work()
-        self.work()
+        work()
+        work()
 
         states = dict(ProcrastinateJob.objects.values_list("id", "status"))
         assert (states[killed], states[waiting]) == ("failed", "succeeded")
+        streak = JobFailure.objects.get()
+        assert (streak.job, streak.reason) == ("ensure_partitions", "its worker was killed")
+        assert streak.recovered_at is not None

@@ -1,16 +1,24 @@
 """`manage.py retention`: history goes when it is in the archive, and not before."""
 
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+from django.conf import settings
 from django.core import checks
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
 
 from analytics import rollups
+from energy_engine import embedded, environment
 from fleet.links import link_vehicle
 from fleet.models import EnergyRegister, Meter, Vehicle
 from ingestion import archive, retention
@@ -307,6 +315,46 @@ def test_run_that_was_cut_short_is_finished_by_the_next_one(
         row for path in folder.iterdir() for row in pyarrow.parquet.read_table(path).to_pylist()
     ]
     assert len(archived) == len(rows)
+
+
+def test_process_that_is_killed_in_the_middle_of_a_file_loses_nothing(history, folder):
+    chance = random.Random(1)
+    times = [APRIL + timedelta(days=1, seconds=number) for number in range(6_000)]
+    readings = [
+        timed(meter_reading("M2", kwh=chance.random(), voltage_v=chance.random()), measured_at)
+        for measured_at in times
+    ]
+    record(readings, NOON)
+    folder.mkdir()
+    part = folder / f"{_file('meter', '04')}.part"
+    # Takes 64 KiB: who has written them waits for somebody to read.
+    os.mkfifo(part)
+    database = connection.settings_dict["NAME"]
+    url = embedded.database_url(environment.data_dir()).replace("/postgres?", f"/{database}?")
+    running = subprocess.Popen(
+        [sys.executable, "manage.py", "retention", "apply", "--yes"],
+        cwd=environment.ROOT,
+        env=os.environ
+        | {"DATABASE_URL": url, "RETENTION_DAYS": "401", "ARCHIVE_URL": settings.ARCHIVE_URL},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    reader = os.open(part, os.O_RDONLY | os.O_NONBLOCK)
+    begun, _, _ = select.select([reader], [], [], 60)
+    running.kill()
+    running.wait()
+    assert begun
+    assert os.read(reader, 4) == b"PAR1"
+    os.close(reader)
+    part.unlink()
+    assert running.returncode == -signal.SIGKILL
+    assert attached() == sorted(TABLES)
+    assert not ArchivedPartition.objects.exists()
+
+    apply()
+
+    assert tables() == []
+    assert len(list(folder.iterdir())) == 4
 
 
 def test_archive_that_was_spoilt_before_the_drop_keeps_history(history, folder, monkeypatch):

@@ -1,0 +1,68 @@
+"""Which background jobs fail, since when and why: noted, and told to webhooks once per streak."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from django.db import Error, transaction
+from django.utils import timezone
+
+from analytics import webhooks
+from analytics.webhooks import JobRow
+from energy_engine.models import JobFailure
+
+log = logging.getLogger(__name__)
+
+_LONGEST_REASON: Final = 300
+
+
+@contextmanager
+def noted(job: str) -> Iterator[None]:
+    """Note whether what is done inside succeeds; its error is raised all the same."""
+    try:
+        yield
+    except Exception as error:
+        _note_failure(job, f"{type(error).__name__}: {error}")
+        raise
+    _note_success(job)
+
+
+def _note_failure(job: str, reason: str) -> None:
+    try:
+        failed(job, reason)
+    except Error:
+        # The database is what the job has failed at: its log, and the one of jobs, has to do.
+        log.exception("the failure of %s could not be noted", job)
+
+
+@transaction.atomic
+def failed(job: str, reason: str) -> None:
+    """Begin a streak of failures, or go on with it; who listens is told where one begins."""
+    now = timezone.now()
+    told = (reason.strip().partition("\n")[0] or reason)[:_LONGEST_REASON]
+    begun = {"since": now, "failed_at": now, "failures": 1, "reason": told, "recovered_at": None}
+    failure, is_new = JobFailure.objects.select_for_update().get_or_create(job=job, defaults=begun)
+    if is_new or failure.recovered_at:
+        JobFailure.objects.filter(pk=job).update(**begun)
+        webhooks.announce_job("job.failed", now, JobRow(job, now, 1, told))
+        return
+    failure.failed_at, failure.failures, failure.reason = now, failure.failures + 1, told
+    failure.save()
+
+
+def _note_success(job: str) -> None:
+    if JobFailure.objects.filter(job=job, recovered_at=None).exists():
+        recovered(job)
+
+
+@transaction.atomic
+def recovered(job: str) -> None:
+    """End a streak of failures, and tell who listens."""
+    streak = JobFailure.objects.select_for_update().filter(job=job, recovered_at=None).first()
+    if streak is None:
+        return
+    streak.recovered_at = timezone.now()
+    streak.save()
+    row = JobRow(job, streak.since, streak.failures, streak.reason)
+    webhooks.announce_job("job.recovered", streak.recovered_at, row)

@@ -1,0 +1,21 @@
+"""What the engine notes of itself: which of its background jobs fail."""
+
+from django.db import models
+from psqlextra.models import PostgresModel
+
+
+class JobFailure(PostgresModel):
+    """The latest streak of failures of a background job; `energy_engine.job_failures` writes it.
+
+    It lasts until the job has succeeded once.
+    """
+
+    job = models.CharField(max_length=100, primary_key=True)
+    since = models.DateTimeField()
+    failed_at = models.DateTimeField()
+    failures = models.PositiveIntegerField()
+    reason = models.CharField(max_length=300)
+    recovered_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return str(self.job)
