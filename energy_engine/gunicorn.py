@@ -55,11 +55,19 @@ control_socket_disable = True
 accesslog = None
 
 
-def post_worker_init(_worker: object) -> None:
+def _keep_code_out_of_collections() -> None:
     """Keep the garbage collector off what lives as long as the process: the code itself."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def post_worker_init(_worker: object) -> None:
+    """Let each worker say of itself what it holds, and what waits in it."""
+    from energy_engine import sampling  # Django's, which only the workers load
+
+    _keep_code_out_of_collections()
+    sampling.begin()
 
 
 def on_starting(server: Any) -> None:

@@ -1,6 +1,7 @@
 """What Prometheus reads: the counters of all processes, and the state of the engine right now."""
 
 import hmac
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,10 +11,11 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import DatabaseError
-from django.db.models import Count, Min
+from django.db.models import Count, Max, Min
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiResponse, extend_schema
+from procrastinate.contrib.django.models import ProcrastinateWorker
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -22,13 +24,16 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from analytics.fleet import fleet_totals
-from analytics.models import Fault, FaultKind, FaultState
+from analytics.models import Fault, FaultKind, FaultState, WebhookDelivery
 from energy_engine.console import jobs
+from energy_engine.health import cache_answers
 from energy_engine.request_log import is_logged, log_request
+from energy_engine.sampling import sample
 from fleet import replica
 from fleet.access import KeyHolds, grant_of
 from fleet.metrics import REQUEST_SECONDS
 from fleet.models import ApiKey
+from ingestion.history_size import history_size
 from ingestion.models import ChangedMeterHour, ChangedVehicleHour
 from ingestion.partitions import covered_until
 
@@ -68,13 +73,14 @@ def _timer(route: str, method: str | None, status: int) -> Any:
 
 
 class _Engine(Collector):
-    """Gauges that are looked up when they are asked for: a dozen small statements."""
+    """Gauges that are looked up when they are asked for: some fifteen small statements."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         try:
-            gauges = [*_devices(), *_derived(), *_faults(), *_jobs(), *_keys(), *_replica()]
+            gauges = [gauge for part in _PARTS for gauge in part()]
         except DatabaseError:
             gauges = []
+        yield _gauge("cache_up", "Whether Redis answers.", float(cache_answers()))
         yield _gauge("database_up", "Whether the database answers.", 1.0 if gauges else 0.0)
         yield from gauges
 
@@ -149,10 +155,43 @@ def _jobs() -> Iterator[GaugeMetricFamily]:
         "job_late": ("Whether a job has missed two turns.", "warning"),
     }
     for name, (words, variant) in states.items():
-        values = {job.name: float(job.variant == variant) for job in found}
-        yield _labelled(name, words, "job", values)
-    took = {job.name: job.took.total_seconds() for job in found if job.took is not None}
-    yield _labelled("job_seconds", "How long the last run of a job took.", "job", took)
+        values = {job.task: float(job.variant == variant) for job in found}
+        yield _labelled(name, words, "task", values)
+    took = {job.task: job.took.total_seconds() for job in found if job.took is not None}
+    yield _labelled("job_seconds", "How long the last run of a job took.", "task", took)
+    failures = {job.task: float(job.failures) for job in found}
+    words = f"Runs of a job that failed in the last {jobs.FAILURES_OF.days} days."
+    yield _labelled("job_failures", words, "task", failures)
+    ages = {job.task: _seconds_since(job.succeeded_at) for job in found if job.succeeded_at}
+    words = "Time since a run of a job has succeeded."
+    yield _labelled("job_success_age_seconds", words, "task", ages)
+
+
+def _worker() -> Iterator[GaugeMetricFamily]:
+    # One that has ended well has signed off: before the first, and then, nothing is known.
+    heartbeat_at = ProcrastinateWorker.objects.aggregate(at=Max("last_heartbeat"))["at"]
+    age = _seconds_since(heartbeat_at) if heartbeat_at else math.inf
+    words = "Time since a background worker has said that it is there; infinite without any."
+    yield _gauge("worker_heartbeat_age_seconds", words, age)
+
+
+def _webhooks() -> Iterator[GaugeMetricFamily]:
+    tried = WebhookDelivery.objects.filter(attempted_at__gte=timezone.now() - _DAY)
+    words = "Messages to webhooks that were tried in the last 24 hours, and have not arrived."
+    yield _gauge("webhook_undelivered", words, tried.filter(delivered_at=None).count())
+
+
+def _history() -> Iterator[GaugeMetricFamily]:
+    sizes = history_size()
+    on_disk = {str(kind): float(size.bytes) for kind, size in sizes.items()}
+    yield _labelled("history_bytes", "What history takes on disk.", "kind", on_disk)
+    rows = {str(kind): float(size.estimated_rows) for kind, size in sizes.items()}
+    yield _labelled("history_rows", "Rows of history, as PostgreSQL estimates them.", "kind", rows)
+
+
+_PARTS: Final = (
+    *(_devices, _derived, _faults, _jobs, _worker, _webhooks, _keys, _replica, _history),
+)
 
 
 # --- The page ---------------------------------------------------------------------------------
@@ -176,6 +215,7 @@ class MetricsView(APIView):
 
     @extend_schema(operation_id="metrics", responses={(200, "text/plain"): OpenApiResponse(str)})
     def get(self, request: Request) -> HttpResponse:
+        sample()
         counted = REGISTRY
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             counted = CollectorRegistry()

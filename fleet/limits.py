@@ -138,6 +138,7 @@ def take_wrong_key(address: str) -> None:
 def refuse_guessing(address: str) -> None:
     """Look no key up for an address that has shown too many wrong ones. Errors: `TooMuch`."""
     if budgets.is_spent(f"wrong:{address}"):
+        THROTTLED.labels("wrong keys").inc()
         raise TooMuch("wrong keys", settings.LIMIT_WRONG_KEYS_PER_ADDRESS)
 
 

@@ -6,7 +6,7 @@ PROMETHEUS_MULTIPROC_DIR in `energy_engine/gunicorn.py`. Elsewhere they are coun
 
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 _SECONDS: Final = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
@@ -33,3 +33,19 @@ ANALYTICS_READS: Final = Counter(
 )
 THROTTLED: Final = Counter("engine_throttled", "Requests over a limit.", ["limit"])
 WRONG_KEYS: Final = Counter("engine_wrong_keys", "Requests with a key that opens nothing.")
+
+# Of this moment: the sum over the processes that live.
+WAITING_READINGS: Final = Gauge(
+    "engine_waiting_readings", "Readings that wait to be written.", multiprocess_mode="livesum"
+)
+DATABASE_CONNECTIONS: Final = Gauge(
+    "engine_database_connections",
+    "Connections to PostgreSQL of the processes that answer requests.",
+    ["state"],
+    multiprocess_mode="livesum",
+)
+DATABASE_WAITING: Final = Gauge(
+    "engine_database_waiting",
+    "Requests that wait for a connection to PostgreSQL.",
+    multiprocess_mode="livesum",
+)

@@ -74,6 +74,10 @@ class Together(Generic[Work, Result]):
             raise member.error
         return member.result
 
+    def waiting_size(self) -> int:
+        """Return the size of all that waits just now."""
+        return self._waiting_size
+
     def _join(self, member: Member[Work, Result]) -> None:
         """Queue `member`; it has the turn if nobody else is at work."""
         with self._lock:

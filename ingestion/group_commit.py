@@ -48,6 +48,10 @@ class GroupCommit:
         else:
             self._deliveries.run(delivery, len(readings))
 
+    def waiting_readings(self) -> int:
+        """Return how many readings of this process wait to be written."""
+        return self._deliveries.waiting_size()
+
 
 def _write(group: Sequence[Member[Delivery, None]]) -> BaseException | None:
     """Write a group in one transaction; if that fails, one by one, so that none fails another.

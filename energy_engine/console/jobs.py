@@ -45,6 +45,7 @@ admin.site.unregister(ProcrastinateJob)
 class Job(NamedTuple):
     """A periodic job: the newest run that has begun, and the turns around now."""
 
+    task: str
     name: str
     purpose: str
     state: str
@@ -55,6 +56,8 @@ class Job(NamedTuple):
     failed_at: datetime | None
     # Why it failed last, as far as it was noted.
     reason: str
+    failures: int
+    succeeded_at: datetime | None
 
 
 def periodic_jobs(now: datetime) -> list[Job]:
@@ -69,12 +72,13 @@ def periodic_jobs(now: datetime) -> list[Job]:
 def _job(
     periodic: PeriodicTask[Any, Any, Any], run: Any, now: datetime, reasons: dict[str, str]
 ) -> Job:
-    name = periodic.task.name.rpartition(".")[2]
+    task = periodic.task.name.rpartition(".")[2]
     purpose = (periodic.task.func.__doc__ or "").partition("\n")[0]
     is_over = run.started_at and run.ended_at
     state, variant = _state(run, _turn(periodic, _turn(periodic, now, -1), -1))
     return Job(
-        name.replace("_", " ").capitalize(),
+        task,
+        task.replace("_", " ").capitalize(),
         purpose,
         state,
         variant,
@@ -82,7 +86,9 @@ def _job(
         run.ended_at - run.started_at if is_over else None,
         _turn(periodic, now, +1),
         run.failed_at,
-        reasons.get(name, "") if run.failed_at else "",
+        reasons.get(task, "") if run.failed_at else "",
+        run.failures,
+        run.succeeded_at,
     )
 
 

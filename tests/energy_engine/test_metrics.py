@@ -1,14 +1,20 @@
 """What Prometheus is shown, and who may look."""
 
+import math
 import re
+from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from analytics import cadence, snapshot
+from analytics.models import Fault, FaultChange, Webhook, WebhookDelivery
 from fleet.keys import make_key
 from fleet.models import Scope, Site
+from ingestion.group_commit import group_commit
 from ingestion.writer import record
 from tests.conftest import NOON, meter_reading, vehicle_reading
 
@@ -32,6 +38,22 @@ def samples() -> dict[tuple[str, tuple], float]:
 def grown(before: dict, after: dict, name: str, **labels: str) -> float:
     key = (name, tuple(sorted(labels.items())))
     return after[key] - before.get(key, 0)
+
+
+def ran(task: str, turn: int, status: str) -> None:
+    """Leave what the queue keeps of a turn of a job that ends now."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH job AS (INSERT INTO procrastinate_jobs (queue_name, task_name, status)"
+            " VALUES ('default', %s, %s) RETURNING id), defer AS ("
+            "INSERT INTO procrastinate_periodic_defers"
+            " (task_name, defer_timestamp, job_id, periodic_id)"
+            " SELECT %s, %s, id, '' FROM job) "
+            "INSERT INTO procrastinate_events (job_id, type, at)"
+            " SELECT id, type::procrastinate_job_event_type, %s"
+            " FROM job, unnest(%s::text[]) AS type",
+            [task, status, task, NOON.timestamp() + turn, timezone.now(), ["started", status]],
+        )
 
 
 class TestCounters:
@@ -94,7 +116,76 @@ class TestGauges:
         assert found["engine_faults_open", (("kind", "silent"),)] == 0
         assert found["engine_partition_horizon_seconds", ()] > 0
         assert found["engine_rollup_pending_hours", ()] == 0
-        assert found["engine_job_late", (("job", "Roll up"),)] in (0, 1)
+        assert found["engine_job_late", (("task", "roll_up"),)] in (0, 1)
+
+    def test_jobs_tell_their_failures_and_their_last_success(self, api, clock):
+        for turn, status in enumerate(("succeeded", "failed", "failed")):
+            ran("energy_engine.jobs.roll_up", turn, status)
+            clock.shift(60)
+        found = samples()
+
+        task = (("task", "roll_up"),)
+        assert found["engine_job_failed", task] == 1
+        assert found["engine_job_failures", task] == 2
+        assert found["engine_job_success_age_seconds", task] == 180
+        assert ("engine_job_success_age_seconds", (("task", "ensure_partitions"),)) not in found
+
+    def test_worker_that_is_gone_is_seen_by_its_last_heartbeat(self, api, clock):
+        assert samples()["engine_worker_heartbeat_age_seconds", ()] == math.inf
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (%s)", [NOON])
+        clock.shift(75)
+
+        assert samples()["engine_worker_heartbeat_age_seconds", ()] == 75
+
+    def test_messages_that_have_not_arrived_count_for_a_day(self, api, clock):
+        fault = Fault.objects.create(
+            kind="silent", vehicle_id="V1", value=1, threshold=1, opened_at=NOON
+        )
+        change = FaultChange.objects.create(fault=fault, state="open", changed_at=NOON)
+        webhook = Webhook.objects.create(url="https://example.com", secret="whsec_")
+        for number, arrived_at in enumerate((NOON, None, None)):
+            WebhookDelivery.objects.create(
+                webhook=webhook,
+                change=change,
+                message_id=str(number),
+                attempted_at=NOON,
+                delivered_at=arrived_at,
+            )
+
+        assert samples()["engine_webhook_undelivered", ()] == 2
+        clock.shift(timedelta(days=2))
+        assert samples()["engine_webhook_undelivered", ()] == 0
+
+    def test_size_of_history_is_told_without_counting_it(self, api):
+        before = samples()
+        record([vehicle_reading("V1")] * 2_000, NOON)
+        found = samples()
+
+        size = ("engine_history_bytes", (("kind", "vehicle"),))
+        assert found[size] > before[size] > 0
+        assert ("engine_history_rows", (("kind", "meter"),)) in found
+
+    def test_what_waits_in_a_process_is_sampled(self, api, monkeypatch):
+        monkeypatch.setattr(group_commit, "waiting_readings", lambda: 7)
+        found = samples()
+
+        assert found["engine_waiting_readings", ()] == 7
+        assert found["engine_database_connections", (("state", "in use"),)] >= 0
+        assert found["engine_database_waiting", ()] == 0
+
+    def test_cache_that_is_away_is_told(self, api, redis_is_away):
+        assert samples()["engine_cache_up", ()] == 0
+
+    def test_gauges_take_the_same_statements_however_much_there_is(self, api, statements_sent):
+        samples()
+        with statements_sent() as few:
+            samples()
+        record([vehicle_reading(f"V{number}") for number in range(100)], NOON)
+        with statements_sent() as many:
+            samples()
+
+        assert few == many
 
 
 class TestAccess:

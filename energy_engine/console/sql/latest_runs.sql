@@ -1,4 +1,5 @@
--- The newest run of each periodic job, and when one of them failed last. One row per job.
+-- The newest run of each periodic job, when one of them failed and when one succeeded last, and how
+-- many have failed. One row per job.
 --
 -- Parameters: task_names text[]; failed_since timestamptz, the earliest failure to look for.
 --
@@ -11,7 +12,9 @@ SELECT
     run.status::text AS status,
     run.started_at,
     run.ended_at,
-    failure.failed_at
+    failure.failed_at,
+    failure.failures,
+    success.succeeded_at
 FROM unnest(%(task_names)s::text []) AS task (name)
 LEFT JOIN LATERAL (
     SELECT
@@ -39,7 +42,9 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS run ON TRUE
 LEFT JOIN LATERAL (
-    SELECT max(happened.at) AS failed_at
+    SELECT
+        max(happened.at) AS failed_at,
+        count(DISTINCT job.id) AS failures
     FROM procrastinate_periodic_defers AS defer
     INNER JOIN procrastinate_jobs AS job ON defer.job_id = job.id AND job.status = 'failed'
     INNER JOIN procrastinate_events AS happened
@@ -49,4 +54,14 @@ LEFT JOIN LATERAL (
         AND defer.periodic_id = ''
         AND defer.defer_timestamp >= extract(EPOCH FROM %(failed_since)s::timestamptz)::bigint
 ) AS failure ON TRUE
+LEFT JOIN LATERAL (
+    SELECT happened.at AS succeeded_at
+    FROM procrastinate_periodic_defers AS defer
+    INNER JOIN procrastinate_jobs AS job ON defer.job_id = job.id AND job.status = 'succeeded'
+    INNER JOIN procrastinate_events AS happened
+        ON job.id = happened.job_id AND happened.type = 'succeeded'
+    WHERE defer.task_name = task.name AND defer.periodic_id = ''
+    ORDER BY defer.defer_timestamp DESC
+    LIMIT 1
+) AS success ON TRUE
 ORDER BY task.name

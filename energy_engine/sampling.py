@@ -1,0 +1,39 @@
+"""What each process says of itself, looked at every other second: no request pays for it."""
+
+import threading
+import time
+from typing import Any, Final
+
+from django.db import connections
+
+from fleet.metrics import DATABASE_CONNECTIONS, DATABASE_WAITING, WAITING_READINGS
+from ingestion.group_commit import group_commit
+
+_SECONDS: Final = 2.0
+_free, _in_use = (DATABASE_CONNECTIONS.labels(state) for state in ("free", "in use"))
+
+
+def sample() -> None:
+    """Bring the gauges of this process up to date."""
+    WAITING_READINGS.set(group_commit.waiting_readings())
+    pools = [pool.get_stats() for pool in map(_pool, connections) if pool]
+    free = sum(pool["pool_available"] for pool in pools)
+    _free.set(free)
+    _in_use.set(sum(pool["pool_size"] for pool in pools) - free)
+    DATABASE_WAITING.set(sum(pool.get("requests_waiting", 0) for pool in pools))
+
+
+def _pool(alias: str) -> Any:
+    database: Any = connections[alias]  # PostgreSQL's, which alone has one
+    return database.pool
+
+
+def begin() -> None:
+    """Sample for as long as this process lives."""
+    threading.Thread(target=_sample_for_ever, name="sampling", daemon=True).start()
+
+
+def _sample_for_ever() -> None:
+    while True:
+        sample()
+        time.sleep(_SECONDS)
