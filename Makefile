@@ -13,12 +13,15 @@ PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 # The tests of the console look at it with the distribution's own browser.
 BROWSER := $(if $(or $(CHROMIUM),$(shell command -v chromium google-chrome)),,chromium)
 
-.PHONY: run test lint bench screenshots docs chromium
+# Those of the alerts, by Prometheus' own tool.
+PROMTOOL := $(if $(shell command -v promtool),,promtool)
+
+.PHONY: run test lint bench screenshots docs chromium promtool
 
 run: $(VENV)/installed-run
 	@exec $(BIN)/python -m energy_engine.run
 
-test: $(VENV)/installed-dev $(BROWSER)
+test: $(VENV)/installed-dev $(BROWSER) $(PROMTOOL)
 	$(BIN)/pytest --numprocesses=auto --dist=loadgroup $(ARGS)
 
 lint: $(VENV)/installed-dev
@@ -57,3 +60,10 @@ chromium:
 	@echo "Installing a browser for the tests of the console (once) …"
 	@apt-get update --quiet=2
 	@apt-get install --yes --quiet=2 --no-install-recommends chromium >/dev/null
+
+promtool:
+	@echo "Installing promtool for the tests of the alerts (once) …"
+	@apt-get update --quiet=2
+	@mkdir -p $(VENV)/promtool && cd $(VENV)/promtool && apt-get download --quiet=2 prometheus \
+		&& dpkg-deb --extract prometheus_*.deb . && install usr/bin/promtool /usr/local/bin/promtool \
+		&& cd .. && rm -r promtool

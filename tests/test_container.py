@@ -31,6 +31,7 @@ ENGINE_SERVICES = {
     if service["image"] == "energy-ingestion-engine"
 }
 VARIABLES = {variable.name: variable for variable in environment.VARIABLES}
+DEFAULT = re.compile(r"\$\{\w+:-([^}]*)\}")
 REQUIRED_SECRET = re.compile(r"\$\{(?P<name>\w+):\?[^}]+\}")
 
 
@@ -87,7 +88,7 @@ def given_environment() -> dict[str, str]:
     """Return what compose sets for the engine where the operator gives only the secrets."""
     given = SERVICES["web"]["environment"]
     return {
-        name: REQUIRED_SECRET.sub("given by the operator", value)
+        name: DEFAULT.sub(r"\1", REQUIRED_SECRET.sub("given by the operator", value))
         for name, value in given.items()
         if value is not None
     }
@@ -255,8 +256,10 @@ def test_only_what_joins_the_services_is_set_for_the_operator():
     given = SERVICES["web"]["environment"]
 
     assert {name for name, value in given.items() if value is not None} == {
-        *("DATABASE_URL", "PGPASSWORD", "REDIS_URL", "SECRET_KEY")
+        *("DATABASE_URL", "PGPASSWORD", "REDIS_URL", "SECRET_KEY", "ALLOWED_HOSTS")
     }
+    default = VARIABLES["ALLOWED_HOSTS"].default
+    assert given["ALLOWED_HOSTS"] == f"${{ALLOWED_HOSTS:-{default}}},web"
 
 
 @pytest.mark.parametrize(
@@ -343,15 +346,17 @@ def test_data_lies_in_a_declared_volume_where_postgres_18_keeps_it():
     mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", [])]
 
     assert SERVICES["postgres"]["image"] == "postgres:18"
-    assert mounts == ["postgres:/var/lib/postgresql"]
-    assert COMPOSE["volumes"].keys() == {"postgres"}
+    of_volumes = [mount for mount in mounts if not mount.startswith("./")]
+    assert of_volumes == ["postgres:/var/lib/postgresql", "prometheus:/prometheus"]
+    assert COMPOSE["volumes"].keys() == {"postgres", "prometheus"}
 
 
-def test_only_the_web_server_is_published_and_to_this_machine_alone():
+def test_what_is_published_is_so_to_this_machine_alone():
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    monitoring = {"prometheus": ["127.0.0.1:9090:9090"], "grafana": ["127.0.0.1:3000:3000"]}
     port = VARIABLES["PORT"].default
 
-    assert ports == {"web": [f"127.0.0.1:${{PORT:-{port}}}:{port}"]}
+    assert ports == monitoring | {"web": [f"127.0.0.1:${{PORT:-{port}}}:{port}"]}
     assert instructions("EXPOSE") == [str(port)]
 
 
