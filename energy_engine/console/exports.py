@@ -13,13 +13,12 @@ from django.http import HttpRequest, HttpResponseRedirect, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import path, reverse
 
+from analytics import spreadsheets
 from energy_engine.console.listing import Column
 from energy_engine.console.pages import ConsoleAdmin
 
 # Without it, a spreadsheet takes the text for that of its own country's old character set.
 _BYTE_ORDER_MARK: Final = "\ufeff"
-# A spreadsheet takes a text that begins so for a formula, and runs it.
-_BEGINS_A_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _AT_ONCE: Final = 1_000
 
 
@@ -74,7 +73,5 @@ def _cell(value: object) -> object:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, list):
-        return " ".join(value)
-    if isinstance(value, str) and value.startswith(_BEGINS_A_FORMULA):
-        return f"'{value}"
-    return value
+        return spreadsheets.cell(" ".join(value))
+    return spreadsheets.cell(value)

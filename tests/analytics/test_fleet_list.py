@@ -347,6 +347,15 @@ def test_csv_has_a_header_and_a_line_for_each_vehicle(api):
     assert vehicles[-1][6:11] == ["", "", "linked", "unknown", "no_ac"]
 
 
+@pytest.mark.usefixtures("fleet")
+def test_csv_has_nothing_that_a_spreadsheet_takes_for_a_formula(api):
+    Site.objects.filter(name="Depot North").update(name="=cmd|'/c calc'!A1")
+
+    sites = {line[1] for line in lines(api)}
+    assert "'=cmd|'/c calc'!A1" in sites
+    assert not [site for site in sites if site.startswith("=")]
+
+
 @pytest.mark.usefixtures("large_fleet")
 def test_csv_holds_all_vehicles_in_one_and_takes_the_same_filters(api):
     assert len(lines(api, "limit=10")) == 1 + 403
