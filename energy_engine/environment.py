@@ -148,6 +148,25 @@ VARIABLES = (
         at_most=8_760,
     ),
     Variable(
+        "LOGIN_FAILURES",
+        5,
+        "Failed sign-ins to the console after which a user name has to wait at an address; ten "
+        "times as many make the name wait everywhere, and the address with every name.",
+        at_least=1,
+    ),
+    Variable(
+        "LOGIN_LOCKOUT_MINUTES",
+        15,
+        "Minutes for which it has to wait, and for which failures count.",
+        at_least=1,
+    ),
+    Variable(
+        "CONSOLE_TOTP",
+        "optional",
+        "Whether people may set up a second step for signing in to the console, or must.",
+        choices=("optional", "required"),
+    ),
+    Variable(
         "DEBUG", False, "Show tracebacks in the browser; never where others can reach the engine."
     ),
     Variable(

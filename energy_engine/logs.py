@@ -57,6 +57,7 @@ def configuration() -> dict[str, Any]:
         "django.db.backends": "INFO",
         "psycopg.pool": "ERROR",
         "procrastinate": "WARNING",
+        "axes": "WARNING",
     }
     return {
         "version": 1,

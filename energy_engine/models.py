@@ -1,5 +1,6 @@
-"""What the engine notes of itself: which of its background jobs fail."""
+"""What the engine notes of itself: which of its background jobs fail, and which sign-ins did."""
 
+from axes.models import AccessAttempt
 from django.db import models
 from psqlextra.models import PostgresModel
 
@@ -19,3 +20,15 @@ class JobFailure(PostgresModel):
 
     def __str__(self) -> str:
         return str(self.job)
+
+
+class FailedSignIn(AccessAttempt):  # type: ignore[misc] # axes has no types
+    """The failures of a user name from an address, as django-axes keeps them, with a page."""
+
+    class Meta:
+        proxy = True
+        verbose_name = "failed sign-in"
+        default_permissions = ("view", "delete")
+
+    def __str__(self) -> str:
+        return f"{self.username} from {self.ip_address or 'an unknown address'}"

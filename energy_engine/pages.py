@@ -6,11 +6,15 @@ them: its views take no cookies.
 
 from typing import Any, Final
 
+from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
+from django.urls import reverse
+
+from energy_engine import second_factor
 
 PREFIX: Final = "/admin/"
 
@@ -18,6 +22,10 @@ PREFIX: Final = "/admin/"
 def is_page(request: HttpRequest) -> bool:
     """Return whether `request` is for a page that people look at."""
     return request.path_info.startswith(PREFIX)
+
+
+def two_steps_required() -> bool:
+    return str(settings.CONSOLE_TOTP) == "required"
 
 
 class _PagesOnly:
@@ -34,7 +42,16 @@ class SessionMiddleware(_PagesOnly, sessions.SessionMiddleware):
 
 
 class AuthenticationMiddleware(_PagesOnly, auth.AuthenticationMiddleware):
-    """Logins, on pages only."""
+    """Logins, on pages only; whoever lacks a second step that is required is led to set it up."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponseRedirect | None:  # type: ignore[override]
+        super().process_request(request)
+        if not two_steps_required() or request.session.get(second_factor.TAKEN):
+            return None
+        there = reverse("two_steps")
+        if request.path_info in (there, reverse("admin:logout"), reverse("admin:jsi18n")):
+            return None
+        return HttpResponseRedirect(there) if request.user.is_authenticated else None
 
 
 class MessageMiddleware(_PagesOnly, messages.MessageMiddleware):

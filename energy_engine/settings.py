@@ -60,6 +60,12 @@ X_FRAME_OPTIONS = "DENY"
 SILENCED_SYSTEM_CHECKS = [
     # To be on the browsers' own list is for the owner of a domain to wish, and hard to undo.
     "security.W021",
+    # Its middleware would turn answers into the page for lock-outs; the console's sign-in does.
+    "axes.W002",
+]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",  # refuses who is locked out before passwords are asked
+    "django.contrib.auth.backends.ModelBackend",
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -70,6 +76,27 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+
+# --- Signing in -------------------------------------------------------------------------------
+
+AXES_HANDLER = "energy_engine.lock_outs.Failures"
+AXES_CLIENT_IP_CALLABLE = "energy_engine.lock_outs.address_of"
+AXES_FAILURE_LIMIT = environment.read("LOGIN_FAILURES")
+AXES_COOLOFF_TIME = timedelta(minutes=environment.read("LOGIN_LOCKOUT_MINUTES"))
+# What a sign-in that succeeds makes forgotten; what is counted, says the handler.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+# Who goes on trying makes it no longer for the one who has to wait.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "csrfmiddlewaretoken", "code"]
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False  # a page of the console instead
+AXES_VERBOSE = False
+CONSOLE_TOTP = environment.read("CONSOLE_TOTP")
+OTP_TOTP_ISSUER = "Energy Ingestion Engine"
+OTP_TOTP_SYNC = (
+    False  # the step before and after are good, and no others, whatever was shown before
+)
 
 # --- Applications -----------------------------------------------------------------------------
 
@@ -86,6 +113,10 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.postgres",
+    "axes",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "psqlextra",
     "procrastinate.contrib.django",
     "rest_framework",
@@ -229,6 +260,12 @@ UNFOLD: dict[str, Any] = {
         lambda request: static("console/htmx.js"),
         lambda request: static("console/charts.js"),
     ],
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
+            {"title": "Sign in with two steps", "link": reverse_lazy("two_steps")},
+        ]
+    },
     "SIDEBAR": {
         "show_search": True,
         "navigation": [
@@ -260,6 +297,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Users", "person", "auth.user"),
                     _page("Groups", "group", "auth.group"),
                     _page("API keys", "key", "fleet.apikey"),
+                    _page("Failed sign-ins", "lock_clock", "energy_engine.failedsignin"),
                     _page("Audit log", "history", "admin.logentry"),
                     _page("Jobs", "schedule", "procrastinate.procrastinatejob"),
                 ],

@@ -8,7 +8,8 @@ import analytics.urls
 import fleet.urls
 import ingestion.urls
 from energy_engine import errors
-from energy_engine.console import overview, search
+from energy_engine.console import overview, search, two_steps
+from energy_engine.console.sign_in import Code, SignIn
 from energy_engine.health import LiveView, ReadyView
 from energy_engine.metrics import MetricsView
 from energy_engine.views import RootView, SchemaView
@@ -29,6 +30,9 @@ urlpatterns = [
     path("health/live", LiveView.as_view()),
     path("health/ready", ReadyView.as_view()),
     path("admin/overview", admin.site.admin_view(overview.part), name="overview"),
+    path("admin/login/", SignIn.as_view()),
+    path("admin/login/code", Code.as_view(), name="sign_in_code"),
+    path("admin/two-steps", admin.site.admin_view(two_steps.page), name="two_steps"),
     path("admin/search/", admin.site.admin_view(search.search)),
     path("admin/", admin.site.urls),
 ]

@@ -8,22 +8,33 @@ more is not touched either, or a new password would be the way to what he may do
 from operator import attrgetter
 from typing import Any, ClassVar, Final
 
+import django_otp.plugins.otp_static.admin  # registers pages, which go
+import django_otp.plugins.otp_totp.admin  # noqa: F401  # the same
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
-from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
+from unfold.decorators import action
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
+from energy_engine import second_factor
+from energy_engine.console import two_steps
 from energy_engine.console.badges import second
 from energy_engine.console.listing import column
 from energy_engine.console.pages import ConsoleAdmin
 
 admin.site.index_title = "Console"
-admin.site.unregister([User, Group])
+# The pages of django-otp show secrets; see `energy_engine.console.two_steps`.
+admin.site.unregister([User, Group, TOTPDevice, StaticDevice])
 
 
 LAST_LOGIN: Final = column("Last login, UTC", "last_login", second)
@@ -64,10 +75,12 @@ class UserAdmin(DjangoUserAdmin, ConsoleAdmin):  # type: ignore[type-arg]  # not
         groups,
         "is_active",
         "is_staff",
+        column("Two steps", "has_two_steps", lambda has: "yes" if has else "no"),
         LAST_LOGIN,
     ]
     list_filter = ["groups", "is_active", "is_staff", "is_superuser"]
     filter_horizontal = []
+    actions_detail = ["reset_two_steps"]
     fieldsets: ClassVar[Any] = [
         (None, {"fields": ["username", "password"]}),
         ("Person", {"fields": ["first_name", "last_name", "email"]}),
@@ -80,7 +93,8 @@ class UserAdmin(DjangoUserAdmin, ConsoleAdmin):  # type: ignore[type-arg]  # not
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         users: QuerySet[User] = super().get_queryset(request)
-        return users.prefetch_related("groups")
+        apps = TOTPDevice.objects.filter(user=OuterRef("pk"), confirmed=True)
+        return users.prefetch_related("groups").annotate(has_two_steps=Exists(apps))
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
@@ -108,6 +122,28 @@ class UserAdmin(DjangoUserAdmin, ConsoleAdmin):  # type: ignore[type-arg]  # not
         if obj is None or request.user.is_superuser:
             return True
         return not obj.is_superuser and _within_reach(request, permissions_of(obj))
+
+    def has_reset_permission(self, request: HttpRequest, object_id: str) -> bool:
+        user = self.get_object(request, unquote(object_id))
+        if user is None or user == request.user or not user.has_two_steps:
+            return False
+        return self.has_change_permission(request, user)
+
+    @action(description="Reset two steps …", icon="phonelink_erase", permissions=["reset"])
+    def reset_two_steps(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Let a user who has lost the app sign in with the password alone, after a question."""
+        user = self.get_object(request, unquote(object_id))
+        if user is None:
+            raise Http404
+        if request.method != "POST":
+            context = {**self.admin_site.each_context(request), "opts": self.opts}
+            context |= {"original": user, "title": "Reset two steps"}
+            return TemplateResponse(request, "console/two_steps_reset.html", context)
+        second_factor.switch_off(user)
+        second_factor.end_sessions(user)
+        two_steps.log_change(request, user, "on", "off")
+        self.message_user(request, f"{user} signs in with the password alone, and is signed out")
+        return HttpResponseRedirect(reverse("admin:auth_user_change", args=[user.pk]))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return False: what a user did would go from the audit log. They are switched off."""

@@ -1,22 +1,37 @@
 """Who knocks at the console, and by which ways nobody gets in."""
 
+import csv
 import re
 import subprocess
 import sys
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import quote as admin_quote
+from django.contrib.auth.models import Group, User
 from django.contrib.staticfiles import finders
 from django.test import Client
+from django.urls import reverse
 from unfold.settings import CONFIG_DEFAULTS
 
+from analytics.faults import acknowledge
+from analytics.models import Fault, Webhook
 from energy_engine import content_policy, environment
 from energy_engine.content_policy import HEADER
-from tests.people import member_of, superuser
+from energy_engine.models import FailedSignIn
+from fleet.keys import make_key
+from fleet.models import Meter, Scope, Site, Vehicle
+from tests.conftest import at
+from tests.factories import LinkFactory, MeterFactory, SiteFactory, VehicleFactory
+from tests.people import member_of, person, superuser
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
+SITE = {"name": "Depot", "time_zone": "UTC", "currency": "EUR"}
 HTTPS = {
     "SECURE_COOKIES": "true",
     "SECRET_KEY": "xS4kq-9Lw2_vT7bN1mZc8RfYg3HjUe5DaPoIiKtQsWlBnMvCx6",
@@ -146,3 +161,126 @@ class TestFrames:
 
         assert answer["X-Frame-Options"] == "DENY"
         assert "frame-ancestors 'none'" in answer[HEADER]
+
+
+class TestForgedRequests:
+    ADD_SITE = "/admin/fleet/site/add/"
+
+    @pytest.fixture
+    def manager(self) -> Client:
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(person("Fleet manager"))
+        return client
+
+    def token(self, client: Client) -> dict[str, str]:
+        page = client.get(self.ADD_SITE).content.decode()
+        return {"csrfmiddlewaretoken": re.search(r'csrfmiddlewaretoken" value="(\w+)"', page)[1]}
+
+    def test_form_without_its_token_changes_nothing(self, manager):
+        refused = manager.post(self.ADD_SITE, SITE)
+
+        assert refused.status_code == HTTPStatus.FORBIDDEN
+        assert "was not sent from a page of the console" in refused.content.decode()
+        assert not Site.objects.exists()
+
+    def test_form_of_another_site_changes_nothing_even_with_a_token(self, manager):
+        form = SITE | self.token(manager)
+        foreign = manager.post(self.ADD_SITE, form, headers={"origin": "https://evil.example"})
+
+        assert foreign.status_code == HTTPStatus.FORBIDDEN
+        assert not Site.objects.exists()
+
+    def test_form_of_the_console_does(self, manager):
+        form = SITE | self.token(manager)
+        manager.post(self.ADD_SITE, form, headers={"origin": "http://testserver"})
+
+        assert Site.objects.get().name == "Depot"
+
+    @pytest.mark.parametrize("path", ["login/", "logout/", "two-steps", "password_change/"])
+    def test_no_door_takes_one_without_its_token(self, manager, path):
+        assert manager.post(f"/admin/{path}", {}).status_code == HTTPStatus.FORBIDDEN
+        assert manager.get("/admin/").status_code == HTTPStatus.OK
+
+    def test_session_opens_nothing_of_the_api(self, settings):
+        settings.API_AUTH = "required"
+        client = superuser()
+
+        assert client.get("/v1/analytics/fleet").status_code == HTTPStatus.UNAUTHORIZED
+        answer = client.put("/v1/links", {"vehicleId": "V", "meterId": "M"}, "application/json")
+        assert answer.status_code == HTTPStatus.UNAUTHORIZED
+
+
+class TestNamesThatAreMore:
+    SCRIPT = "<script>alert(1)</script>"
+    FORMULA = "=cmd|'/c calc'!A1"
+
+    @pytest.fixture
+    def everything(self) -> Client:
+        """A superuser, and one of each that somebody may name, with a script for its name."""
+        site = SiteFactory(name=self.SCRIPT)
+        link = LinkFactory()
+        Vehicle.objects.update(site=site)
+        Meter.objects.update(site=site)
+        fault = Fault.objects.create(
+            kind="silent",
+            vehicle_id=link.vehicle_id,
+            site=site,
+            opened_at=at("10:00"),
+            value=60,
+            threshold=15,
+        )
+        acknowledge(fault.pk, None, self.SCRIPT)
+        make_key(self.SCRIPT, [Scope.READ], site=site)
+        Webhook.objects.create(url=f"https://example.com/?{self.SCRIPT}", secret="whsec_x")
+        group = Group.objects.create(name=self.SCRIPT)
+        user = User.objects.create_user(
+            f"u{self.SCRIPT}", first_name=self.SCRIPT, last_name=self.SCRIPT, is_staff=True
+        )
+        user.groups.add(group)
+        FailedSignIn.objects.create(
+            username=self.SCRIPT,
+            user_agent=self.SCRIPT,
+            ip_address="192.0.2.1",
+            failures_since_start=1,
+        )
+        boss = superuser(f"boss{self.SCRIPT}")
+        renamed = SITE | {"name": f"2{self.SCRIPT}"}
+        boss.post(reverse("admin:fleet_site_change", args=[site.pk]), renamed)
+        assert LogEntry.objects.exists()
+        return boss
+
+    def test_no_page_takes_them_for_its_own(self, everything):
+        pages = ["/admin/", f"/admin/search/?s={quote(self.SCRIPT)}", "/admin/two-steps"]
+        for model in admin.site._registry:
+            if model._meta.model_name == "procrastinatejob":
+                continue
+            listed = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+            pages += [listed, f"{listed}?q={quote(self.SCRIPT)}"]
+            pages += [
+                reverse(
+                    f"admin:{model._meta.app_label}_{model._meta.model_name}_change",
+                    args=[admin_quote(row.pk)],
+                )
+                for row in model.objects.all()[:3]
+            ]
+
+        met = 0
+        for path in pages:
+            answer = everything.get(path, follow=True)
+            page = answer.content.decode()
+            assert answer.status_code == HTTPStatus.OK, path
+            assert self.SCRIPT not in page, path
+            met += "&lt;script&gt;alert(1)" in page
+        assert met > 20
+
+    def test_spreadsheet_takes_none_for_a_formula(self):
+        site = SiteFactory(name=self.FORMULA)
+        VehicleFactory(vehicle_id="V1", site=site)
+        MeterFactory(meter_id="M1", site=site)
+        for kind in ("vehicle", "meter"):
+            answer = superuser(kind).get(f"/admin/fleet/{kind}/csv")
+            text = b"".join(answer.streaming_content).decode("utf-8-sig")
+            cells = [cell for line in csv.reader(text.splitlines()) for cell in line]
+
+            assert f"'{self.FORMULA}" in cells
+            assert not [cell for cell in cells if cell[:1] in ("=", "+", "@", "\t", "\r")]

@@ -56,6 +56,7 @@ class TestGroups:
             *("fleet.add_meter", "fleet.change_meter"),
             *("auth.add_user", "auth.change_user"),
             *("fleet.add_apikey", "fleet.change_apikey"),
+            "energy_engine.delete_failedsignin",
         }
         assert changes_of("Fleet manager") == {
             *("fleet.add_vehiclemeterlink", "fleet.change_vehiclemeterlink"),

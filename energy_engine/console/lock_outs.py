@@ -1,0 +1,99 @@
+"""Failed sign-ins, who is locked out for them, and how to free somebody."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import OuterRef, QuerySet, Subquery, Sum
+from django.http import HttpRequest
+from django.template.defaultfilters import pluralize
+from django.utils import timezone
+from django.utils.html import escape
+from django.utils.safestring import SafeString
+
+from energy_engine.console import changes
+from energy_engine.console.badges import below, second
+from energy_engine.console.labels import label
+from energy_engine.console.listing import column
+from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.lock_outs import TENTH, counted
+from energy_engine.models import FailedSignIn
+
+
+def _lately() -> QuerySet[Any]:
+    since = timezone.now() - settings.AXES_COOLOFF_TIME
+    rows: QuerySet[Any] = FailedSignIn.objects.filter(attempt_time__gt=since)
+    return rows.order_by()
+
+
+def _sum_of(*fields: str) -> Subquery:
+    """Return the failures of all rows that are like the outer one in these fields."""
+    alike = _lately().filter(**{field: OuterRef(field) for field in fields})
+    return Subquery(alike.values(*fields).annotate(sum=Sum("failures_since_start")).values("sum"))
+
+
+def _state(row: Any) -> str:
+    limit = settings.AXES_FAILURE_LIMIT
+    if counted(row.of_both or 0, row.of_name or 0, row.of_address or 0) < limit:
+        return escape(f"{row.of_both or 0} of {limit}")
+    if (row.of_both or 0) >= limit:
+        whom = "this name from this address"
+    elif (row.of_name or 0) >= limit * TENTH:
+        whom = "this name, from anywhere"
+    else:
+        whom = "this address, with any name"
+    return below(SafeString(label("locked out", "danger")), whom)
+
+
+@admin.register(FailedSignIn)
+class LockOutAdmin(ConsoleAdmin):
+    """The failures that still count; those before them are forgotten by the next one."""
+
+    list_display = [
+        column("User name", "username"),
+        column("Address", "ip_address"),
+        admin.display(description="State")(_state),
+        column("Failures", "failures_since_start", str),
+        column("Last one, UTC", "attempt_time", second),
+        column("Browser", "user_agent"),
+    ]
+    list_display_links = None
+    search_fields = ["username", "ip_address"]
+    search_help_text = "user name or address"
+    ordering = ["-attempt_time"]
+    actions = ["free"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = _lately().annotate(
+            of_both=_sum_of("username", "ip_address"),
+            of_name=_sum_of("username"),
+            of_address=_sum_of("ip_address"),
+        )
+        return rows
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return False: failures are forgotten by freeing."""
+        return False
+
+    def has_free_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("energy_engine.delete_failedsignin")
+
+    @admin.action(description="Free: forget all failures of these user names", permissions=["free"])
+    def free(self, request: HttpRequest, selected: QuerySet[FailedSignIn]) -> None:
+        """Forget the failures of the selected names, wherever they were from."""
+        names = sorted({row.username for row in selected})
+        with transaction.atomic():
+            for row in {row.username: row for row in selected}.values():
+                self.log_change(request, row, changes.message(["Freed: all failures forgotten"]))
+            FailedSignIn.objects.filter(username__in=names).delete()
+        told = f"{', '.join(names)} may try again, unless the address is locked out by itself"
+        self.message_user(
+            request, f"{len(names)} name{pluralize(len(names))} freed: {told}", messages.SUCCESS
+        )

@@ -1,0 +1,75 @@
+"""How often a sign-in to the console may fail before one has to wait, counted by django-axes.
+
+Failures of one user name from one address count in full. A tenth counts for the name from anywhere,
+which is many addresses guessing at one person, and for the address with any name, which is one
+address guessing at many. They are in PostgreSQL, so that Redis, which may go away or forget,
+neither opens the door nor keeps it shut.
+"""
+
+import ipaddress
+from typing import Any, Final
+
+from axes.attempts import get_cool_off_threshold
+from axes.handlers.database import AxesDatabaseHandler
+from axes.handlers.proxy import AxesProxyHandler
+from axes.helpers import get_client_username
+from django.conf import settings
+from django.db.models import Max, Q, Sum
+from django.http import HttpRequest
+from django.utils import timezone
+
+from energy_engine.models import FailedSignIn
+from fleet.limits import budgets, client_address
+
+# Of a name from anywhere, or of an address with any name, this many failures count as one.
+TENTH: Final = 10
+# Many at once would all be let through before the first of them is known to have failed; and each
+# makes this process reckon for a good part of a second.
+TRIES_A_MINUTE: Final = 20
+
+
+def address_of(request: HttpRequest) -> str | None:
+    """Return the address that a request came from, by the rule of the API's limits."""
+    address = client_address(request.META)
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return None  # what a trusted proxy says may be no address
+
+
+class Failures(AxesDatabaseHandler):  # type: ignore[misc] # axes has no types
+    """The failures of the last `LOGIN_LOCKOUT_MINUTES`."""
+
+    def get_failures(self, request: HttpRequest, credentials: Any = None) -> int:
+        name = Q(username=get_client_username(request, credentials))
+        address = Q(ip_address=address_of(request))
+        lately = FailedSignIn.objects.filter(attempt_time__gt=get_cool_off_threshold(request))
+        of = lately.filter(name | address).aggregate(
+            both=Sum("failures_since_start", filter=name & address, default=0),
+            name=Sum("failures_since_start", filter=name, default=0),
+            address=Sum("failures_since_start", filter=address, default=0),
+        )
+        return counted(of["both"], of["name"], of["address"])
+
+
+def counted(of_both: int, of_name: int, of_address: int) -> int:
+    """Return how many failures those of a name from an address, of it, and of that count as."""
+    return max(of_both, of_name // TENTH, of_address // TENTH)
+
+
+def is_locked_out(request: HttpRequest, username: str) -> bool:
+    return not AxesProxyHandler.is_allowed(request, {"username": username})
+
+
+def take_try(request: HttpRequest, username: str) -> None:
+    """Count a try, whether it will fail or not. Errors: `TooMuch` of them in this minute."""
+    budgets.take(f"sign-in-address:{address_of(request)}", "sign-ins", TRIES_A_MINUTE)
+    budgets.take(f"sign-in-name:{username}", "sign-ins", TRIES_A_MINUTE)
+
+
+def seconds_left(request: HttpRequest, username: str) -> int:
+    """Return for how long a name stays locked out here, at most."""
+    tried = Q(username=username) | Q(ip_address=address_of(request))
+    newest = FailedSignIn.objects.filter(tried).aggregate(at=Max("attempt_time"))["at"]
+    ends_at = (newest or timezone.now()) + settings.AXES_COOLOFF_TIME
+    return max(1, round((ends_at - timezone.now()).total_seconds()))
