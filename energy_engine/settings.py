@@ -67,6 +67,7 @@ AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",  # refuses who is locked out before passwords are asked
     "django.contrib.auth.backends.ModelBackend",
 ]
+PASSWORD_HASHERS = ["energy_engine.passwords.Hasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (

@@ -43,6 +43,8 @@ PAGES = {
     "new key": "/admin/fleet/apikey/add/",
     "audit log": "/admin/admin/logentry/",
     "jobs": "/admin/procrastinate/procrastinatejob/",
+    "failed sign-ins": "/admin/energy_engine/failedsignin/",
+    "two steps": "/admin/two-steps",
 }
 
 

@@ -1,5 +1,7 @@
 """Signing in: who guesses has to wait, and the second step."""
 
+import subprocess
+import sys
 import time
 from http import HTTPStatus
 from ipaddress import ip_network
@@ -14,7 +16,7 @@ from django_otp.oath import TOTP
 from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from energy_engine import second_factor
+from energy_engine import environment, second_factor
 from energy_engine.console.changes import steps_of
 from energy_engine.models import FailedSignIn
 from fleet.limits import budgets
@@ -175,6 +177,33 @@ class TestGuessing:
             api.post("/v1/ingest", reading)
 
         assert sent[0] == 1  # what writes it
+
+
+class TestDevicesMeanwhile:
+    def test_others_have_their_turn_while_a_password_is_reckoned_with(self):
+        """In a process of its own: gevent has to come before all else, as in a worker."""
+        turns = subprocess.run(
+            [
+                *(sys.executable, "-c"),
+                "from gevent import monkey; monkey.patch_all()\n"
+                "import gevent\n"
+                "from energy_engine.passwords import Hasher\n"
+                "turns = []\n"
+                "def others():\n"
+                "    while True:\n"
+                "        turns.append(gevent.sleep(0.001))\n"
+                "gevent.spawn(others)\n"
+                "encoded = Hasher().encode('password', 'salt')\n"
+                "print(len(turns), encoded.split('$')[:3])\n",
+            ],
+            cwd=environment.ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split(maxsplit=1)
+
+        assert int(turns[0]) > 1
+        assert turns[1].startswith("['pbkdf2_sha256', '1000000', 'salt']")
 
 
 class TestLockOuts:
