@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from django.conf import settings
@@ -33,6 +34,7 @@ from fleet import replica
 from fleet.access import KeyHolds, grant_of
 from fleet.metrics import REQUEST_SECONDS
 from fleet.models import ApiKey
+from fleet.statements import Statement
 from ingestion.history_size import history_size
 from ingestion.models import ChangedMeterHour, ChangedVehicleHour
 from ingestion.partitions import covered_until
@@ -40,6 +42,7 @@ from ingestion.partitions import covered_until
 PREFIX: Final = "engine"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _DAY: Final = timedelta(days=1)
+_receivers: Final = Statement(Path(__file__).parent / "sql" / "receivers.sql")
 
 
 # --- Requests ---------------------------------------------------------------------------------
@@ -143,6 +146,16 @@ def _replica() -> Iterator[GaugeMetricFamily]:
         yield _gauge("replica_lag_seconds", words, replica.watch.lag_seconds())
 
 
+def _log_receivers() -> Iterator[GaugeMetricFamily]:
+    slots = _receivers.rows({})
+    connected = {slot.name: float(slot.is_connected) for slot in slots}
+    words = "Whether a backup or a replica is there to receive PostgreSQL's log."
+    yield _labelled("log_receiver_connected", words, "slot", connected)
+    kept = {slot.name: float(slot.kept_bytes) for slot in slots}
+    words = "What PostgreSQL keeps of its log because a receiver has not got it yet."
+    yield _labelled("log_kept_bytes", words, "slot", kept)
+
+
 def _seconds_since(instant: datetime) -> float:
     return max(0.0, (timezone.now() - instant).total_seconds())
 
@@ -190,7 +203,8 @@ def _history() -> Iterator[GaugeMetricFamily]:
 
 
 _PARTS: Final = (
-    *(_devices, _derived, _faults, _jobs, _worker, _webhooks, _keys, _replica, _history),
+    *(_devices, _derived, _faults, _jobs, _worker, _webhooks),
+    *(_keys, _replica, _log_receivers, _history),
 )
 
 

@@ -1,6 +1,7 @@
 """The cast of the tests: a frozen clock, the HTTP API, devices' readings, statements sent."""
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,6 +93,18 @@ class Api:
 def api(clock: time_machine.Traveller, db: None) -> Api:
     """The HTTP API, at noon."""
     return Api()
+
+
+@pytest.fixture
+def log_slot(db: None) -> Iterator[str]:
+    """A slot that PostgreSQL keeps its log for, and that nobody reads."""
+    name = f"slot_{os.getpid()}"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_create_physical_replication_slot(%s, true)", [name])
+        try:
+            yield name
+        finally:
+            cursor.execute("SELECT pg_drop_replication_slot(%s)", [name])
 
 
 def at(clock_time: str) -> datetime:

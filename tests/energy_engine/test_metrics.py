@@ -166,6 +166,15 @@ class TestGauges:
         assert found[size] > before[size] > 0
         assert ("engine_history_rows", (("kind", "meter"),)) in found
 
+    def test_log_that_nobody_receives_is_told(self, api, log_slot):
+        before = samples()
+        record([vehicle_reading("V1")] * 2_000, NOON)
+        found = samples()
+
+        slot = (("slot", log_slot),)
+        assert found["engine_log_receiver_connected", slot] == 0
+        assert found["engine_log_kept_bytes", slot] > before["engine_log_kept_bytes", slot]
+
     def test_what_waits_in_a_process_is_sampled(self, api, monkeypatch):
         monkeypatch.setattr(group_commit, "waiting_readings", lambda: 7)
         found = samples()

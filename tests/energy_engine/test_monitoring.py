@@ -45,7 +45,7 @@ def promtool(*arguments: object) -> None:
 
 
 @pytest.fixture
-def shown(api, settings, monkeypatch) -> dict[str, set[str]]:
+def shown(api, settings, monkeypatch, log_slot) -> dict[str, set[str]]:
     """The names of what a real answer of /metrics shows, each with its labels."""
     monkeypatch.setattr(replica, "is_configured", lambda: True)
     monkeypatch.setattr(replica.watch, "_begin", lambda: None)
