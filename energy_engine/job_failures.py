@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from analytics import webhooks
 from analytics.webhooks import JobRow
+from energy_engine.logs import summary
 from energy_engine.models import JobFailure
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ def noted(job: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        _note_failure(job, f"{type(error).__name__}: {error}")
+        _note_failure(job, summary(error))
         raise
     _note_success(job)
 

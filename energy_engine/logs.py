@@ -112,6 +112,15 @@ def refuse_to_start(reason: object) -> NoReturn:
     sys.exit(1)
 
 
+def summary(error: BaseException) -> str:
+    """Return the type of `error` and what it says, in a line, without what a client has sent."""
+    said = error.__cause__ if _is_of_django(error) and error.__cause__ else error
+    sqlstate = getattr(said, "sqlstate", None)
+    words = _words(said, sqlstate, is_request=False).strip().partition("\n")[0] or sqlstate
+    name = type(error).__name__
+    return _without_secrets(f"{name}: {words}" if words else name)
+
+
 async def name_job(
     run: Callable[[], Awaitable[Any]], context: "JobContext", _worker: "Worker"
 ) -> Any:
@@ -229,7 +238,7 @@ def _told(error: BaseException, is_request: bool) -> dict[str, Any]:
 def _words(error: BaseException, sqlstate: str | None, is_request: bool) -> str:
     """Return what `error` says, without what a client has sent."""
     kind = type(error)
-    if kind.__module__.startswith("django.db"):
+    if _is_of_django(error):
         return ""  # the driver's, which it comes from, in its very words
     if sqlstate:
         # Its first line alone: the others hold the row, or the statement with its values.
@@ -238,6 +247,10 @@ def _words(error: BaseException, sqlstate: str | None, is_request: bool) -> str:
         return "" if quotes_a_value else str(diagnosis.diag.message_primary)
     is_away = kind.__module__.startswith("psycopg") and "OperationalError" in map(_name, kind.mro())
     return "" if is_request and not is_away else str(error)
+
+
+def _is_of_django(error: BaseException) -> bool:
+    return type(error).__module__.startswith("django.db")
 
 
 def _name(kind: type) -> str:

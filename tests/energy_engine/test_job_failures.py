@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import DataError, connection, transaction
 from procrastinate.contrib.django import app
 
 from analytics.models import Webhook, WebhookDelivery
@@ -54,6 +55,19 @@ def test_streak_of_failures_is_told_once_and_so_is_its_end(clock, webhook):
     attempt("roll_up", OSError("again"))
     assert told()[2:] == ["roll_up: failed"]
     assert JobFailure.objects.get().failures == 1
+
+
+@pytest.mark.django_db
+def test_value_that_the_database_refused_is_told_to_nobody(clock, webhook):
+    with (
+        pytest.raises(DataError),
+        job_failures.noted("roll_up"),
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT 'of a customer'::int")
+
+    assert JobFailure.objects.get().reason == "DataError: 22P02"
 
 
 @pytest.mark.django_db
