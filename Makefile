@@ -2,6 +2,7 @@
 # make test    the tests, on a PostgreSQL and a Redis of their own
 # make lint    style, types, and the floors of the architecture
 # make bench   how fast it is, as ratios to what the machine can do
+# make fuzz    20,000 requests that nobody thought of; every night, say (FUZZ_REQUESTS, FUZZ_SEED)
 # make screenshots   the pictures of docs/images, of a simulated fleet
 # make docs    write .env.example and the README's settings table anew, from the code
 
@@ -16,7 +17,7 @@ BROWSER := $(if $(or $(CHROMIUM),$(shell command -v chromium google-chrome)),,ch
 # Those of the alerts, by Prometheus' own tool.
 PROMTOOL := $(if $(shell command -v promtool),,promtool)
 
-.PHONY: run test lint bench screenshots docs chromium promtool
+.PHONY: run test lint bench fuzz screenshots docs chromium promtool
 
 run: $(VENV)/installed-run
 	@exec $(BIN)/python -m energy_engine.run
@@ -34,6 +35,12 @@ lint: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	@command -v wrk >/dev/null || apt-get install --yes --quiet wrk
 	@$(BIN)/python -m tests.benchmarks
+
+fuzz: export FUZZ_REQUESTS ?= 20000
+fuzz: export FUZZ_SEED ?= $(shell date +%Y%m%d)
+fuzz: $(VENV)/installed-dev
+	@echo "FUZZ_REQUESTS=$$FUZZ_REQUESTS FUZZ_SEED=$$FUZZ_SEED"
+	$(BIN)/pytest tests/engine/test_fuzz.py --capture=no $(ARGS)
 
 screenshots: $(VENV)/installed-dev $(BROWSER)
 	$(BIN)/python -m tests.browser.screenshots

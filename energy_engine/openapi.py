@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -67,17 +68,36 @@ def canonical_paths_only(endpoints: list[Endpoint], **_: Any) -> list[Endpoint]:
 
 
 def add_components(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Add the structs' schemas, and the one error that every path can answer with."""
+    """Add the structs' schemas, and the errors that each path can answer with, all of one shape."""
     components = msgspec.json.schema_components(
         (*STRUCTS, Error), ref_template="#/components/schemas/{name}"
     )[1]
     result.setdefault("components", {}).setdefault("schemas", {}).update(components)
-    error = {
-        "description": "Any error",
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-    }
-    for path in result["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("404", None)
-            operation["responses"]["default"] = error
+    for path, operations in result["paths"].items():
+        for operation in operations.values():
+            responses = operation["responses"]
+            for status in _errors_of(path, operation):
+                responses.setdefault(str(int(status)), _error(status.phrase))
+            responses["default"] = _error("Any other error")
     return result
+
+
+def _errors_of(path: str, operation: dict[str, Any]) -> list[HTTPStatus]:
+    """Return the errors that a client of `operation` has to reckon with."""
+    errors = [HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE]
+    if path.startswith(("/v1/", "/metrics")):
+        errors += [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS]
+    if "{" in path or operation.get("parameters") or "requestBody" in operation:
+        errors.append(HTTPStatus.NOT_FOUND)  # a device, or the cursor of a page
+    if "requestBody" in operation:
+        errors += [
+            HTTPStatus.REQUEST_TIMEOUT,
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        ]
+    return errors
+
+
+def _error(description: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Error"}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
