@@ -9,11 +9,13 @@ import os
 import shutil
 import tempfile
 from logging.config import dictConfig
+from pathlib import Path
 from typing import Any
 
 from gunicorn import glogging
 
 from energy_engine import environment, logs
+from energy_engine.handover import Handover
 
 
 class Log(glogging.Logger):  # type: ignore[misc] # gunicorn has no types
@@ -55,6 +57,10 @@ control_socket_disable = True
 accesslog = None
 
 
+def post_fork(server: Any, worker: Any) -> None:
+    worker.handover = server.handover
+
+
 def _keep_code_out_of_collections() -> None:
     """Keep the garbage collector off what lives as long as the process: the code itself."""
     gc.collect()
@@ -62,18 +68,24 @@ def _keep_code_out_of_collections() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def post_worker_init(_worker: object) -> None:
-    """Let each worker say of itself what it holds, and what waits in it."""
+def post_worker_init(worker: Any) -> None:
+    """Let each worker say that it serves, what it holds, and what waits in it."""
     from energy_engine import sampling  # Django's, which only the workers load
 
     _keep_code_out_of_collections()
     sampling.begin()
+    worker.handover.serves(worker.pid)
 
 
 def on_starting(server: Any) -> None:
     """Let each worker count in a file of its own, so that any of them can show the sums of all."""
     server.metrics_dir = tempfile.mkdtemp(prefix="engine-metrics-")
     os.environ.update(PROMETHEUS_MULTIPROC_DIR=server.metrics_dir)
+    server.handover = Handover(Path(server.metrics_dir), 0, workers)
+
+
+def on_reload(server: Any) -> None:
+    server.handover = server.handover.begin_next()
 
 
 def child_exit(_server: object, worker: Any) -> None:

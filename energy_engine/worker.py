@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from uuid import uuid4
 
+import gevent
 import msgspec
 from gevent.hub import Hub
 from gunicorn.http import errors, wsgi
@@ -89,7 +90,12 @@ ggevent.StreamServer = _Server
 
 
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
-    """Requests that never reach Django get JSON errors as well, without a word of theirs."""
+    """Requests that never reach Django get JSON errors as well, without a word of theirs.
+
+    It goes when those who replace it serve: see `energy_engine.handover`.
+    """
+
+    _is_leaving = False
 
     def patch(self) -> None:
         super().patch()
@@ -112,6 +118,18 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
             if _is_unread(req.body.reader):
                 _let_finish(sock)
             raise
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Handle SIGTERM, which gunicorn repeats every second while it reloads."""
+        if not self.handover.is_replaced():
+            self.alive = False
+        elif not self._is_leaving:
+            self._is_leaving = True
+            gevent.spawn(self._leave)
+
+    def _leave(self) -> None:
+        self.handover.wait(gevent.sleep)
+        self.alive = False
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         if isinstance(exc, errors.ParseException):
