@@ -6,6 +6,8 @@
 import json
 import socket
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPResponse
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -13,6 +15,7 @@ from typing import Any, NamedTuple
 from tests.engine.conftest import Engine
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
+CHUNKED = "Transfer-Encoding: chunked"
 INGEST_ROUTES = [
     "/v1/ingest",
     "/v1/ingest/meter",
@@ -71,6 +74,11 @@ def post(
     if length is not None:
         lines.append(f"Content-Length: {len(body) if length == -1 else length}")
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def chunk(body: bytes) -> bytes:
+    """Return `body` as a chunk of a body in chunks."""
+    return b"%x\r\n%s\r\n" % (len(body), body)
 
 
 def answers_to(engine: Engine, request: bytes, seconds: float = 15) -> list[Answer]:
@@ -143,6 +151,14 @@ def stored_since(engine: Engine, before: Counter[tuple[object, ...]]) -> list[tu
     # Live state moves on: its old row is gone where there is a new one.
     assert all(row[0] == "live" for row in gone), gone
     return sorted((str(row[0]), str(row[1])) for row in (now - before).elements())
+
+
+@contextmanager
+def storing_nothing(engine: Engine) -> Iterator[None]:
+    """Hold that nothing is stored meanwhile."""
+    before = stored(engine)
+    yield
+    assert stored_since(engine, before) == []
 
 
 class Item(NamedTuple):
