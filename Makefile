@@ -3,6 +3,7 @@
 # make lint    style, types, and the floors of the architecture
 # make bench   how fast it is, as ratios to what the machine can do
 # make fuzz    20,000 requests that nobody thought of; every night, say (FUZZ_REQUESTS, FUZZ_SEED)
+# make stack-test   the tests of the API through nginx, PgBouncer and a replica; ten reloads under load
 # make screenshots   the pictures of docs/images, of a simulated fleet
 # make docs    write .env.example and the README's settings table anew, from the code
 
@@ -17,13 +18,20 @@ BROWSER := $(if $(or $(CHROMIUM),$(shell command -v chromium google-chrome)),,ch
 # Those of the alerts, by Prometheus' own tool.
 PROMTOOL := $(if $(shell command -v promtool),,promtool)
 
-.PHONY: run test lint bench fuzz screenshots docs chromium promtool
+# Those of the stack start nginx and PgBouncer as plain processes.
+PROXIES := $(if $(and $(shell PATH=$$PATH:/usr/sbin command -v nginx),$(shell PATH=$$PATH:/usr/sbin command -v pgbouncer)),,proxies)
+
+.PHONY: run test stack-test lint bench fuzz screenshots docs chromium promtool proxies
 
 run: $(VENV)/installed-run
 	@exec $(BIN)/python -m energy_engine.run
 
-test: $(VENV)/installed-dev $(BROWSER) $(PROMTOOL)
+test: $(VENV)/installed-dev $(BROWSER) $(PROMTOOL) $(PROXIES)
 	$(BIN)/pytest --numprocesses=auto --dist=loadgroup $(ARGS)
+
+stack-test: $(VENV)/installed-dev $(PROXIES)
+	STACK_TEST_RELOADS=10 $(BIN)/pytest tests/stack $(ARGS)
+	$(BIN)/pytest -p tests.stack.through --through-stack $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -62,6 +70,11 @@ $(VENV)/installed-dev: requirements-dev.txt requirements.txt | $(BIN)/python
 	@echo "Installing what the tests need (once) …"
 	@$(PIP) install --requirement requirements-dev.txt
 	@touch $@ $(VENV)/installed-run
+
+proxies:
+	@echo "Installing nginx and PgBouncer for the tests of the stack (once) …"
+	@apt-get update --quiet=2
+	@apt-get install --yes --quiet=2 --no-install-recommends nginx-light pgbouncer openssl >/dev/null
 
 chromium:
 	@echo "Installing a browser for the tests of the console (once) …"

@@ -42,6 +42,8 @@ POSTGRES_SETTINGS: Final = {
     "checkpoint_timeout": "15min",
     # Compiling a plan over many partitions takes longer than it saves; not every build can compile.
     "jit": "off",
+    # A replica that stays away for ever must not fill the disk with the log that it lacks.
+    "max_slot_wal_keep_size": "8GB",
 }
 
 

@@ -18,6 +18,7 @@ import yaml
 from django.core.management import get_commands
 
 from energy_engine import environment, gunicorn
+from energy_engine.connection_budget import QUEUE_CONNECTIONS, RESERVED_CONNECTIONS
 from energy_engine.embedded import POSTGRES_SETTINGS
 from energy_engine.environment import ROOT
 from energy_engine.run import _programs
@@ -122,9 +123,10 @@ def check_health(port: int, **environment: str) -> int:
 # --- Dockerfile -------------------------------------------------------------------------------
 
 
-def test_dockerfile_passes_hadolint():
+@pytest.mark.parametrize("path", ["Dockerfile", "deploy/pgbouncer/Dockerfile"])
+def test_dockerfiles_pass_hadolint(path):
     linted = subprocess.run(
-        [Path(sys.executable).parent / "hadolint", ROOT / "Dockerfile"],
+        [Path(sys.executable).parent / "hadolint", ROOT / path],
         capture_output=True,
         text=True,
     )
@@ -293,7 +295,8 @@ def test_services_wait_only_for_what_can_become_true():
     for service in SERVICES.values():
         for name, dependency in service.get("depends_on", {}).items():
             if dependency["condition"] == "service_healthy":
-                assert "test" in SERVICES[name]["healthcheck"]
+                # The web server's is its image's.
+                assert name == "web" or "test" in SERVICES[name]["healthcheck"]
             else:
                 assert dependency["condition"] == "service_completed_successfully"
                 assert SERVICES[name]["restart"] == "no"
@@ -324,7 +327,7 @@ def test_what_runs_on_is_started_again():
 
 
 def test_image_is_built_by_one_service_that_the_others_wait_for():
-    [builder] = [name for name, service in SERVICES.items() if "build" in service]
+    [builder] = [name for name, service in ENGINE_SERVICES.items() if "build" in service]
 
     assert SERVICES[builder]["build"] == "."
     for name in ENGINE_SERVICES.keys() - {builder}:
@@ -337,27 +340,77 @@ def test_postgres_has_the_settings_of_make_run():
     )
     of_the_socket = {"listen_addresses", "unix_socket_permissions"}
 
+    assert settings.pop("hba_file") == "/etc/postgresql/pg_hba.conf"
     assert settings == {
         name: value for name, value in POSTGRES_SETTINGS.items() if name not in of_the_socket
     }
 
 
 def test_data_lies_in_a_declared_volume_where_postgres_18_keeps_it():
-    mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", [])]
+    for name in ("postgres", "replica"):
+        assert SERVICES[name]["image"] == "postgres:18"
+        assert f"{name}:/var/lib/postgresql" in SERVICES[name]["volumes"]
+    assert "prometheus:/prometheus" in SERVICES["prometheus"]["volumes"]
+    assert COMPOSE["volumes"].keys() == {"postgres", "replica", "prometheus"}
 
-    assert SERVICES["postgres"]["image"] == "postgres:18"
-    of_volumes = [mount for mount in mounts if not mount.startswith("./")]
-    assert of_volumes == ["postgres:/var/lib/postgresql", "prometheus:/prometheus"]
-    assert COMPOSE["volumes"].keys() == {"postgres", "prometheus"}
+
+def test_files_that_services_take_from_the_project_exist():
+    taken = [
+        mount.split(":")[0]
+        for service in SERVICES.values()
+        for mount in service.get("volumes", [])
+        if mount.startswith("./")
+    ]
+
+    assert "./deploy/nginx" in taken
+    for path in taken:
+        assert (ROOT / path).exists(), path
 
 
-def test_what_is_published_is_so_to_this_machine_alone():
+def test_nginx_is_published_to_all_and_the_others_to_this_machine_alone():
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     monitoring = {"prometheus": ["127.0.0.1:9090:9090"], "grafana": ["127.0.0.1:3000:3000"]}
     port = VARIABLES["PORT"].default
 
-    assert ports == monitoring | {"web": [f"127.0.0.1:${{PORT:-{port}}}:{port}"]}
+    assert ports == monitoring | {
+        "web": [f"127.0.0.1:${{PORT:-{port}}}:{port}"],
+        "nginx": ["80:8080", "443:8443"],
+    }
     assert instructions("EXPOSE") == [str(port)]
+
+
+def test_nginx_is_given_every_value_that_its_template_asks_for():
+    template = (ROOT / "deploy" / "nginx" / "nginx.conf.template").read_text()
+    given = SERVICES["nginx"]["environment"].keys() - {"NGINX_ENVSUBST_OUTPUT_DIR"}
+
+    assert set(re.findall(r"\$\{([A-Z_]+)\}", template)) == given
+    assert SERVICES["nginx"]["environment"]["ENGINE_ADDRESS"] == f"web:{VARIABLES['PORT'].default}"
+
+
+def test_pooler_and_replica_are_where_the_head_of_the_file_says():
+    head = (ROOT / "docker-compose.yml").read_text().split("name:")[0]
+    urls = {urlsplit(url).hostname: urlsplit(url) for url in re.findall(r"postgresql://\S+", head)}
+    pooler = (ROOT / "deploy" / "pgbouncer" / "pgbouncer.ini").read_text()
+
+    assert urls.keys() == {"pgbouncer", "replica"} <= SERVICES.keys()
+    assert f"listen_port = {urls['pgbouncer'].port}" in pooler
+    assert "host=postgres port=5432" in pooler
+    for url in urls.values():
+        assert url.path == f"/{SERVICES['postgres']['environment']['POSTGRES_DB']}"
+        assert url.username == SERVICES["postgres"]["environment"]["POSTGRES_USER"]
+
+
+def test_numbers_of_connections_of_the_containers_add_up():
+    pooler = (ROOT / "deploy" / "pgbouncer" / "pgbouncer.ini").read_text()
+    clients, servers = (
+        int(re.search(rf"^{name} = (\d+)$", pooler, re.MULTILINE)[1])
+        for name in ("max_client_conn", "default_pool_size")
+    )
+    pool_size, workers = VARIABLES["DATABASE_POOL_SIZE"].default, VARIABLES["WEB_WORKERS"].default
+
+    assert workers * pool_size <= clients
+    # PostgreSQL's own default is 100, three of them for superusers.
+    assert servers + pool_size + QUEUE_CONNECTIONS + RESERVED_CONNECTIONS <= 97
 
 
 def test_engine_has_time_to_finish_what_it_has_begun():
