@@ -172,7 +172,10 @@ class PerformanceViewSet(ViewSet):
         pages = _Pages()
         if "text/csv" in request.META.get("HTTP_ACCEPT", ""):
             ordered = days.order_by(*pages.get_ordering(request))
-            return _csv(replica.read(lambda: _begun(csv_rows(ordered.using(replica.database())))))
+            rows = replica.read(
+                lambda: _begun(csv_rows(ordered.using(replica.database()))), in_a_transaction=False
+            )
+            return _csv(rows)
         try:
             page = replica.read(lambda: pages.paginate_queryset(days, request))
         except ValueError:  # a cursor of another order stands at no number

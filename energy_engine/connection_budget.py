@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from django.db import connection
 
-from energy_engine import databases, environment
+from energy_engine import environment
 
 # The queue of the background worker: four to fetch and finish jobs, one to listen.
 QUEUE_CONNECTIONS: Final = 5
@@ -57,7 +57,7 @@ def _demands() -> Iterator[Demand]:
     with connection.cursor() as cursor:
         granted = _granted(cursor)
     limit = "PostgreSQL's max_connections"
-    pooler_url = databases.pool_url()
+    pooler_url = environment.pool_url()
     if not pooler_url:
         yield Demand(f"{of_web} + {of_others}", web + others, granted, limit)
     elif pooler := _pooler_limits(pooler_url):

@@ -54,22 +54,9 @@ def answer_requests() -> None:
     _answers_requests = True
 
 
-def pool_url() -> str:
-    """Return the URL of the pooler for requests; empty where they go to PostgreSQL itself.
-
-    Errors: `InvalidEnvironment`, where the pooler is a must and there is none.
-    """
-    wanted, url = environment.read("USE_DATABASE_POOLER"), environment.read("DATABASE_POOL_URL")
-    if wanted == "true" and not url:
-        raise environment.InvalidEnvironment(
-            "USE_DATABASE_POOLER=true needs the pooler's address in DATABASE_POOL_URL"
-        )
-    return "" if wanted == "false" else str(url)
-
-
 def databases(primary_url: str) -> dict[str, dict[str, Any]]:
     """Return Django's DATABASES for this process. Errors: `InvalidEnvironment`."""
-    pooler = pool_url()
+    pooler = environment.pool_url()
     through_pooler = bool(pooler) and _answers_requests
     default = _through_pooler(pooler) if through_pooler else _direct(primary_url)
     replica_url = environment.read("DATABASE_REPLICA_URL")

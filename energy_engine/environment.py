@@ -341,6 +341,19 @@ def read(name: str) -> Any:
     return variable.parse(text) if text else variable.default
 
 
+def pool_url() -> str:
+    """Return the URL of the pooler for requests; empty where they go to PostgreSQL itself.
+
+    Errors: `InvalidEnvironment`, where the pooler is a must and there is none.
+    """
+    wanted, url = read("USE_DATABASE_POOLER"), read("DATABASE_POOL_URL")
+    if wanted == "true" and not url:
+        raise InvalidEnvironment(
+            "USE_DATABASE_POOLER=true needs the pooler's address in DATABASE_POOL_URL"
+        )
+    return "" if wanted == "false" else str(url)
+
+
 def data_dir() -> Path:
     """Return the absolute path of ENGINE_DATA_DIR; a relative one starts at the project's root."""
     return (ROOT / str(read("ENGINE_DATA_DIR"))).resolve()

@@ -23,7 +23,7 @@ from typing import Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from energy_engine import databases, embedded, environment
+from energy_engine import embedded, environment
 from energy_engine.supervisor import Program, Supervisor
 
 _READY_SECONDS: Final = 60.0
@@ -71,7 +71,7 @@ def run(stopping: Callable[[], bool]) -> None:
     """
     for variable in environment.VARIABLES:
         environment.read(variable.name)
-    databases.pool_url()
+    environment.pool_url()
     host, port = environment.read("HOST"), environment.read("PORT")
     data_dir = environment.data_dir()
     _require_free_port(host, port)

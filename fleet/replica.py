@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
@@ -144,20 +144,22 @@ def read(
     work: Callable[[], Result],
     *,
     of_this_moment: bool = False,
+    in_a_transaction: bool = True,
     again_after: tuple[type[Exception], ...] = (),
 ) -> Result:
     """Return what `work` reads, from the replica's snapshot, if that is near enough.
 
     `work` is run again, on the primary, where the replica fails it, or where it raises one of
     `again_after`: what is new may be unknown to the replica. `of_this_moment` asks the primary in
-    the first place. Within another `read`, `work` sees the snapshot of that one.
+    the first place. Rows that are fetched after `work` has returned outlive no transaction; `work`
+    has to be a single statement then. Within another `read`, it sees the snapshot of that one.
     """
     if not is_configured():
         return work()
     reason = _reason_for_primary(of_this_moment)
     if reason is None:
         try:
-            return _from_replica(work)
+            return _from_replica(work, in_a_transaction)
         except (OperationalError, InterfaceError) as error:
             log.warning("the replica failed: %s", type(error.__cause__ or error).__name__)
             watch.doubt()
@@ -175,10 +177,11 @@ def _reason_for_primary(of_this_moment: bool) -> str | None:
     return None if watch.is_near() else "behind"
 
 
-def _from_replica(work: Callable[[], Result]) -> Result:
+def _from_replica(work: Callable[[], Result], in_a_transaction: bool) -> Result:
     if database() == REPLICA:
         return work()
-    with _reading_from(REPLICA), transaction.atomic(using=REPLICA):
+    snapshot = transaction.atomic(using=REPLICA) if in_a_transaction else nullcontext()
+    with _reading_from(REPLICA), snapshot:
         found = work()
     ANALYTICS_READS.labels("replica", "").inc()
     return found

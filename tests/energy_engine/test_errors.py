@@ -57,11 +57,13 @@ def test_unknown_host_is_400(db):
     assert_error(answer, 400, "unknown_host")
 
 
+@pytest.mark.in_process
 def test_request_id_of_a_proxy_is_kept_when_it_is_well_formed(api):
     assert api.get("/", **{"X-Request-ID": "abc-123"})["X-Request-ID"] == "abc-123"
     assert api.get("/", **{"X-Request-ID": "a b\n"})["X-Request-ID"] != "a b\n"
 
 
+@pytest.mark.in_process
 def test_fault_of_the_engine_is_500_without_a_traceback(api):
     with mock.patch("fleet.views.vehicle_status", side_effect=ZeroDivisionError("secret")):
         answer = api.get("/v1/status/vehicle/V1")

@@ -23,6 +23,7 @@ def test_root_names_the_service(api):
     }
 
 
+@pytest.mark.in_process
 @pytest.mark.usefixtures("partitions_ahead")
 def test_engine_with_all_it_needs_is_ready(api):
     answer = api.get("/health/ready")
@@ -67,6 +68,7 @@ def test_commits_wait_for_the_disk_whatever_the_servers_default(transactional_db
         assert cursor.fetchone() == ("on", "client")
 
 
+@pytest.mark.in_process
 @pytest.mark.usefixtures("partitions_ahead")
 def test_partitions_reach_three_months_ahead(api):
     assert partitions.covered_until() == NOON.replace(month=11, day=1, hour=0)

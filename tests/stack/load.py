@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, IncompleteRead, RemoteDisconnected
 
 
@@ -51,6 +52,8 @@ class Load:
                 answer = connection.getresponse()
                 json.loads(answer.read())
                 self.answers[answer.status] += 1
+                if answer.status != HTTPStatus.CREATED:
+                    self._stopping.wait(0.05)  # as a client that is told to come again later
             except (IncompleteRead, ValueError) as error:
                 self.broken.append(repr(error))
                 connection.close()

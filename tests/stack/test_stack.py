@@ -121,6 +121,22 @@ def test_replica_that_falls_behind_is_not_asked_until_it_has_caught_up(stack, cl
     stack.until(lambda: replica_is_near(client), "the replica to catch up")
 
 
+def test_list_as_csv_streams_from_the_replica_to_its_end(stack, client):
+    fleet = [{"vehicleId": f"CSV-{number}", "kwhDeliveredDc": 1} for number in range(3_000)]
+    assert client.post(fleet).body["accepted"] == 3_000
+    stack.manage("shell", "-c", "from analytics import snapshot; snapshot.refresh()")
+    stack.until_replicated()
+    stack.until(lambda: replica_is_near(client), "a replica near enough")
+
+    with closing(stack.connection()) as connection:
+        authorization = client._headers["Authorization"]
+        headers = {"Accept": "text/csv", "Authorization": authorization}
+        connection.request("GET", "/v1/analytics/performance", headers=headers)
+        lines = connection.getresponse().read().decode().splitlines()
+
+    assert sum(line.startswith("CSV-") for line in lines) == 3_000
+
+
 def test_killed_replica_is_noticed_by_nobody_who_asks_for_figures(stack, client, vehicle):
     charged(client, vehicle)
     stack.until_replicated()

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import ProgrammingError, connection
 from psycopg.sql import SQL, Identifier
 
-from energy_engine import connection_budget, databases
+from energy_engine import connection_budget, databases, environment
 from ingestion import partitions
 
 
@@ -29,7 +29,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("migrate", interactive=False, verbosity=0)
         partitions.ensure_ahead()
-        if databases.pool_url():
+        if environment.pool_url():
             self._make_commits_durable_behind_the_pooler()
         if shortfalls := connection_budget.shortfalls():
             raise CommandError("\n".join(shortfalls))
@@ -40,7 +40,7 @@ class Command(BaseCommand):
         """Let `synchronous_commit` be on for every session that the pooler opens from now on."""
         connection.ensure_connection()
         session = connection.connection.info
-        role = databases.parsed(databases.pool_url())["USER"] or session.user
+        role = databases.parsed(environment.pool_url())["USER"] or session.user
         statement = SQL("ALTER ROLE {} IN DATABASE {} SET synchronous_commit = 'on'").format(
             Identifier(role), Identifier(session.dbname)
         )
