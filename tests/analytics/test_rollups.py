@@ -180,6 +180,7 @@ def test_rollup_command_sums_up_a_span_anew():
     assert not ChangedMeterHour.objects.exists()
 
 
+@pytest.mark.in_process
 @pytest.mark.django_db(transaction=True)
 def test_register_that_is_changed_in_the_console_shows_in_figures_at_once(admin_client, api):
     link_vehicle("V1", "M1", at("00:00"))
