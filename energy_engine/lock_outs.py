@@ -29,10 +29,13 @@ TRIES_A_MINUTE: Final = 20
 
 
 def address_of(request: HttpRequest) -> str | None:
-    """Return the address that a request came from, by the rule of the API's limits."""
+    """Return the address that a request came from, by the rule of the API's limits.
+
+    Of IPv6, it is the first address of the client's network.
+    """
     address = client_address(request.META)
     try:
-        return str(ipaddress.ip_address(address))
+        return str(ipaddress.ip_interface(address).ip)
     except ValueError:
         return None  # what a trusted proxy says may be no address
 

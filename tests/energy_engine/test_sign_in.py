@@ -131,6 +131,11 @@ class TestGuessing:
     def test_address_that_is_none_locks_out_too(self, anna, address):
         assert fail(5, address=address)[-1] == HTTPStatus.TOO_MANY_REQUESTS
 
+    def test_network_of_ipv6_is_one_address_and_not_every_one(self, anna):
+        fail(3, address="2001:db8:0:1::5")
+        assert fail(2, address="2001:db8:0:1::6")[-1] == HTTPStatus.TOO_MANY_REQUESTS
+        assert sign_in(RIGHT, address="2001:db8:0:2::5").status_code == HTTPStatus.FOUND
+
     def test_many_addresses_at_one_name_lock_it_out_everywhere(self, anna, clock):
         for number in range(50):
             fail(1, address=f"198.51.100.{number}")
