@@ -28,6 +28,7 @@ from analytics.fleet import fleet_totals
 from analytics.models import Fault, FaultKind, FaultState, WebhookDelivery
 from energy_engine.console import jobs
 from energy_engine.health import cache_answers
+from energy_engine.lock_outs import failures
 from energy_engine.request_log import is_logged, log_request
 from energy_engine.sampling import sample
 from fleet import replica
@@ -138,6 +139,11 @@ def _keys() -> Iterator[GaugeMetricFamily]:
     yield _gauge("keys_used", "Keys that were used in the last 24 hours.", used)
 
 
+def _sign_ins() -> Iterator[GaugeMetricFamily]:
+    words = "Sign-ins to the console that have failed within LOGIN_LOCKOUT_MINUTES."
+    yield _gauge("failed_sign_ins", words, failures())
+
+
 def _replica() -> Iterator[GaugeMetricFamily]:
     if replica.is_configured():
         is_near = float(replica.watch.is_near())
@@ -204,7 +210,7 @@ def _history() -> Iterator[GaugeMetricFamily]:
 
 _PARTS: Final = (
     *(_devices, _derived, _faults, _jobs, _worker, _webhooks),
-    *(_keys, _replica, _log_receivers, _history),
+    *(_keys, _sign_ins, _replica, _log_receivers, _history),
 )
 
 

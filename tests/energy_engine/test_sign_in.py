@@ -7,6 +7,7 @@ from http import HTTPStatus
 from ipaddress import ip_network
 
 import pytest
+from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
@@ -16,7 +17,7 @@ from django_otp.oath import TOTP
 from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from energy_engine import environment, second_factor
+from energy_engine import environment, lock_outs, second_factor
 from energy_engine.console.changes import steps_of
 from energy_engine.models import FailedSignIn
 from fleet.limits import budgets
@@ -130,6 +131,13 @@ class TestGuessing:
     @pytest.mark.parametrize("address", ["", "unix", "198.51.100.1, evil"])
     def test_address_that_is_none_locks_out_too(self, anna, address):
         assert fail(5, address=address)[-1] == HTTPStatus.TOO_MANY_REQUESTS
+
+    def test_failures_are_shown_to_prometheus_while_they_count(self, anna, clock):
+        fail(3)
+        fail(1, name="bert")
+        assert lock_outs.failures() == 4
+        clock.shift(settings.AXES_COOLOFF_TIME)
+        assert lock_outs.failures() == 0
 
     def test_network_of_ipv6_is_one_address_and_not_every_one(self, anna):
         fail(3, address="2001:db8:0:1::5")
