@@ -78,10 +78,10 @@ BOTH = [("M1", 25.5, 230.0, at("11:00")), ("V1", 21.5, 70.5, at("11:00"))]
     [
         ("day.csv", BOTH_CSV.encode()),
         ("day.csv", b"\xef\xbb\xbf" + BOTH_CSV.replace("\n", "\r\n").encode()),
-        ("DAY.CSV.GZ", gzip.compress(BOTH_CSV.encode())),
+        ("DAY.CSV.GZ", gzip.compress(BOTH_CSV.encode(), mtime=0)),
         ("day.ndjson", ndjson(METER, VEHICLE)),
         ("day.jsonl", b"\n" + ndjson(VEHICLE) + b"  \r\n" + ndjson(METER).rstrip()),
-        ("day.ndjson.gz", gzip.compress(ndjson(METER | {"type": "meter"}, VEHICLE))),
+        ("day.ndjson.gz", gzip.compress(ndjson(METER | {"type": "meter"}, VEHICLE), mtime=0)),
         (
             "day.ndjson",
             json.dumps([METER])[1:-1].replace(" ", "").encode() + b"\n" + ndjson(VEHICLE),
