@@ -44,6 +44,11 @@ STRUCTS: Final = (
     WebhookMessage,
     JobMessage,
 )
+_KEY: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key; none is needed where API_AUTH is open, as `make run` has it.",
+}
 _aliases = re.compile("/api/|/ingest/|/v1/analytics/(meter|vehicle)/")
 
 
@@ -68,13 +73,15 @@ def canonical_paths_only(endpoints: list[Endpoint], **_: Any) -> list[Endpoint]:
 
 
 def add_components(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Add the structs' schemas, and the errors that each path can answer with, all of one shape."""
+    """Add the structs' schemas, what needs a key, and the errors of each path, all of one shape."""
     components = msgspec.json.schema_components(
         (*STRUCTS, Error), ref_template="#/components/schemas/{name}"
     )[1]
     result.setdefault("components", {}).setdefault("schemas", {}).update(components)
+    result["components"]["securitySchemes"] = {"key": _KEY}
     for path, operations in result["paths"].items():
         for operation in operations.values():
+            operation["security"] = [{"key": []}] if _needs_key(path) else []
             responses = operation["responses"]
             for status in _errors_of(path, operation):
                 responses.setdefault(str(int(status)), _error(status.phrase))
@@ -82,10 +89,14 @@ def add_components(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     return result
 
 
+def _needs_key(path: str) -> bool:
+    return path.startswith(("/v1/", "/metrics"))
+
+
 def _errors_of(path: str, operation: dict[str, Any]) -> list[HTTPStatus]:
     """Return the errors that a client of `operation` has to reckon with."""
     errors = [HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE]
-    if path.startswith(("/v1/", "/metrics")):
+    if _needs_key(path):
         errors += [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS]
     if "{" in path or operation.get("parameters") or "requestBody" in operation:
         errors.append(HTTPStatus.NOT_FOUND)  # a device, or the cursor of a page

@@ -1,8 +1,10 @@
 """The OpenAPI document says what the code does, and its page needs no other host."""
 
 import re
+from http import HTTPStatus
 
 import pytest
+from django.test import Client
 from django.urls import get_resolver
 from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.validation import validate_schema
@@ -39,6 +41,17 @@ def routes(resolver, prefix: str = "/") -> list[str]:
     for pattern in resolver.url_patterns:
         found += routes(pattern, prefix + str(pattern.pattern))
     return found
+
+
+def test_document_says_what_needs_a_key(document, settings):
+    settings.API_AUTH = "required"
+    [scheme] = document["components"]["securitySchemes"]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            asked = re.sub(r"{\w+}", "1", path)
+            answer = Client(headers={"host": "localhost"}).generic(method.upper(), asked)
+            needs_key = answer.status_code == HTTPStatus.UNAUTHORIZED
+            assert operation["security"] == ([{scheme: []}] if needs_key else []), path
 
 
 def test_limits_of_a_reading_are_those_of_the_structs(document):
