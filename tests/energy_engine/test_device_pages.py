@@ -487,6 +487,7 @@ class TestChangingLinks:
         answer = send(view, link=others.pk)
         assert words(answer.content.decode()) == "This link is not there any more"
 
+    @pytest.mark.in_process  # its form comes without a CSRF token
     def test_figure_changes_with_the_link(self, send, api):
         assert api.get("/v1/analytics/performance/V1").json()["meterId"] == "M1"
         send("link", meter="M2", valid_from="2026-07-15T08:00")

@@ -18,7 +18,8 @@ from ingestion.group_commit import group_commit
 from ingestion.writer import record
 from tests.conftest import NOON, meter_reading, vehicle_reading
 
-pytestmark = pytest.mark.django_db
+# A proxy shows it to nobody.
+pytestmark = [pytest.mark.django_db, pytest.mark.in_process]
 
 
 def scrape(**headers: str):

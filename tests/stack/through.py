@@ -96,6 +96,7 @@ def _stack(django_db_setup: None, django_db_blocker: Any) -> Iterator[Stack]:
             wsgi="tests.stack.wsgi",
             REDIS_URL=environment.read("REDIS_URL"),
             ALLOWED_HOSTS="localhost,127.0.0.1,testserver",
+            SECURE_COOKIES="false",  # as in this process, where tests sign people in
             LIMIT_REQUESTS_PER_KEY="0",
             LIMIT_READINGS_PER_KEY="0",
             LIMIT_REQUESTS_PER_ADDRESS="0",
