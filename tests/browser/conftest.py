@@ -75,18 +75,18 @@ def filled_engine(data_dir: Path) -> Iterator[tuple[Engine, list[str]]]:
         engine.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def filled(tmp_path_factory) -> Iterator[tuple[Engine, list[str]]]:
     with filled_engine(tmp_path_factory.mktemp("console")) as filled:
         yield filled
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engine(filled) -> Engine:
     return filled[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def faulty(filled) -> list[str]:
     """The vehicles whose chargers the simulation made faulty, as it printed them."""
     return filled[1]
@@ -100,7 +100,7 @@ def chromium(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(executable_path=found, args=options)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # no longer: while Playwright runs, Django refuses to query
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         yield chromium(playwright)
@@ -143,7 +143,7 @@ def sign_in(page: Page, username: str) -> None:
     page.wait_for_url("**/admin/")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def signed_in(browser, engine) -> Callable[[str], dict[str, object]]:
     """Return a function that returns what a browser keeps of a user who has signed in."""
     kept: dict[str, dict[str, object]] = {}

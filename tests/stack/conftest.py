@@ -10,7 +10,7 @@ from tests.stack.client import Client
 from tests.stack.stack import Stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
     # Not pytest's own folder, which another run closes to PostgreSQL's user.
     with TemporaryDirectory(prefix="energy-engine-stack-") as folder:
@@ -23,7 +23,7 @@ def stack() -> Iterator[Stack]:
             stack.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def key(stack: Stack) -> str:
     """A key that opens everything."""
     scopes = [part for scope in ("ingest", "read", "manage") for part in ("--scope", scope)]
