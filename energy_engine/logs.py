@@ -163,7 +163,7 @@ class _Printed(io.TextIOBase):
     def write(self, text: str) -> int:
         *lines, self._begun = f"{self._begun}{text}".split("\n")
         for line in filter(str.strip, lines):
-            log.warning("printed: %s", line)
+            log.info("printed: %s", line)
         return len(text)
 
     def fileno(self) -> int:
