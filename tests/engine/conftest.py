@@ -80,7 +80,7 @@ class Engine:
 
     def processes_of(self, program: str) -> list[psutil.Process]:
         """Return the processes whose command line names `program`; at least one."""
-        found = [process for process in self.processes() if program in str(process.cmdline())]
+        found = [process for process in self.processes() if program in _command_of(process)]
         assert found, program
         return found
 
@@ -123,6 +123,13 @@ class Engine:
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         with self.connected() as connection:
             return connection.execute(sql).fetchall()
+
+
+def _command_of(process: psutil.Process) -> str:
+    try:
+        return str(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""  # such as one of PostgreSQL's, which come and go
 
 
 class Connection:

@@ -114,7 +114,11 @@ class Stack:
         users.write_text(f'"engine" "{self._password}"\n')
         settings = ConfigParser(interpolation=None)
         settings.read(DEPLOY / "pgbouncer" / "pgbouncer.ini")
-        settings["databases"]["*"] = f"host={embedded._run_dir(self.primary_dir)}"
+        server = settings["databases"]["*"]
+        assert "host=postgres port=5432" in server
+        settings["databases"]["*"] = server.replace(
+            "host=postgres port=5432", f"host={embedded._run_dir(self.primary_dir)}"
+        )
         settings["pgbouncer"].update(
             {
                 "listen_addr": "127.0.0.1",
