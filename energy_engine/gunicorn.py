@@ -7,6 +7,7 @@ psycopg is imported, or waiting for PostgreSQL would block every request of the 
 import gc
 import os
 import shutil
+import socket
 import tempfile
 from logging.config import dictConfig
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from gunicorn import glogging
 
 from energy_engine import environment, logs
+from energy_engine.admission import IDLE_SECONDS
 from energy_engine.handover import Handover
 
 
@@ -40,10 +42,11 @@ except environment.InvalidEnvironment as error:
     logs.refuse_to_start(error)
 worker_class = "energy_engine.worker.Worker"
 # Many devices at once may hold a connection; a greenlet costs a few KB.
-worker_connections = 2000
-backlog = 2048
+worker_connections = 4000
+# As many as Linux takes: a worker accepts all of them at once, see `energy_engine.admission`.
+backlog = 4096
 # A stop waits for connections that are kept open; a device that reports every minute connects anew.
-keepalive = 5
+keepalive = IDLE_SECONDS
 # A stopping worker finishes the requests that it has begun.
 graceful_timeout = 20
 timeout = 60
@@ -69,11 +72,11 @@ def _keep_code_out_of_collections() -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let each worker say that it serves, what it holds, and what waits in it."""
+    """Let each worker say that it serves, what it holds, what waits in it and what it refuses."""
     from energy_engine import sampling  # Django's, which only the workers load
 
     _keep_code_out_of_collections()
-    sampling.begin()
+    sampling.begin(worker.admission)
     worker.handover.serves(worker.pid)
 
 
@@ -82,6 +85,12 @@ def on_starting(server: Any) -> None:
     server.metrics_dir = tempfile.mkdtemp(prefix="engine-metrics-")
     os.environ.update(PROMETHEUS_MULTIPROC_DIR=server.metrics_dir)
     server.handover = Handover(Path(server.metrics_dir), 0, workers)
+
+
+def when_ready(server: Any) -> None:
+    """Let the kernel keep a connection until its request begins: a worker can tell at once then."""
+    for listener in server.LISTENERS:
+        listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
 
 
 def on_reload(server: Any) -> None:

@@ -6,7 +6,14 @@ from typing import Any, Final
 
 from django.db import connections
 
-from fleet.metrics import DATABASE_CONNECTIONS, DATABASE_WAITING, WAITING_READINGS
+from energy_engine.admission import Admission
+from fleet.metrics import (
+    DATABASE_CONNECTIONS,
+    DATABASE_WAITING,
+    REFUSED_REQUESTS,
+    REQUESTS_IN_HAND,
+    WAITING_READINGS,
+)
 from ingestion.group_commit import group_commit
 
 _SECONDS: Final = 2.0
@@ -28,12 +35,20 @@ def _pool(alias: str) -> Any:
     return database.pool
 
 
-def begin() -> None:
+def begin(admission: Admission) -> None:
     """Sample for as long as this process lives."""
-    threading.Thread(target=_sample_for_ever, name="sampling", daemon=True).start()
+    thread = threading.Thread(
+        target=_sample_for_ever, args=[admission], name="sampling", daemon=True
+    )
+    thread.start()
 
 
-def _sample_for_ever() -> None:
+def _sample_for_ever(admission: Admission) -> None:
+    counted = 0
     while True:
         sample()
+        REQUESTS_IN_HAND.set(admission.in_hand)
+        refusals = admission.refusals
+        REFUSED_REQUESTS.inc(refusals - counted)
+        counted = refusals
         time.sleep(_SECONDS)

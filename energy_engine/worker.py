@@ -1,20 +1,30 @@
 """gunicorn's gevent worker, which answers what is not HTTP in the words of the contract too."""
 
+import errno
 import logging
-import socket
-import time
-from contextlib import suppress
-from datetime import UTC, datetime
+import os
+import resource
+from _socket import socket  # not gevent's: for connections that last no longer than an answer
+from contextlib import nullcontext, suppress
 from http import HTTPStatus
+from io import FileIO
 from typing import Any, Final
-from uuid import uuid4
 
 import gevent
-import msgspec
 from gevent.hub import Hub
 from gunicorn.http import errors, wsgi
 from gunicorn.workers import ggevent
 from gunicorn.workers.ggevent import GeventWorker
+
+from energy_engine.admission import (
+    MOST_PARKED,
+    MOST_RESERVED,
+    MOST_SILENT,
+    Admission,
+    Client,
+    Refused,
+)
+from energy_engine.refusals import let_finish, refusal
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +37,18 @@ _STATUSES: Final = {
     errors.UnsupportedTransferCoding: (HTTPStatus.NOT_IMPLEMENTED, "Unknown Transfer-Encoding"),
     errors.ExpectationFailed: (HTTPStatus.EXPECTATION_FAILED, "Unknown Expect header"),
 }
+# Connections that a worker accepts in a turn: few while others of its kind have time for them too,
+# and as many as it has in hand where nobody can wait any longer.
 _ACCEPTED_AT_ONCE: Final = 32
+# Then the requests that are served have their turn.
+_REFUSED_AT_ONCE: Final = 2_000
+# Files that a worker needs for itself: connections to PostgreSQL and Redis, logs, counters.
+_OWN_FILES: Final = 100
+# Then one of them may be free again.
+_PAUSE_SECONDS: Final = 0.05
+_NO_FILES: Final = (errno.EMFILE, errno.ENFILE)
 # How long a client may pause within its request, or leave its answer unread.
 _PATIENCE_SECONDS: Final = 20
-# How long, and how much, a client that was refused may go on sending before it is cut off: bytes
-# that nobody reads would make the kernel drop the answer on its way.
-_LINGER_SECONDS: Final = 2
-_LINGER_BYTES: Final = 64 * 1024 * 1024
 _NOT_HTTP: Final = (HTTPStatus.BAD_REQUEST, "The request is not valid HTTP/1.1")
 _FAULT: Final = (HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
 
@@ -79,9 +94,54 @@ class _Response(wsgi.Response):  # type: ignore[misc] # gunicorn has no types
 
 
 class _Server(ggevent.StreamServer):  # type: ignore[misc] # gunicorn has no types
-    """Accepts many connections a turn: gunicorn's one lets others wait for seconds under load."""
+    """Accepts every connection at once, and refuses the requests that are too many."""
 
-    max_accept = property(lambda _: _ACCEPTED_AT_ONCE, lambda _, __: None)
+    max_accept = property(
+        lambda _: max(_ACCEPTED_AT_ONCE, Client.admission.in_hand), lambda _, __: None
+    )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # A FileIO: gevent's os.close() waits for the event loop.
+        self._spare_file: FileIO | None = FileIO(os.devnull)
+
+    def set_spawn(self, spawn: Any) -> None:
+        super().set_spawn(spawn)
+        del self.full  # the pool's, which would let connections wait where nobody counts them
+
+    def do_read(self) -> tuple[Client, Any] | None:
+        """Return the next connection that may come in; None once there is no other."""
+        admission = Client.admission
+        for _ in range(_REFUSED_AT_ONCE):
+            try:
+                file, address = self.socket._accept()
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                if error.errno not in _NO_FILES:
+                    raise
+                self._refuse_with_spare_file()
+                return None
+            connection = socket(self.socket.family, self.socket.type, self.socket.proto, file)
+            client = admission.client(connection, self.pool.free_count())
+            if client is not None:
+                return client, address
+        return None
+
+    def _refuse_with_spare_file(self) -> None:
+        """Refuse one connection although the process is out of file descriptors."""
+        if self._spare_file is not None:
+            self._spare_file.close()
+            self._spare_file = None
+        with suppress(OSError):
+            file, _ = self.socket._accept()
+            Client.admission.refuse(socket(fileno=file))
+        try:
+            self._spare_file = FileIO(os.devnull)
+        except OSError:  # the client that was refused still has it
+            self.stop_accepting()
+            self._timer = self.loop.timer(_PAUSE_SECONDS)
+            self._timer.start(self._start_accepting_if_started)
 
 
 # gunicorn has no setting for either.
@@ -97,6 +157,17 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
 
     _is_leaving = False
 
+    def init_process(self) -> None:
+        self.admission = Client.admission = Admission()
+        _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+        spare = MOST_RESERVED + MOST_SILENT
+        most_connections = min(
+            self.worker_connections + spare, most_files - _OWN_FILES - MOST_PARKED
+        )
+        self.worker_connections = most_connections
+        super().init_process()
+
     def patch(self) -> None:
         super().patch()
         # Not before: psycopg has to be imported after the standard library is patched.
@@ -105,7 +176,18 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         use_gevent()
         Hub.print_exception = _log_exception
 
-    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+    def timeout_ctx(self) -> Any:
+        """Let `Client` look at the time; gunicorn's timer would go on while a request waits."""
+        return nullcontext()
+
+    def handle(self, listener: Any, client: Client, addr: Any) -> None:
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            client.end_request(expects_another=False)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Client, addr: Any) -> None:
+        sock.begin_request()
         if req.version >= (1, 1) and not any(name == "HOST" for name, _ in req.headers):
             raise errors.InvalidHeader("HOST", req)
         sock.settimeout(_PATIENCE_SECONDS)
@@ -116,8 +198,10 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
             raise StopIteration from None
         except StopIteration:
             if _is_unread(req.body.reader):
-                _let_finish(sock)
+                let_finish(sock)
             raise
+        finally:
+            sock.end_request(expects_another=not _is_unread(req.body.reader))
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Handle SIGTERM, which gunicorn repeats every second while it reloads."""
@@ -131,15 +215,19 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         self.handover.wait(gevent.sleep)
         self.alive = False
 
-    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        if isinstance(exc, errors.ParseException):
+    def handle_error(self, req: Any, client: Client, addr: Any, exc: BaseException) -> None:
+        client.end_request(expects_another=False)
+        if isinstance(exc, Refused):
+            answer = self.admission.refusal(is_last=True)
+        elif isinstance(exc, errors.ParseException):
             status, message = _STATUSES.get(type(exc), _NOT_HTTP)
+            answer = refusal(status, message, status.name.lower())
         else:
             self.log.exception("error handling a request")
-            status, message = _FAULT
+            answer = refusal(*_FAULT, "internal_server_error")
         try:
-            client.sendall(_response(status, message))
-            _let_finish(client)
+            client.sendall(answer)
+            let_finish(client)
         except OSError:
             self.log.debug("the client has gone before its answer")
 
@@ -149,43 +237,6 @@ def _is_unread(reader: Any) -> bool:
     return bool(getattr(reader, "length", 0) or getattr(reader, "parser", None))
 
 
-def _let_finish(client: Any) -> None:
-    """Drop what a client goes on sending, so that it comes to read its answer."""
-    deadline = time.monotonic() + _LINGER_SECONDS
-    received = 0
-    with suppress(OSError):
-        client.shutdown(socket.SHUT_WR)
-        while received < _LINGER_BYTES and (seconds := deadline - time.monotonic()) > 0:
-            client.settimeout(seconds)
-            block = client.recv(64 * 1024)
-            if not block:
-                return
-            received += len(block)
-
-
 def _log_exception(_hub: object, _context: object, *found: Any) -> None:
     """Log what gevent would print: an exception that a greenlet has not caught."""
     log.error("uncaught exception in a greenlet", exc_info=found)
-
-
-def _response(status: HTTPStatus, message: str) -> bytes:
-    request_id = uuid4().hex
-    body = msgspec.json.encode(
-        {
-            "statusCode": int(status),
-            "path": "",
-            "message": message,
-            "code": status.name.lower(),
-            "timestamp": datetime.now(UTC),
-            "requestId": request_id,
-            "errors": [],
-        }
-    )
-    head = (
-        f"HTTP/1.1 {int(status)} {status.phrase}\r\n"
-        "Content-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n"
-        f"X-Request-ID: {request_id}\r\n"
-        "Connection: close\r\n\r\n"
-    )
-    return head.encode() + body

@@ -32,11 +32,19 @@ ANALYTICS_READS: Final = Counter(
     ["server", "reason"],
 )
 THROTTLED: Final = Counter("engine_throttled", "Requests over a limit.", ["limit"])
+REFUSED_REQUESTS: Final = Counter(
+    "engine_refused_requests", "Requests refused at once because too many were waiting."
+)
 WRONG_KEYS: Final = Counter("engine_wrong_keys", "Requests with a key that opens nothing.")
 
 # Of this moment: the sum over the processes that live.
 WAITING_READINGS: Final = Gauge(
     "engine_waiting_readings", "Readings that wait to be written.", multiprocess_mode="livesum"
+)
+REQUESTS_IN_HAND: Final = Gauge(
+    "engine_requests_in_hand",
+    "Requests that are served or wait for it; those that wait for their client do not count.",
+    multiprocess_mode="livesum",
 )
 DATABASE_CONNECTIONS: Final = Gauge(
     "engine_database_connections",
