@@ -42,6 +42,7 @@ lint: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	@command -v wrk >/dev/null || apt-get install --yes --quiet wrk
+	@command -v cc >/dev/null || apt-get install --yes --quiet gcc libc6-dev
 	@$(BIN)/python -m tests.benchmarks
 
 fuzz: export FUZZ_REQUESTS ?= 20000

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import NamedTuple
 
 import psycopg
 
@@ -37,27 +36,9 @@ class Load:
         return (self.requests - self.refused) / self.seconds
 
 
-class Answers(NamedTuple):
-    """What became of the requests of an overload, each counted once."""
-
-    stored: int
-    refused: int
-    refused_without_retry_after: int
-    other: int
-    not_connected: int
-    broken: int
-    late: int
-
-
 def wrk(script: str, port: int, connections: int, seconds: int, key: str = "") -> Load:
     """Run a script of this folder against the engine on `port`, with an API key if it needs one."""
     return _load(_printed(script, port, connections, seconds, key))
-
-
-def wrk_overload(port: int, connections: int, seconds: int) -> tuple[Load, Answers]:
-    """Send single readings, and count what they are answered."""
-    printed = _printed("overload", port, connections, seconds)
-    return _load(printed), Answers(*map(int, _line(printed, "answers")))
 
 
 def _printed(script: str, port: int, connections: int, seconds: int, key: str = "") -> str:
