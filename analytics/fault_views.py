@@ -47,6 +47,7 @@ class FaultViewSet(ViewSet):
         responses={200: answer(FaultPage, "Faults, the newest first")},
     )
     def page(self, request: Request) -> Response:
+        """List faults, the newest first."""
         try:
             faults = fault_list.faults_asked_for(request.GET)
         except InvalidFilter as error:
@@ -61,6 +62,7 @@ class FaultViewSet(ViewSet):
         responses={200: answer(FaultHistory, "The fault, and the steps that it has taken")},
     )
     def retrieve(self, request: Request, fault_id: int) -> Response:
+        """Return a fault with the steps it has taken."""
         history = fault_list.history(fault_id, fault_list.within(grant_of(request)))
         if history is None:
             raise NotFound("Fault not found")

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import cache
 from itertools import chain, islice
 from typing import Any, Final, TypeVar
@@ -37,9 +38,17 @@ from fleet.openapi import answer
 from fleet.pages import CURSOR, LIMIT, Pages
 
 _WINDOW: Final = (
-    OpenApiParameter("start", str, description="RFC 3339; default 24 hours before end"),
-    OpenApiParameter("end", str, description="RFC 3339; default now"),
+    OpenApiParameter("start", datetime, description="RFC 3339; default 24 hours before end"),
+    OpenApiParameter("end", datetime, description="RFC 3339; default now"),
     OpenApiParameter("window", str, description="instead of both: 15m to 400d, up to now"),
+)
+_CACHED: Final = OpenApiParameter(
+    "X-Cache",
+    str,
+    OpenApiParameter.HEADER,
+    enum=["hit", "miss"],
+    response=[200],
+    description="of the default window: whether the figure comes from the cache",
 )
 _SERIES: Final = (
     OpenApiParameter("granularity", str, enum=[*Granularity], description="default hour"),
@@ -106,10 +115,11 @@ class PerformanceViewSet(ViewSet):
 
     @extend_schema(
         operation_id="vehiclePerformance",
-        parameters=[*_WINDOW],
+        parameters=[*_WINDOW, _CACHED],
         responses={200: answer(Performance, "The figures of the window; unless told, 24 hours")},
     )
     def retrieve(self, request: Request, vehicle_id: str) -> Response:
+        """Return energy, efficiency and health of a vehicle over a window."""
         _require_reach(request, vehicle_id)
         try:
             # Most ask for the default, and say nothing.
@@ -129,6 +139,7 @@ class PerformanceViewSet(ViewSet):
         responses={200: answer(Series, "The figures of the window, piece by piece")},
     )
     def series(self, request: Request, vehicle_id: str) -> Response:
+        """Return the figures of a vehicle per quarter of an hour, hour or day."""
         _require_reach(request, vehicle_id)
         window, granularity, zone = _window(request), _granularity(request), _zone(request)
         try:
@@ -144,6 +155,7 @@ class PerformanceViewSet(ViewSet):
         responses={200: answer(Explanation, "What the figure of the window is made of")},
     )
     def explain(self, request: Request, vehicle_id: str) -> Response:
+        """Return what the figure of a vehicle is made of."""
         _require_reach(request, vehicle_id)
         window = _window(request)
         try:
@@ -162,6 +174,7 @@ class PerformanceViewSet(ViewSet):
         },
     )
     def page(self, request: Request) -> HttpResponseBase:
+        """List the last 24 hours of every vehicle, as JSON pages or CSV."""
         try:
             days = vehicle_days(request.GET)
         except InvalidFilter as error:
@@ -187,6 +200,7 @@ class PerformanceViewSet(ViewSet):
         responses={200: answer(FleetTotals, "The last 24 hours of the whole fleet")},
     )
     def totals(self, request: Request) -> Response:
+        """Return the last 24 hours of the whole fleet."""
         if not grant_of(request).is_for_all:
             raise PermissionDenied("The whole fleet needs a key for all devices")
         return Response(replica.read(fleet.fleet_totals))

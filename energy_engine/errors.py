@@ -1,8 +1,9 @@
 """Every error as the JSON of the contract; a database that is away as 503."""
 
 import sys
+from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from django.core.exceptions import DisallowedHost, PermissionDenied
@@ -26,11 +27,32 @@ from energy_engine.request_id import request_id_of
 from energy_engine.request_log import blame
 from fleet.together import Overloaded
 from fleet.wire import FieldError
+from ingestion.readings import ItemError
 from ingestion.stream import StreamInterrupted
 
 RETRY_AFTER_SECONDS: Final = 2
 # Raised when PostgreSQL is away, out of connections, out of disk, or gave up waiting for a lock.
 STORAGE_ERRORS: Final = (OperationalError, InterfaceError)
+
+
+class Error(msgspec.Struct):
+    """What went wrong."""
+
+    status_code: int = msgspec.field(name="statusCode")
+    path: str
+    message: Annotated[str, msgspec.Meta(description="For people; it may change.")]
+    code: Annotated[str, msgspec.Meta(description="For programs; docs/api.md lists them.")]
+    timestamp: datetime
+    request_id: str = msgspec.field(name="requestId")
+    errors: list[FieldError]
+
+
+class IngestError(Error, kw_only=True):
+    """Why no reading was accepted, or how far a stream came, and why no further."""
+
+    errors: list[ItemError]  # type: ignore[assignment] # as others, with the index of the item
+    accepted: int | msgspec.UnsetType = msgspec.UNSET
+    rejected: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class StorageUnavailable(APIException):

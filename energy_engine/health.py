@@ -3,8 +3,9 @@
 from datetime import timedelta
 from functools import cache
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+import msgspec
 from django.db import DatabaseError, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
@@ -16,8 +17,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from analytics.cache import redis
-from energy_engine.errors import RETRY_AFTER_SECONDS, error_body
+from energy_engine.errors import RETRY_AFTER_SECONDS, Error, error_body
 from fleet import replica
+from fleet.openapi import answer
 from fleet.wire import instant
 from ingestion.partitions import covered_until
 
@@ -29,13 +31,34 @@ OK: Final = "ok"
 _CAN_DO_WITHOUT: Final = ("cache", "replica")
 
 
+class Live(msgspec.Struct):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Ready(msgspec.Struct):
+    """The engine can take readings and answer; what each check found."""
+
+    status: Literal["ok", "degraded"]
+    checks: dict[str, str]
+
+
+class Unready(Error, kw_only=True):
+    """The engine can't take readings; what each check found."""
+
+    status: Literal["unready"]
+    checks: dict[str, str]
+
+
 class LiveView(APIView):
     """The process answers."""
 
     permission_classes = []
 
-    @extend_schema(operation_id="healthLive", responses={200: dict})
+    @extend_schema(operation_id="healthLive", responses={200: answer(Live, "It does")})
     def get(self, request: Request) -> Response:
+        """Return whether the process answers."""
         return Response({"status": OK})
 
 
@@ -44,8 +67,15 @@ class ReadyView(APIView):
 
     permission_classes = []
 
-    @extend_schema(operation_id="healthReady", responses={200: dict, 503: dict})
+    @extend_schema(
+        operation_id="healthReady",
+        responses={
+            200: answer(Ready, "It can; degraded: without cache or replica, slower"),
+            503: answer(Unready, "It can't; `checks` says why"),
+        },
+    )
     def get(self, request: Request) -> Response:
+        """Return whether the engine can take readings and answer."""
         checks = {"database": _database()}
         if checks["database"] == OK:  # else each of them would wait for it as long again
             checks |= {"migrations": _migrations(), "partitions": _partitions()}

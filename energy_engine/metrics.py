@@ -233,8 +233,12 @@ class MetricsView(APIView):
 
     permission_classes = [MayScrape]
 
-    @extend_schema(operation_id="metrics", responses={(200, "text/plain"): OpenApiResponse(str)})
+    @extend_schema(
+        operation_id="metrics",
+        responses={(200, "text/plain"): OpenApiResponse(str, "Prometheus' text format")},
+    )
     def get(self, request: Request) -> HttpResponse:
+        """Return counters and the state of the engine in Prometheus' format."""
         sample()
         counted = REGISTRY
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:

@@ -1,11 +1,17 @@
-"""The OpenAPI document: canonical paths only, and the schemas of the msgspec structs."""
+"""The OpenAPI document: canonical paths only, and the schemas of the msgspec structs.
 
+Views say what is theirs alone: parameters, bodies, answers, and in their docstrings what an
+operation does. What holds for many of them is added here: errors, headers, keys, examples.
+"""
+
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+from msgspec.inspect import CollectionType, DateTimeType, Field, StructType, UnionType
 
 from analytics.explain import Explanation
 from analytics.fault_list import FaultHistory, FaultPage
@@ -13,56 +19,57 @@ from analytics.fleet import FleetTotals, VehiclePage
 from analytics.performance import Performance
 from analytics.series import Series
 from analytics.webhooks import JobMessage, WebhookMessage
+from energy_engine import openapi_examples
+from energy_engine.errors import Error, IngestError
+from energy_engine.health import Live, Ready, Unready
+from energy_engine.views import Service
 from fleet.key_views import KeyMade, KeyOrder, KeyPage, KeyRow
+from fleet.openapi import body, schema
 from fleet.status import MeterStatus, VehicleStatus
 from fleet.views import Link, LinkMade, LinkOrder, LinkPage
-from fleet.wire import FieldError
 from ingestion.intake import Outcome
 from ingestion.readings import MeterReading, VehicleReading
 
-STRUCTS: Final = (
-    MeterReading,
-    VehicleReading,
-    Outcome,
-    LinkOrder,
-    Link,
-    LinkMade,
-    LinkPage,
-    KeyOrder,
-    KeyRow,
-    KeyMade,
-    KeyPage,
-    MeterStatus,
-    VehicleStatus,
-    Performance,
-    Series,
-    Explanation,
-    VehiclePage,
-    FleetTotals,
-    FaultPage,
-    FaultHistory,
-    WebhookMessage,
-    JobMessage,
+# What clients send may leave fields out; what they get always has all of them.
+BODIES: Final = (MeterReading, VehicleReading, LinkOrder, KeyOrder)
+ANSWERS: Final = (
+    *(Service, Live, Ready, Unready, Outcome, Error, IngestError),
+    *(Link, LinkMade, LinkPage, KeyRow, KeyMade, KeyPage, MeterStatus, VehicleStatus),
+    *(Performance, Series, Explanation, VehiclePage, FleetTotals, FaultPage, FaultHistory),
+    *(WebhookMessage, JobMessage),
 )
 _KEY: Final = {
     "type": "http",
     "scheme": "bearer",
     "description": "An API key; none is needed where API_AUTH is open, as `make run` has it.",
 }
+_HEADERS: Final[dict[str, dict[str, Any]]] = {
+    "X-Request-ID": {
+        "description": "Names this request in the engine's log; one that you send is kept.",
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before sending the same request again.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "WWW-Authenticate": {
+        "description": "The scheme that a key is sent with: Bearer.",
+        "schema": {"type": "string"},
+    },
+}
+_HEADERS_OF: Final = {
+    HTTPStatus.UNAUTHORIZED: ("WWW-Authenticate",),
+    HTTPStatus.TOO_MANY_REQUESTS: ("Retry-After",),
+    HTTPStatus.SERVICE_UNAVAILABLE: ("Retry-After",),
+}
+_CONTENT_ENCODING: Final = {
+    "in": "header",
+    "name": "Content-Encoding",
+    "description": "How the body is compressed; leave it out for a plain one.",
+    "schema": {"type": "string", "enum": ["gzip", "identity"]},
+}
 _aliases = re.compile("/api/|/ingest/|/v1/analytics/(meter|vehicle)/")
-
-
-class Error(msgspec.Struct):
-    """What went wrong."""
-
-    status_code: int = msgspec.field(name="statusCode")
-    path: str
-    message: str
-    code: str
-    timestamp: str
-    request_id: str = msgspec.field(name="requestId")
-    errors: list[FieldError]
-
+_snake_case = re.compile("_([a-z])")
 
 Endpoint = tuple[str, str, str, Callable[..., Any]]
 
@@ -72,21 +79,113 @@ def canonical_paths_only(endpoints: list[Endpoint], **_: Any) -> list[Endpoint]:
     return [endpoint for endpoint in endpoints if not _aliases.match(endpoint[0])]
 
 
-def add_components(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Add the structs' schemas, what needs a key, and the errors of each path, all of one shape."""
-    components = msgspec.json.schema_components(
-        (*STRUCTS, Error), ref_template="#/components/schemas/{name}"
-    )[1]
-    result.setdefault("components", {}).setdefault("schemas", {}).update(components)
-    result["components"]["securitySchemes"] = {"key": _KEY}
+def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Return the document with all that its operations have in common."""
+    result["servers"] = [{"url": "/", "description": "This engine"}]
+    result["paths"] = {_camel_case(path): found for path, found in result["paths"].items()}
+    components = result.setdefault("components", {})
+    components["securitySchemes"] = {"key": _KEY}
+    components["parameters"] = {"ContentEncoding": _CONTENT_ENCODING}
+    components["headers"] = _HEADERS
+    components["schemas"] = components.get("schemas", {}) | _schemas()
+    components["responses"] = {}
     for path, operations in result["paths"].items():
         for operation in operations.values():
-            operation["security"] = [{"key": []}] if _needs_key(path) else []
-            responses = operation["responses"]
-            for status in _errors_of(path, operation):
-                responses.setdefault(str(int(status)), _error(status.phrase))
-            responses["default"] = _error("Any other error")
+            _complete_operation(path, operation, components["responses"])
+    result["webhooks"] = {
+        "fault": {"post": _message(WebhookMessage, "faultMessage", "A fault took a step")},
+        "job": {
+            "post": _message(JobMessage, "jobMessage", "A background job failed, or works again")
+        },
+    }
     return result
+
+
+# --- Schemas ------------------------------------------------------------------------------------
+
+
+def _schemas() -> dict[str, Any]:
+    """Return the schema of each struct, and of those within it."""
+    components: dict[str, Any] = msgspec.json.schema_components(
+        (*BODIES, *ANSWERS), ref_template="#/components/schemas/{name}"
+    )[1]
+    for struct in _structs(*map(msgspec.inspect.type_info, (*BODIES, *ANSWERS))):
+        described = components[struct.cls.__name__]
+        for field in struct.fields:
+            _complete_property(described, field, is_sent=struct.cls in BODIES)
+    for component in components.values():
+        component["description"] = inspect.cleandoc(component["description"])
+    for kind, reading in (("meter", MeterReading), ("vehicle", VehicleReading)):
+        components[reading.__name__]["properties"]["type"] = {
+            "description": "Tells the kind on `/v1/ingest`; other routes ignore it.",
+            "const": kind,
+        }
+    return components
+
+
+def _structs(*types: Any) -> Iterator[StructType]:
+    for of_type in types:
+        if isinstance(of_type, StructType):
+            yield of_type
+            yield from _structs(*(field.type for field in of_type.fields))
+        elif isinstance(of_type, UnionType):
+            yield from _structs(*of_type.types)
+        elif isinstance(of_type, CollectionType):
+            yield from _structs(of_type.item_type)
+
+
+def _complete_property(described: dict[str, Any], field: Field, *, is_sent: bool) -> None:
+    """Say what msgspec does not: that a string is an instant, and that an answer has each field."""
+    prop = described["properties"][field.encode_name]
+    choices = prop.get("anyOf", [prop])
+    types = field.type.types if isinstance(field.type, UnionType) else (field.type,)
+    if any(isinstance(of_type, DateTimeType) for of_type in types):
+        next(choice for choice in choices if choice.get("type") == "string")["format"] = "date-time"
+    # A generated client would take a field with a default for one that has to be there.
+    if "default" in prop:
+        del prop["default"]
+        if not is_sent:
+            described["required"].append(field.encode_name)
+
+
+# --- Operations ---------------------------------------------------------------------------------
+
+
+def _complete_operation(path: str, operation: dict[str, Any], shared: dict[str, Any]) -> None:
+    summary, _, more = operation["description"].partition("\n")
+    operation["summary"] = summary.removesuffix(".")
+    operation["description"] = more.strip()
+    operation["security"] = [{"key": []}] if _needs_key(path) else []
+    parameters = operation.setdefault("parameters", [])
+    for parameter in parameters:
+        if parameter["in"] == "path":
+            parameter["name"] = _camel_case(parameter["name"])
+            parameter["description"] = _PATH_PARAMETERS[parameter["name"]]
+    if "requestBody" in operation:
+        parameters.append({"$ref": "#/components/parameters/ContentEncoding"})
+        operation["requestBody"]["required"] = True
+        _add_examples(operation["requestBody"]["content"])
+    responses = operation["responses"]
+    for text, response in responses.items():
+        status = HTTPStatus(int(text))
+        response["headers"] = response.get("headers", {}) | _headers_of(status)
+        _add_examples(response.get("content", {}), status)
+    for status in _errors_of(path, operation):
+        responses.setdefault(str(int(status)), _shared_error(path, status, shared))
+    responses["default"] = _shared_error(path, None, shared)
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+_PATH_PARAMETERS: Final = {
+    "vehicleId": "Id of a vehicle",
+    "meterId": "Id of a meter",
+    "faultId": "Number of a fault",
+    "prefix": "How a key begins, `eie_` and all, up to ten characters after it",
+}
+
+
+def _camel_case(name: str) -> str:
+    return _snake_case.sub(lambda match: match[1].upper(), name)
 
 
 def _needs_key(path: str) -> bool:
@@ -98,7 +197,7 @@ def _errors_of(path: str, operation: dict[str, Any]) -> list[HTTPStatus]:
     errors = [HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE]
     if _needs_key(path):
         errors += [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS]
-    if "{" in path or operation.get("parameters") or "requestBody" in operation:
+    if "{" in path or operation["parameters"] or "requestBody" in operation:
         errors.append(HTTPStatus.NOT_FOUND)  # a device, or the cursor of a page
     if "requestBody" in operation:
         errors += [
@@ -109,6 +208,63 @@ def _errors_of(path: str, operation: dict[str, Any]) -> list[HTTPStatus]:
     return errors
 
 
-def _error(description: str) -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/Error"}
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+def _shared_error(path: str, status: HTTPStatus | None, shared: dict[str, Any]) -> dict[str, Any]:
+    """Return a reference to the answer for `status`, or for any other; it joins `shared`."""
+    error = IngestError if path.startswith("/v1/ingest") else Error
+    phrase = status.phrase if status else "Any other error"
+    name = error.__name__.removesuffix("Error") + phrase.title().replace(" ", "")
+    if name not in shared:
+        example = openapi_examples.error(error, status or HTTPStatus.INTERNAL_SERVER_ERROR)
+        shared[name] = {
+            "description": phrase,
+            "headers": _headers_of(status),
+            "content": {"application/json": {"schema": schema(error), "example": example}},
+        }
+    return {"$ref": f"#/components/responses/{name}"}
+
+
+def _headers_of(status: HTTPStatus | None) -> dict[str, Any]:
+    names = ("X-Request-ID", *(_HEADERS_OF.get(status, ()) if status else ()))
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _add_examples(content: dict[str, Any], status: HTTPStatus | None = None) -> None:
+    for described in content.values():
+        if examples := openapi_examples.of_schema(described["schema"], status):
+            described["examples"] = examples
+
+
+def _message(struct: type, operation_id: str, summary: str) -> dict[str, Any]:
+    """Return what a receiver of webhooks has to offer for messages of `struct`."""
+    content = {media: {"schema": found} for media, found in body(schema(struct)).items()}
+    _add_examples(content)
+    return {
+        "operationId": operation_id,
+        "summary": summary,
+        "description": "Signed as Standard Webhooks lays down. Verify the signature over "
+        "`{webhook-id}.{webhook-timestamp}.{body}`, refuse old timestamps, and drop an id that you "
+        "have had already.",
+        "security": [],
+        "parameters": [
+            {
+                "in": "header",
+                "name": name,
+                "required": True,
+                "description": description,
+                "schema": {"type": kind},
+            }
+            for name, kind, description in _WEBHOOK_HEADERS
+        ],
+        "requestBody": {"required": True, "content": content},
+        "responses": {
+            "2XX": {"description": "Taken; the body of the answer is not read"},
+            "default": {"description": "Not taken: the message is sent again, for a day"},
+        },
+    }
+
+
+_WEBHOOK_HEADERS: Final = (
+    ("webhook-id", "string", "Id of the message; the same at each attempt"),
+    ("webhook-timestamp", "integer", "Time of the attempt, in Unix seconds"),
+    ("webhook-signature", "string", "`v1,` and the HMAC-SHA256 in base64"),
+)

@@ -215,13 +215,14 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Energy Ingestion Engine",
     "DESCRIPTION": "Readings of meters and vehicles in; energy, efficiency and health out.",
     "VERSION": __version__,
+    "LICENSE": {"name": "MIT", "identifier": "MIT"},
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/v1",  # operations are grouped by what follows it
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "PREPROCESSING_HOOKS": ["energy_engine.openapi.canonical_paths_only"],
-    "POSTPROCESSING_HOOKS": ["energy_engine.openapi.add_components"],
+    "POSTPROCESSING_HOOKS": ["energy_engine.openapi.complete"],
 }
 
 # --- Admin ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Any
 
+import msgspec
 from django.http import HttpResponse
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer
@@ -13,6 +14,15 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from energy_engine import __version__
+from fleet.openapi import answer
+
+
+class Service(msgspec.Struct):
+    """Which service this is, and which version of it."""
+
+    service: str = "Energy Ingestion Engine"
+    status: str = "running"
+    version: str = __version__
 
 
 class RootView(APIView):
@@ -20,11 +30,10 @@ class RootView(APIView):
 
     permission_classes = []
 
-    @extend_schema(operation_id="root", responses={200: dict})
+    @extend_schema(operation_id="root", responses={200: answer(Service, "The service is running")})
     def get(self, request: Request) -> Response:
-        return Response(
-            {"service": "Energy Ingestion Engine", "status": "running", "version": __version__}
-        )
+        """Return the name and the version of this service."""
+        return Response(Service())
 
 
 class SchemaView(SpectacularJSONAPIView):

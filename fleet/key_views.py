@@ -104,6 +104,7 @@ class KeyViewSet(ViewSet):
         responses={200: answer(KeyPage, "Keys, the newest first")},
     )
     def page(self, request: Request) -> Response:
+        """List API keys, the newest first."""
         pages = _Pages()
         page = pages.paginate_queryset(_keys(), request)
         return pages.get_paginated_response([KeyRow(**_columns(key)) for key in page or []])
@@ -114,6 +115,11 @@ class KeyViewSet(ViewSet):
         responses={201: answer(KeyMade, "The key, with its token")},
     )
     def create(self, request: Request) -> Response:
+        """Make an API key.
+
+        It reaches the devices of `site`, or those listed under `meterIds` and `vehicleIds`. Leave
+        out all three for a key for all devices. The answer is the only one that shows the token.
+        """
         order = decode_struct(json_body(request), KeyOrder)
         return _made(
             make_key(
@@ -131,6 +137,10 @@ class KeyViewSet(ViewSet):
         responses={201: answer(KeyMade, "Its successor; both are good for a week")},
     )
     def rotate(self, request: Request, prefix: str) -> Response:
+        """Make a successor for a key.
+
+        Both are good for a week.
+        """
         try:
             return _made(rotate(_key(prefix)))
         except NotUsable:
@@ -140,6 +150,7 @@ class KeyViewSet(ViewSet):
         operation_id="revokeKey", responses={200: answer(KeyRow, "The key, which opens nothing")}
     )
     def destroy(self, request: Request, prefix: str) -> Response:
+        """Revoke a key."""
         revoke(_key(prefix))
         return Response(KeyRow(**_columns(_key(prefix))))
 

@@ -80,6 +80,7 @@ class LinkViewSet(ViewSet):
         responses={200: answer(LinkPage, "Links, by vehicle, the newest first")},
     )
     def page(self, request: Request) -> Response:
+        """List links, by vehicle, the newest first."""
         pages = _Pages()
         page = pages.paginate_queryset(_asked_for(request), request)
         return pages.get_paginated_response([_to_wire(link) for link in page or []])
@@ -93,6 +94,11 @@ class LinkViewSet(ViewSet):
         },
     )
     def update(self, request: Request) -> Response:
+        """Link a vehicle to a meter.
+
+        The link that was in force at `validFrom` ends then. Links that begin then or later are
+        removed, and listed under `superseded`.
+        """
         order = decode_struct(json_body(request), LinkOrder)
         grant = grant_of(request)
         if not grant.reaches_vehicle(order.vehicle_id):
@@ -116,6 +122,7 @@ class LinkViewSet(ViewSet):
         responses={200: answer(Link, "The link that has ended")},
     )
     def destroy(self, request: Request, vehicle_id: str) -> Response:
+        """End the link of a vehicle that is in force."""
         try:
             if not grant_of(request).reaches_vehicle(vehicle_id):
                 raise NoLinkInForce
@@ -129,6 +136,7 @@ class StatusViewSet(ViewSet):
 
     @extend_schema(operation_id="meterStatus", responses={200: answer(MeterStatus, "Live state")})
     def meter(self, request: Request, meter_id: str) -> Response:
+        """Return the live state of a meter: the last known value of each field."""
         status = meter_status(meter_id) if grant_of(request).reaches_meter(meter_id) else None
         if status is None:
             raise NotFound("Meter not found")
@@ -139,6 +147,7 @@ class StatusViewSet(ViewSet):
         responses={200: answer(VehicleStatus, "Live state")},
     )
     def vehicle(self, request: Request, vehicle_id: str) -> Response:
+        """Return the live state of a vehicle: the last known value of each field."""
         reaches = grant_of(request).reaches_vehicle(vehicle_id)
         status = vehicle_status(vehicle_id) if reaches else None
         if status is None:

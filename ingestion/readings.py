@@ -45,7 +45,13 @@ DeviceId = Annotated[
     ),
 ]
 EnergyKwh = Annotated[
-    float, msgspec.Meta(ge=0, le=1e9, description="kWh since the reading before", examples=[0.25])
+    float,
+    msgspec.Meta(
+        ge=0,
+        le=1e9,
+        description="kWh since the reading before; of a counter, what it shows",
+        examples=[0.25],
+    ),
 ]
 VoltageV = Annotated[float, msgspec.Meta(ge=0, le=1e6, description="V", examples=[231.4])]
 SocPercent = Annotated[float, msgspec.Meta(ge=0, le=100, description="percent", examples=[81])]

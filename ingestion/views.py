@@ -50,6 +50,11 @@ class IngestViewSet(ViewSet):
         responses=_ANSWERS,
     )
     def mixed(self, request: Request) -> Response:
+        """Store readings of meters and vehicles.
+
+        Send one reading or an array. The kind of a reading is its `type` or, without one, which of
+        `meterId` and `vehicleId` it has. The answer comes once the readings are committed.
+        """
         return _taken_in(request, kind=None)
 
     @extend_schema(
@@ -59,6 +64,10 @@ class IngestViewSet(ViewSet):
         responses=_ANSWERS,
     )
     def meter(self, request: Request) -> Response:
+        """Store readings of meters.
+
+        Send one reading or an array. The answer comes once the readings are committed.
+        """
         return _taken_in(request, Kind.METER)
 
     @extend_schema(
@@ -68,6 +77,10 @@ class IngestViewSet(ViewSet):
         responses=_ANSWERS,
     )
     def vehicle(self, request: Request) -> Response:
+        """Store readings of vehicles.
+
+        Send one reading or an array. The answer comes once the readings are committed.
+        """
         return _taken_in(request, Kind.VEHICLE)
 
     @extend_schema(
@@ -77,6 +90,7 @@ class IngestViewSet(ViewSet):
         responses=_ANSWERS,
     )
     def meter_batch(self, request: Request) -> Response:
+        """Store an array of readings of meters."""
         return _taken_in(request, Kind.METER, array_only=True)
 
     @extend_schema(
@@ -86,6 +100,7 @@ class IngestViewSet(ViewSet):
         responses=_ANSWERS,
     )
     def vehicle_batch(self, request: Request) -> Response:
+        """Store an array of readings of vehicles."""
         return _taken_in(request, Kind.VEHICLE, array_only=True)
 
 

@@ -1,0 +1,234 @@
+"""Examples for the OpenAPI document, as structs: one that does not fit its schema can't be made."""
+
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from analytics.explain import Counted, Explanation, Split
+from analytics.fault_list import FaultHistory, FaultPage, FaultRow, FaultStep
+from analytics.fleet import DeviceCount, FleetTotals, HealthCount, VehiclePage, VehicleRow
+from analytics.formulas import Health
+from analytics.performance import Coverage, DataPoints, Performance, Period
+from analytics.series import Granularity, Point, Series
+from analytics.webhooks import JobMessage, JobRow, WebhookMessage
+from energy_engine.errors import Error, IngestError
+from energy_engine.health import Live, Ready, Unready
+from energy_engine.views import Service
+from fleet.key_views import KeyMade, KeyOrder, KeyPage, KeyRow
+from fleet.status import MeterStatus, VehicleStatus
+from fleet.views import Link, LinkMade, LinkOrder, LinkPage
+from ingestion.intake import Outcome
+from ingestion.readings import ItemError, MeterReading, VehicleReading
+
+_NOON: Final = datetime(2026, 7, 15, 12, 0, tzinfo=UTC)
+_DAY_BEFORE: Final = _NOON - timedelta(days=1)
+_REQUEST_ID: Final = "3f1c9c0e5d1b4a6f8f0e2d7c6b5a4938"
+_SOC: Final = "soc must be a number from 0 to 100"
+
+_figure: Final = Performance(
+    vehicle_id="V123",
+    meter_id="M123",
+    period=Period(_DAY_BEFORE, _NOON),
+    energy_ac_kwh=25.5,
+    energy_dc_kwh=21.5,
+    efficiency_percent=84.31,
+    battery_temp_celsius=32.0,
+    ac_source="linked",
+    health=Health.DEGRADED,
+    reason=None,
+    data_points=DataPoints(vehicle=1440, meter=1440),
+    coverage=Coverage(vehicle=1.0, meter=1.0),
+    suspect_steps=0,
+)
+_row: Final = VehicleRow(
+    vehicle_id="V123",
+    site="Depot",
+    meter_id="M123",
+    period_ends_at=_NOON,
+    energy_ac_kwh=25.5,
+    energy_dc_kwh=21.5,
+    efficiency_percent=84.31,
+    battery_temp_celsius=32.0,
+    ac_source="linked",
+    health=Health.DEGRADED,
+    reason=None,
+    data_points=DataPoints(vehicle=1440, meter=1440),
+    coverage=Coverage(vehicle=1.0, meter=1.0),
+    suspect_steps=0,
+)
+_point: Final = Point(
+    start=_NOON - timedelta(hours=1),
+    end=_NOON,
+    energy_ac_kwh=6.0,
+    energy_dc_kwh=5.1,
+    efficiency_percent=85.0,
+    battery_temp_celsius=32.0,
+    data_points=DataPoints(vehicle=60, meter=60),
+    suspect_steps=0,
+)
+_explanation: Final = Explanation(
+    figure=_figure,
+    formula="efficiencyRatio = 100 · DC / AC = 100 · 21.5 kWh / 25.5 kWh = 84.31 %",
+    vehicle=Counted("V123", _DAY_BEFORE, _NOON, 21.5, 23, 1.0, 1442, 1440, 1, 1, 0, 60.0),
+    meters=[Counted("M123", _DAY_BEFORE, _NOON, 25.5, 23, 1.0, 1440, 1440, 0, 0, 0, 60.0)],
+    splits=[Split("M123", _DAY_BEFORE, _NOON, ["V123"], 25.5, 1.0, 25.5, 21.5, 21.5)],
+    fleet=None,
+)
+_fault: Final = FaultRow(
+    id=17,
+    kind="low_efficiency",
+    state="acknowledged",
+    vehicle_id="V123",
+    meter_id=None,
+    site="Depot",
+    value=71.3,
+    unit="percent",
+    threshold=85.0,
+    opened_at=_NOON,
+    acknowledged_at=_NOON + timedelta(minutes=20),
+    closed_at=None,
+)
+_new_fault: Final = msgspec.structs.replace(_fault, state="open", acknowledged_at=None)
+_steps: Final = [
+    FaultStep("open", _NOON, None, ""),
+    FaultStep("acknowledged", _NOON + timedelta(minutes=20), "ada", "The charger is booked in"),
+]
+_link: Final = Link("V123", "M123", valid_from=_NOON, valid_to=None)
+_ended: Final = Link("V123", "M7", valid_from=_NOON + timedelta(days=1), valid_to=None)
+_key: Final = KeyRow(
+    prefix="eie_0a1b2c3d4e",
+    name="gateway of Berlin",
+    scopes=["ingest"],
+    reach="site",
+    site="Berlin",
+    meter_ids=[],
+    vehicle_ids=[],
+    created_at=_NOON,
+    expires_at=None,
+    revoked_at=None,
+    last_used_at=None,
+)
+_meter: Final = MeterReading("M123", 0.25, 231.4, _NOON)
+_vehicle: Final = VehicleReading("V123", 0.21, 81, 32, _NOON)
+
+_EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
+    *(_meter, _vehicle, _figure, _explanation, _link),
+    Service(),
+    Live("ok"),
+    Ready("ok", {"database": "ok", "migrations": "ok", "partitions": "ok", "cache": "ok"}),
+    Unready(
+        503,
+        "/health/ready",
+        "Not ready: database",
+        "not_ready",
+        _NOON,
+        _REQUEST_ID,
+        [],
+        status="unready",
+        checks={"database": "unreachable", "cache": "ok"},
+    ),
+    Outcome(1, 1, [ItemError(1, "soc", "out_of_range", _SOC)]),
+    LinkOrder("V123", "M123", _NOON),
+    LinkMade("V123", "M123", _NOON, None, superseded=[_ended]),
+    LinkPage(None, None, [_link]),
+    KeyOrder("gateway of Berlin", ["ingest"], site="Berlin"),
+    _key,
+    KeyMade(**msgspec.structs.asdict(_key), token=f"{_key.prefix}…"),
+    KeyPage(None, None, [_key]),
+    MeterStatus("M123", 0.25, 231.4, _NOON, _NOON + timedelta(seconds=1)),
+    VehicleStatus("V123", 81.0, 0.21, 32.0, _NOON, _NOON + timedelta(seconds=1)),
+    Series("V123", Period(_point.start, _NOON), Granularity.HOUR, "UTC", [_point]),
+    VehiclePage(None, None, [_row]),
+    FleetTotals(
+        Period(_DAY_BEFORE, _NOON),
+        25.5,
+        21.5,
+        84.31,
+        HealthCount(degraded=1),
+        vehicles=DeviceCount(total=1, online=1),
+        meters=DeviceCount(total=1, online=1),
+    ),
+    FaultPage(None, None, [_fault]),
+    FaultHistory(**msgspec.structs.asdict(_fault), changes=_steps),
+    WebhookMessage("fault.opened", _NOON, _new_fault),
+    JobMessage("job.failed", _NOON, JobRow("roll_up", _NOON, 1, "OperationalError")),
+)
+_BY_NAME: Final = {type(example).__name__: example for example in _EXAMPLES}
+
+# Of each status, for the path of a figure and for that of readings: code and message.
+_FIGURE: Final = "/v1/analytics/performance/V123"
+_ERRORS: Final[dict[HTTPStatus, tuple[str, str]]] = {
+    HTTPStatus.BAD_REQUEST: ("invalid", "start must be before end"),
+    HTTPStatus.UNAUTHORIZED: (
+        "key_required",
+        "A valid API key is required: Authorization: Bearer …",
+    ),
+    HTTPStatus.FORBIDDEN: ("scope_required", "This needs a key with the scope read"),
+    HTTPStatus.NOT_FOUND: ("not_found", "Vehicle not found"),
+    HTTPStatus.INTERNAL_SERVER_ERROR: ("internal_error", "Internal error"),
+    HTTPStatus.REQUEST_TIMEOUT: ("stalled", "The body did not go on; send it again"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
+        "too_large",
+        "A JSON body may have at most 10,485,760 bytes (10 MiB)",
+    ),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: (
+        "unsupported_media_type",
+        "The body must be application/json in UTF-8, plain or with Content-Encoding: gzip",
+    ),
+    HTTPStatus.TOO_MANY_REQUESTS: ("throttled", "At most 6,000 requests a minute"),
+    HTTPStatus.SERVICE_UNAVAILABLE: (
+        "storage_unavailable",
+        "The database is not available; send the request again",
+    ),
+}
+
+
+def of_schema(schema: dict[str, Any], status: HTTPStatus | None) -> dict[str, Any]:
+    """Return an example of each alternative of `schema`, by name; empty where there is none.
+
+    `status` is that of an answer, None for a body.
+    """
+    if status is HTTPStatus.CREATED and schema.get("$ref", "").endswith("/Outcome"):
+        return {"Outcome": {"value": _on_the_wire(Outcome(1, 0, []))}}
+    found = {_name(option): _value(option) for option in schema.get("oneOf", [schema])}
+    return {name: {"value": value} for name, value in found.items() if value is not None}
+
+
+def error(struct: type[Error], status: HTTPStatus) -> dict[str, Any]:
+    """Return an example of the answer with `status`, as a `struct`."""
+    code, message = _ERRORS[status]
+    if struct is IngestError and status is HTTPStatus.BAD_REQUEST:
+        return _on_the_wire(
+            IngestError(
+                status,
+                "/v1/ingest",
+                f"No reading was accepted: {_SOC}",
+                "rejected",
+                _NOON,
+                _REQUEST_ID,
+                errors=[ItemError(0, "soc", "out_of_range", _SOC)],
+                accepted=0,
+                rejected=1,
+            )
+        )
+    path = "/v1/ingest" if struct is IngestError else _FIGURE
+    return _on_the_wire(Error(status, path, message, code, _NOON, _REQUEST_ID, []))
+
+
+def _name(schema: dict[str, Any]) -> str:
+    return schema["$ref"].rpartition("/")[2] if "$ref" in schema else "several"
+
+
+def _value(schema: dict[str, Any]) -> Any:
+    if schema.get("type") == "array":
+        values = [_value(item) for item in schema["items"].get("oneOf", [schema["items"]])]
+        return values if all(values) else None
+    example = _BY_NAME.get(_name(schema))
+    return example and _on_the_wire(example)
+
+
+def _on_the_wire(example: msgspec.Struct) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(example)
+    return found
