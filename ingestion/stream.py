@@ -10,7 +10,7 @@ from django.conf import settings
 from django.utils import timezone
 from rest_framework.exceptions import APIException
 
-from fleet.body import BodyTooLarge
+from fleet.body import BLOCK_BYTES, BodyTooLarge
 from fleet.keys import Grant
 from fleet.limits import take_readings
 from ingestion.group_commit import ALONE_FROM_READINGS
@@ -24,7 +24,7 @@ from ingestion.intake import (
 from ingestion.lanes import Lanes
 from ingestion.readings import Decoded, ItemError, Kind, decode_lines
 
-MAX_LINE_BYTES: Final = 64 * 1024
+MAX_LINE_BYTES: Final = BLOCK_BYTES
 # However few readings that is.
 MAX_CHUNK_BYTES: Final = 4 * 1024 * 1024
 # What a stream has on its way at most, while the next chunk is read: memory is bounded by it.
@@ -124,11 +124,11 @@ def _chunks(blocks: Iterable[bytes], lines: int) -> Iterator[bytes]:
     count, size, rest = 0, 0, b""
     try:
         for block in blocks:
-            complete, newline, begun = (rest + block).rpartition(b"\n")
+            received = rest + block
+            _require_short_line(received)
+            complete, newline, rest = received.rpartition(b"\n")
             whole.append(complete + newline)
             count += block.count(b"\n")
-            rest = begun
-            _require_short(rest)
             size += len(block)
             if count >= lines or size >= MAX_CHUNK_BYTES:
                 yield b"".join(whole)
@@ -139,6 +139,11 @@ def _chunks(blocks: Iterable[bytes], lines: int) -> Iterator[bytes]:
     yield b"".join(whole) + rest
 
 
-def _require_short(line: bytes) -> None:
-    if len(line) > MAX_LINE_BYTES:
+def _require_short_line(received: bytes) -> None:
+    """Pass bytes whose first line is short; the others lie within a block.
+
+    Errors: `LineTooLong`.
+    """
+    end = received.find(b"\n")
+    if (end if end >= 0 else len(received)) > MAX_LINE_BYTES:
         raise LineTooLong

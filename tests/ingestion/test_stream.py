@@ -197,6 +197,22 @@ def test_line_that_is_too_long_ends_the_stream_after_what_came_before(api):
     assert VehicleReading.objects.count() == 1
 
 
+@pytest.mark.parametrize("lines_before", [0, 1, 20])
+@pytest.mark.parametrize("lines_after", [0, 1])
+def test_line_may_be_64_kib_long_and_not_a_byte_longer(api, lines_before, lines_after):
+    before, after = lines(*[VEHICLE] * lines_before), b"\n" + lines(*[VEHICLE] * lines_after)
+    longest = lines(VEHICLE | {"note": ""}).rstrip()
+    longest = longest[:-2] + b"x" * (65_536 - len(longest)) + longest[-2:]
+    assert len(longest) == 65_536
+
+    taken = post(api, before + longest + after)
+    refused = post(api, before + longest + b" " + after)
+
+    assert (taken.status_code, taken.json()["rejected"]) == (201, 0)
+    assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
+    assert refused.json()["accepted"] == lines_before
+
+
 def test_client_that_breaks_off_gets_counted_what_was_stored(db, clock, settings):
     settings.INGEST_STREAM_CHUNK_READINGS = 2
 
