@@ -76,8 +76,9 @@ def _parsed_length(text: str) -> timedelta:
 def _parsed_instant(query: Mapping[str, str], name: str) -> datetime | None:
     if name not in query:
         return None
-    # A plus sign that was not escaped arrives as a space.
-    text = query[name].replace(" ", "+")
+    date, between, time = query[name][:10], query[name][10:11], query[name][11:]
+    # A space may stand for the T, as in a reading; later, for a plus sign that was not escaped.
+    text = date + between.replace(" ", "T") + time.replace(" ", "+")
     try:
         instant = msgspec.convert(text, datetime)
     except msgspec.ValidationError:

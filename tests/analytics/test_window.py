@@ -74,6 +74,30 @@ def test_plus_sign_of_an_offset_may_arrive_as_a_space(sign):
     assert window.starts_at == at("09:30")
 
 
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("between", ["T", "t", " "])
+@pytest.mark.parametrize("sign", ["+", " "])
+def test_space_may_stand_between_date_and_time(between, sign):
+    window = Window.from_query({"start": f"2026-07-15{between}11:30:00{sign}02:00"})
+
+    assert window.starts_at == at("09:30")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "2026-07-15 11:30:00+02:00",
+        "2026-07-15+11:30:00+02:00",
+        "2026-07-15%2011:30:00%2B02:00",
+        "2026-07-15T11:30:00%2B0200",
+    ],
+)
+def test_instant_of_a_reading_may_start_a_window(api, vehicle, start):
+    answer = api.get(f"{PATH}?start={start.replace(' ', '%20')}&end=2026-07-15T12:00:00Z")
+
+    assert answer.json()["period"]["start"] == "2026-07-15T09:30:00Z"
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [
