@@ -152,9 +152,11 @@ def _complete_property(described: dict[str, Any], field: Field, *, is_sent: bool
 
 
 def _complete_operation(path: str, operation: dict[str, Any], shared: dict[str, Any]) -> None:
-    summary, _, more = operation["description"].partition("\n")
+    summary, _, more = operation.pop("description").partition("\n")
     operation["summary"] = summary.removesuffix(".")
-    operation["description"] = more.strip()
+    if more:
+        operation["description"] = more.strip()
+    operation.setdefault("tags", ["service"])
     operation["security"] = [{"key": []}] if _needs_key(path) else []
     parameters = operation.setdefault("parameters", [])
     for parameter in parameters:
@@ -180,7 +182,7 @@ _PATH_PARAMETERS: Final = {
     "vehicleId": "Id of a vehicle",
     "meterId": "Id of a meter",
     "faultId": "Number of a fault",
-    "prefix": "How a key begins, `eie_` and all, up to ten characters after it",
+    "prefix": "How a key begins, such as `eie_0a1b2c3d4e`",
 }
 
 
@@ -197,7 +199,9 @@ def _errors_of(path: str, operation: dict[str, Any]) -> list[HTTPStatus]:
     errors = [HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE]
     if _needs_key(path):
         errors += [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS]
-    if "{" in path or operation["parameters"] or "requestBody" in operation:
+    if not path.startswith("/v1/ingest") and (
+        operation["parameters"] or "requestBody" in operation
+    ):
         errors.append(HTTPStatus.NOT_FOUND)  # a device, or the cursor of a page
     if "requestBody" in operation:
         errors += [

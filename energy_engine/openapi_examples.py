@@ -157,7 +157,6 @@ _EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
 )
 _BY_NAME: Final = {type(example).__name__: example for example in _EXAMPLES}
 
-# Of each status, for the path of a figure and for that of readings: code and message.
 _FIGURE: Final = "/v1/analytics/performance/V123"
 _ERRORS: Final[dict[HTTPStatus, tuple[str, str]]] = {
     HTTPStatus.BAD_REQUEST: ("invalid", "start must be before end"),
@@ -165,7 +164,7 @@ _ERRORS: Final[dict[HTTPStatus, tuple[str, str]]] = {
         "key_required",
         "A valid API key is required: Authorization: Bearer …",
     ),
-    HTTPStatus.FORBIDDEN: ("scope_required", "This needs a key with the scope read"),
+    HTTPStatus.FORBIDDEN: ("scope_required", "This needs a key with the scope {scope}"),
     HTTPStatus.NOT_FOUND: ("not_found", "Vehicle not found"),
     HTTPStatus.INTERNAL_SERVER_ERROR: ("internal_error", "Internal error"),
     HTTPStatus.REQUEST_TIMEOUT: ("stalled", "The body did not go on; send it again"),
@@ -213,7 +212,8 @@ def error(struct: type[Error], status: HTTPStatus) -> dict[str, Any]:
                 rejected=1,
             )
         )
-    path = "/v1/ingest" if struct is IngestError else _FIGURE
+    path, scope = ("/v1/ingest", "ingest") if struct is IngestError else (_FIGURE, "read")
+    message = message.format(scope=scope)
     return _on_the_wire(Error(status, path, message, code, _NOON, _REQUEST_ID, []))
 
 
