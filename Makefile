@@ -5,7 +5,7 @@
 # make fuzz    20,000 requests that nobody thought of; every night, say (FUZZ_REQUESTS, FUZZ_SEED)
 # make stack-test   the tests of the API through nginx, PgBouncer and a replica; ten reloads under load
 # make screenshots   the pictures of docs/images, of a simulated fleet
-# make docs    write .env.example and the README's settings table anew, from the code
+# make docs    write .env.example, the README's settings and tables of docs/api.md anew, from the code
 
 PYTHON ?= python3
 VENV   := .venv
@@ -56,6 +56,8 @@ screenshots: $(VENV)/installed-dev $(BROWSER)
 
 docs: $(VENV)/installed-run
 	$(BIN)/python -m energy_engine.environment
+	@SECRET_KEY=docs DATABASE_URL=postgresql://docs/docs $(BIN)/python manage.py shell --verbosity=0 \
+		--command='from energy_engine import api_reference; api_reference.write_document()'
 
 $(BIN)/python:
 	@echo "Setting up $(VENV) …"

@@ -56,7 +56,7 @@ class IngestError(Error, kw_only=True):
 
 
 class StorageUnavailable(APIException):
-    """The database can't answer now; unless it went away in a commit, nothing was stored."""
+    """The database is away, full, or out of connections."""
 
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     default_code = "storage_unavailable"
@@ -65,7 +65,7 @@ class StorageUnavailable(APIException):
 
 
 class TryLater(APIException):
-    """More is coming in than can be written."""
+    """More is coming in than the engine can take."""
 
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     default_code = "overloaded"

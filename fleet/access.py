@@ -20,7 +20,7 @@ EVERYTHING: Final = Grant(None, frozenset(Scope), None, None, None, None, 0.0)
 
 
 class KeyRequired(APIException):
-    """A request without a key, or with one that opens nothing."""
+    """The request has no key, or one that is unknown, expired or revoked."""
 
     status_code = HTTPStatus.UNAUTHORIZED
     default_code = "key_required"
@@ -29,7 +29,7 @@ class KeyRequired(APIException):
 
 
 class ScopeRequired(PermissionDenied):
-    """A key that is good, but for other things."""
+    """The key does not have the scope that this needs; the message names it."""
 
     default_code = "scope_required"
 

@@ -34,21 +34,21 @@ class MediaType(StrEnum):
 
 
 class BodyTooLarge(APIException):
-    """A body over one of the limits."""
+    """The body, or a line of it, is over a limit, which the message names."""
 
     status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     default_code = "too_large"
 
 
 class BodyCutShort(ParseError):
-    """A body that ended before its end."""
+    """The body, or the gzip in it, ended before its end."""
 
     default_code = "cut_short"
     default_detail = "The body ended before its end; send it again"
 
 
 class BodyStalled(APIException):
-    """A body of which nothing more came for too long."""
+    """Nothing more of the body came for 20 seconds."""
 
     status_code = HTTPStatus.REQUEST_TIMEOUT
     default_code = "stalled"
@@ -56,14 +56,14 @@ class BodyStalled(APIException):
 
 
 class BrokenChunks(ParseError):
-    """A body that is not in chunks, though its Transfer-Encoding says so."""
+    """The body is not in chunks, though its `Transfer-Encoding` says so."""
 
     default_code = "broken_chunks"
     default_detail = "The body is not valid Transfer-Encoding: chunked"
 
 
 class BrokenGzip(ParseError):
-    """A body that is not what its Content-Encoding says."""
+    """The body is not gzip, though its `Content-Encoding` says so."""
 
     default_code = "broken_gzip"
     default_detail = "The body is not valid gzip"

@@ -35,7 +35,7 @@ _IPV6_NETWORK_BITS: Final = 64
 
 
 class TooMuch(APIException):
-    """More than a limit allows; the rest of the minute has to pass."""
+    """A limit is used up for this minute; the message names it."""
 
     status_code = HTTPStatus.TOO_MANY_REQUESTS
     default_code = "throttled"

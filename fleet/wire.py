@@ -33,7 +33,7 @@ class FieldError(msgspec.Struct):
 
 
 class InvalidBody(APIException):
-    """A body that is JSON, but not what the route takes."""
+    """The body or a parameter is not what the route takes; the message says what is."""
 
     status_code = HTTPStatus.BAD_REQUEST
     default_code = "invalid"
@@ -44,7 +44,7 @@ class InvalidBody(APIException):
 
 
 class MalformedBody(ParseError):
-    """A body that is not JSON at all."""
+    """The body is not JSON."""
 
     default_code = "malformed_json"
 

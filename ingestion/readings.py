@@ -62,8 +62,8 @@ Timestamp = Annotated[
     datetime,
     msgspec.Meta(
         tz=True,
-        description="When the device measured; the time of receipt where absent. RFC 3339 with an "
-        "offset, at most microseconds, at most 10 minutes ahead.",
+        description="when the device measured, at most 10 minutes ahead; where absent, the time of "
+        "receipt",
     ),
 ]
 

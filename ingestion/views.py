@@ -27,7 +27,7 @@ _EITHER = {"oneOf": [_METER, _VEHICLE]}
 
 
 class NothingAccepted(APIException):
-    """No reading of the body was stored; the answer carries the outcome as well."""
+    """No reading was stored; `errors` says why. The answer has `accepted` and `rejected` too."""
 
     status_code = HTTPStatus.BAD_REQUEST
     default_code = "rejected"

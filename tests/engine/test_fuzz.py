@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from tests.engine.conftest import Engine
 from tests.engine.fuzz import QUIET, REQUESTS, SEED, Sender, Tally, bodies, spoiled_bodies
+from tests.engine.wire import DOCUMENTED
 
 pytestmark = pytest.mark.xdist_group("fuzz")
 
@@ -145,6 +146,8 @@ class Asker:
             assert b"Traceback" not in response.content
             # By itself: the document has a default for what only a proxy would answer.
             assert str(response.status_code) in case.operation.definition.raw["responses"]
+            if response.status_code >= 400:
+                assert (response.status_code, response.json()["code"]) in DOCUMENTED
         except Exception as error:
             self._failures.setdefault(f"{name} {response.status_code}", str(error)[:1500])
         return response.status_code

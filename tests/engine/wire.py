@@ -12,8 +12,11 @@ from http.client import HTTPResponse
 from io import BytesIO
 from typing import Any, NamedTuple
 
+from energy_engine.api_reference import answer_codes
 from tests.engine.conftest import Engine
 
+# docs/api.md has them.
+DOCUMENTED = {(found.status, found.code) for found in answer_codes()}
 JSON, NDJSON = "application/json", "application/x-ndjson"
 CHUNKED = "Transfer-Encoding: chunked"
 INGEST_ROUTES = [
@@ -39,6 +42,7 @@ class Answer(NamedTuple):
         assert self.body.keys() >= {"message", "timestamp", "errors"}
         assert self.body["statusCode"] == status
         assert (self.body["code"], self.body["path"]) == (code, path)
+        assert (status, code) in DOCUMENTED
         assert self.body["requestId"] == self.headers["X-Request-ID"]
         assert "Traceback" not in str(self.body)
 

@@ -1,0 +1,165 @@
+"""The parts of docs/api.md that the code knows best: fields of readings, limits, codes of errors.
+
+`make docs` writes them; a test holds that they are up to date.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import msgspec
+from rest_framework.exceptions import APIException
+
+import energy_engine.urls  # noqa: F401 # brings every exception of every view along
+from analytics import series, window
+from energy_engine.environment import ROOT
+from fleet import body, device_ids, links, pages, wire
+from ingestion import intake, readings, stream
+
+DOCUMENT: Final = ROOT / "docs" / "api.md"
+_FLOORS: Final = ("fleet", "ingestion", "analytics", "energy_engine")
+
+
+class AnswerCode(NamedTuple):
+    """A `code` of an error, its status, and what has happened."""
+
+    status: int
+    code: str
+    meaning: str
+
+    @property
+    def is_worth_repeating(self) -> bool:
+        """Whether the same request may succeed a little later."""
+        return self.status in (408, 429, 500, 503) or self.code == "cut_short"
+
+
+# Those that come from the framework, and from requests that never reach a view.
+_OTHERS: Final = (
+    AnswerCode(400, "bad_request", "The request is not valid HTTP/1.1."),
+    AnswerCode(400, "unknown_host", "The `Host` header names none of `ALLOWED_HOSTS`."),
+    AnswerCode(403, "permission_denied", "This needs a key for all devices."),
+    AnswerCode(404, "not_found", "There is no such path, device, link, fault, key or page."),
+    AnswerCode(405, "method_not_allowed", "The path has other methods; `Allow` names them."),
+    AnswerCode(414, "request_uri_too_long", "The address is too long."),
+    AnswerCode(415, "unsupported_media_type", "The route takes other bodies; the message says."),
+    AnswerCode(417, "expectation_failed", "The `Expect` header is unknown."),
+    AnswerCode(431, "request_header_fields_too_large", "The headers are too many or too large."),
+    AnswerCode(500, "internal_error", "A fault of the engine; its log has the `requestId`."),
+    AnswerCode(500, "internal_server_error", "The same, before the request was understood."),
+    AnswerCode(501, "not_implemented", "The `Transfer-Encoding` is unknown."),
+    AnswerCode(503, "not_ready", "Of `/health/ready`: a check has failed; `checks` says which."),
+)
+# Of `errors`, in which each error is about one field, or about a whole item.
+FIELD_CODES: Final = {
+    "missing": "A required field is absent.",
+    "wrong_type": "Such as a string or `true` for a number, a number for a string, or `null` for "
+    "a required field. With `field` null: the item is not a JSON object.",
+    "out_of_range": "Beyond a limit, which the message names.",
+    "invalid_format": "Not an id, not a time with an offset, or not one of the allowed words.",
+    "unknown_kind": "A reading has neither `type` nor exactly one of the two ids.",
+    "unknown_device": "The device is not in the registry, where devices do not join it by "
+    "themselves, or the key does not reach it.",
+    "malformed_json": "The item is not JSON, not UTF-8, or nested too deeply.",
+    "conflict": "Two fields exclude each other.",
+    "unknown_site": "There is no site of that name.",
+}
+
+
+def answer_codes() -> list[AnswerCode]:
+    """Return every `code` of an error, by status: of an exception, its docstring's first line."""
+    own = [
+        AnswerCode(found.status_code, found.default_code, (found.__doc__ or "").splitlines()[0])
+        for found in _subclasses(APIException)
+        if found.__module__.startswith(_FLOORS) and "default_code" in vars(found)
+    ]
+    return sorted({*own, *_OTHERS})
+
+
+def _subclasses(of: type[APIException]) -> Iterator[type[APIException]]:
+    for found in of.__subclasses__():
+        yield found
+        yield from _subclasses(found)
+
+
+def filled(text: str) -> str:
+    """Return the text of the document with its tables written anew."""
+    for name, table in (
+        ("readings", _readings()),
+        ("limits", _limits()),
+        ("answer codes", _answer_codes()),
+        ("field codes", _field_codes()),
+    ):
+        begins, ends = f"<!-- {name}: written by `make docs` -->\n", f"<!-- /{name} -->"
+        before, _, rest = text.partition(begins)
+        after = rest.partition(ends)[2]
+        text = f"{before}{begins}{table}{ends}{after}"
+    return text
+
+
+def write_document() -> None:
+    """Write the tables of docs/api.md anew."""
+    DOCUMENT.write_text(filled(DOCUMENT.read_text()))
+
+
+# --- Tables -------------------------------------------------------------------------------------
+
+
+def _table(*rows: tuple[str, ...]) -> str:
+    """Return `rows` as a table; the first one is its head."""
+    lines = [f"| {' | '.join(row)} |\n" for row in rows]
+    return "".join([lines[0], "|---" * len(rows[0]) + "|\n", *lines[1:]])
+
+
+def _readings() -> str:
+    rows = [("field", "of", "required", "what it is")]
+    for kind, struct in (("meter", readings.MeterReading), ("vehicle", readings.VehicleReading)):
+        schema = msgspec.json.schema_components([struct])[1][struct.__name__]
+        for name, described in schema["properties"].items():
+            if name == "timestamp" and kind == "meter":
+                continue  # stands with the vehicle's, for both
+            described = described.get("anyOf", [described])[0]
+            what = ": ".join(filter(None, [described.get("description"), wire.rule(struct, name)]))
+            is_required = "yes" if name in schema["required"] else ""
+            of = "both" if name == "timestamp" else kind
+            rows.append((f"`{name}`", of, is_required, what))
+    return _table(*rows)
+
+
+def _limits() -> str:
+    ahead = int(readings.MAX_AHEAD.total_seconds() / 60)
+    return _table(
+        ("what", "limit"),
+        ("a JSON body, after decompression", f"{body.MAX_JSON_BYTES:,} bytes (10 MiB)"),
+        ("readings in a JSON body", f"{readings.MAX_READINGS:,}"),
+        ("a line of a stream", f"{stream.MAX_LINE_BYTES:,} bytes (64 KiB); a stream, none"),
+        ("errors that an answer lists", f"{intake.MAX_LISTED_ERRORS}; `rejected` counts all"),
+        ("an id of a device", f"{device_ids.DEVICE_ID_MAX_LENGTH} characters"),
+        ("`timestamp` of a reading", f"{ahead} minutes ahead, `HISTORY_HORIZON_DAYS` old"),
+        (
+            "`validFrom` of a link",
+            f"from {links.EARLIEST:%Y-%m-%d} on, {links.MAX_AHEAD.days:,} days ahead",
+        ),
+        ("a window", f"{window.LONGEST.days} days; its `end`, {window.MAX_AHEAD.days} day ahead"),
+        ("points of a series", f"{series.MAX_POINTS:,}"),
+        (
+            "rows of a page",
+            f"{pages.Pages.max_page_size:,}; {pages.Pages.page_size} without `limit`",
+        ),
+    )
+
+
+def _answer_codes() -> str:
+    rows = [
+        (
+            str(found.status),
+            f"`{found.code}`",
+            found.meaning,
+            "yes" if found.is_worth_repeating else "",
+        )
+        for found in answer_codes()
+    ]
+    return _table(("status", "code", "meaning", "send it again"), *rows)
+
+
+def _field_codes() -> str:
+    rows = [(f"`{code}`", meaning) for code, meaning in FIELD_CODES.items()]
+    return _table(("code", "meaning"), *rows)
