@@ -14,7 +14,7 @@ from gunicorn.http.errors import ChunkMissingTerminator, ParseException
 from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
 from rest_framework.request import Request
 
-from fleet.wire import Buffer
+from fleet.wire import Buffer, Order, decode_struct
 
 MAX_JSON_BYTES: Final = 10 * 1024 * 1024
 BLOCK_BYTES: Final = 64 * 1024
@@ -94,14 +94,17 @@ def json_body(request: Request) -> Buffer:
     Errors: `UnsupportedMediaType`, `BodyTooLarge`, and those of `blocks`.
     """
     media_type(request, MediaType.JSON)
-    if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_JSON_BYTES:
-        raise _too_large()
-    body = bytearray()
-    for block in blocks(request):
-        body += block
-        if len(body) > MAX_JSON_BYTES:
-            raise _too_large()
-    return body
+    return _read(request)
+
+
+def require_no_fields(request: Request) -> None:
+    """Pass a request whose path takes nothing in its body: it has none, or an empty object.
+
+    Errors: `InvalidBody`, and those of `json_body`.
+    """
+    if body := _read(request):
+        media_type(request, MediaType.JSON)
+        decode_struct(body, Order)
 
 
 def blocks(request: Request) -> Iterator[bytes]:
@@ -113,6 +116,17 @@ def blocks(request: Request) -> Iterator[bytes]:
     if _encoding(request) == "gzip":
         return _decompressed(_received(request))
     return _received(request)
+
+
+def _read(request: Request) -> bytearray:
+    if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_JSON_BYTES:
+        raise _too_large()
+    body = bytearray()
+    for block in blocks(request):
+        body += block
+        if len(body) > MAX_JSON_BYTES:
+            raise _too_large()
+    return body
 
 
 def _encoding(request: Request) -> str:

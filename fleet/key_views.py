@@ -14,13 +14,13 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from fleet.access import grant_of
-from fleet.body import json_body
+from fleet.body import json_body, require_no_fields
 from fleet.device_ids import DEVICE_ID_RULE, are_device_ids
 from fleet.keys import NewKey, NotUsable, make_key, revoke, rotate
 from fleet.models import ApiKey, Scope, Site
 from fleet.openapi import answer, body, schema
 from fleet.pages import CURSOR, LIMIT, Pages
-from fleet.wire import FieldError, InvalidBody, decode_struct
+from fleet.wire import FieldError, InvalidBody, Order, decode_struct
 
 ScopeName = Literal["ingest", "read", "manage"]
 _IDS_RULE: Final = f"a list of ids: {DEVICE_ID_RULE}"
@@ -28,7 +28,7 @@ _LATEST_END: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _DeviceIds = Annotated[list[str], msgspec.Meta(extra={"rule": _IDS_RULE})]
 
 
-class KeyOrder(msgspec.Struct):
+class KeyOrder(Order):
     """Make a key: for the devices of a site, for listed ones; where neither is told, for all."""
 
     name: Annotated[
@@ -141,6 +141,7 @@ class KeyViewSet(ViewSet):
 
         Both are good for a week.
         """
+        require_no_fields(request)
         try:
             return _made(rotate(_key(prefix)))
         except NotUsable:
@@ -151,6 +152,7 @@ class KeyViewSet(ViewSet):
     )
     def destroy(self, request: Request, prefix: str) -> Response:
         """Revoke a key."""
+        require_no_fields(request)
         revoke(_key(prefix))
         return Response(KeyRow(**_columns(_key(prefix))))
 

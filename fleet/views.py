@@ -13,14 +13,14 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from fleet.access import grant_of
-from fleet.body import json_body
+from fleet.body import json_body, require_no_fields
 from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE, are_device_ids
 from fleet.links import NoLinkInForce, OutOfBounds, UnknownDevice, end_link, link_vehicle
 from fleet.models import VehicleMeterLink
 from fleet.openapi import answer, body, schema
 from fleet.pages import CURSOR, LIMIT, Pages
 from fleet.status import MeterStatus, VehicleStatus, meter_status, vehicle_status
-from fleet.wire import FieldError, InvalidBody, decode_struct
+from fleet.wire import FieldError, InvalidBody, Order, decode_struct
 
 _DeviceId = Annotated[
     str,
@@ -34,7 +34,7 @@ _VEHICLE = OpenApiParameter("vehicleId", str, description="only links of this ve
 _METER = OpenApiParameter("meterId", str, description="only links to this meter")
 
 
-class LinkOrder(msgspec.Struct):
+class LinkOrder(Order):
     """Link a vehicle to a meter, from an instant on: now, unless told."""
 
     vehicle_id: _DeviceId = msgspec.field(name="vehicleId")
@@ -123,6 +123,7 @@ class LinkViewSet(ViewSet):
     )
     def destroy(self, request: Request, vehicle_id: str) -> Response:
         """End the link of a vehicle that is in force."""
+        require_no_fields(request)
         try:
             if not grant_of(request).reaches_vehicle(vehicle_id):
                 raise NoLinkInForce

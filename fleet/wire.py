@@ -5,7 +5,9 @@ and the words of an error come from the same struct as the check.
 """
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
@@ -13,15 +15,27 @@ from typing import Any, Final, TypeVar
 import msgspec
 from rest_framework.exceptions import APIException, ParseError
 
-T = TypeVar("T")
 # A body as it was put together: a copy of it would be one too many.
 Buffer = bytes | bytearray
 
 # What msgspec raises on bytes that are not the JSON that is asked for.
 DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+# Of a longer name nothing is near, and to find that out would take as long as it is.
+_MOST_COMPARED: Final = 64
+_unknown_field = re.compile("Object contains unknown field `(.*)`", re.DOTALL)
 _missing_field = re.compile("missing required field `([^`]+)`")
 _field_at = re.compile(r" - at `\$\.(\w+)(?:\[[\d.]+\])?`$")
+
+
+class Order(msgspec.Struct, forbid_unknown_fields=True):
+    """What a body asks for. A field that it does not know is refused: it might be a limit.
+
+    Readings are no orders: firmware adds fields.
+    """
+
+
+T = TypeVar("T", bound=Order)
 
 
 class FieldError(msgspec.Struct):
@@ -77,6 +91,9 @@ def field_error(error: Exception, struct: type) -> FieldError:
     if not isinstance(error, msgspec.ValidationError):
         return FieldError(None, "malformed_json", f"not valid JSON: {_reason(error)}")
     text = str(error)
+    # First of all: the name is the client's, and might say what the others say.
+    if unknown := _unknown_field.match(text):
+        return _unknown(unknown[1], struct)
     if missing := _missing_field.search(text):
         field = missing[1]
         return FieldError(field, "missing", f"{field} is required: {rule(struct, field)}")
@@ -84,6 +101,26 @@ def field_error(error: Exception, struct: type) -> FieldError:
         return FieldError(None, "wrong_type", "an item must be a JSON object")
     field = at[1]
     return FieldError(field, _code(text), f"{field} must be {rule(struct, field)}")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return how a sentence ends: with the nearest of `known` to `name`, where one is near."""
+    spellings = {one.casefold(): one for one in known}
+    near = get_close_matches(name[:_MOST_COMPARED].casefold(), spellings, 1)
+    return f"; did you mean {spellings[near[0]]}?" if near else "."
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return `names` in words: "a, b and c", or "none"."""
+    *first, last = [*names] or ["none"]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _unknown(name: str, struct: type) -> FieldError:
+    """Return the error of a field that `struct` has not; names those that it has."""
+    known = [field.encode_name for field in msgspec.structs.fields(struct)]
+    message = f"A field is unknown{suggestion(name, known)} The body may have {listed(known)}"
+    return FieldError(None, "unknown_field", message)
 
 
 @cache

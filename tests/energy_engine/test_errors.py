@@ -99,9 +99,12 @@ def database_is_away(transactional_db, settings):
     ],
 )
 def test_database_that_is_away_is_503_with_retry_after(method, path):
-    api, body = Api(), {"vehicleId": "V1", "meterId": "M1", "type": "meter", "kwhConsumedAc": 1}
+    bodies = {
+        "/v1/ingest": {"meterId": "M1", "kwhConsumedAc": 1},
+        "/v1/links": {"vehicleId": "V1", "meterId": "M1"},
+    }
 
-    answer = getattr(api, method)(path, *([] if method == "get" else [body]))
+    answer = getattr(Api(), method)(path, *([] if method == "get" else [bodies[path]]))
 
     assert_error(answer, 503, "storage_unavailable")
     assert int(answer["Retry-After"]) >= 1

@@ -364,6 +364,7 @@ class TestKeysOverTheApi:
             ({"expiresAt": "2026-07-15T12:00:00Z"}, "expiresAt"),
             ({"expiresAt": "9999-12-31T23:59:59-14:00"}, "expiresAt"),
             ({"expiresAt": "2027-01-01"}, "expiresAt"),
+            ({"meterIDs": ["M1"]}, None),
         ],
     )
     def test_order_that_makes_no_sense_is_refused_by_its_field(self, berlin, wrong, field):

@@ -190,3 +190,43 @@ def test_value_that_no_column_takes_is_400(api):
     answer = api.get("/v1/links?cursor=cD0lMDA%3D")
 
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("validForm", "; did you mean validFrom?"),
+        ("valid_from", "; did you mean validFrom?"),
+        ("site", "."),
+        ("missing required field `site` - at `$.site`", "."),
+        ("", "."),
+        ("v" * 100_000, "."),
+    ],
+)
+def test_field_that_a_body_may_not_have_is_refused(api, field, message):
+    answer = api.put("/v1/links", LINK | {field: "2026-07-15T10:00:00Z"})
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"] == [
+        {
+            "field": None,
+            "code": "unknown_field",
+            "message": f"A field is unknown{message} The body may have vehicleId, meterId and "
+            "validFrom",
+        }
+    ]
+    assert not VehicleMeterLink.objects.exists()
+
+
+def test_link_does_not_end_by_a_body_that_nobody_reads(api):
+    link_vehicle("V1", "M1", at("08:00"))
+
+    refused = api._client.generic(
+        "DELETE", "/v1/links/V1", b'{"validTo": "2026-08-01T00:00:00Z"}', "application/json"
+    )
+
+    assert refused.json()["errors"][0]["code"] == "unknown_field"
+    assert VehicleMeterLink.objects.get().valid_during.upper is None
+    assert api._client.generic("DELETE", "/v1/links/V1", b"{}", "application/json").status_code == (
+        200
+    )
