@@ -20,6 +20,7 @@ from analytics.cache import redis
 from energy_engine.errors import RETRY_AFTER_SECONDS, Error, error_body
 from fleet import replica
 from fleet.openapi import answer
+from fleet.parameters import KnownParameters
 from fleet.wire import instant
 from ingestion.partitions import covered_until
 
@@ -54,7 +55,7 @@ class Unready(Error, kw_only=True):
 class LiveView(APIView):
     """The process answers."""
 
-    permission_classes = []
+    permission_classes = [KnownParameters]
 
     @extend_schema(operation_id="healthLive", responses={200: answer(Live, "It does")})
     def get(self, request: Request) -> Response:
@@ -65,7 +66,7 @@ class LiveView(APIView):
 class ReadyView(APIView):
     """The engine can take readings and answer; it can do so without cache and replica, slower."""
 
-    permission_classes = []
+    permission_classes = [KnownParameters]
 
     @extend_schema(
         operation_id="healthReady",

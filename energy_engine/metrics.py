@@ -35,6 +35,7 @@ from fleet import replica
 from fleet.access import KeyHolds, grant_of
 from fleet.metrics import REQUEST_SECONDS
 from fleet.models import ApiKey
+from fleet.parameters import KnownParameters
 from fleet.statements import Statement
 from ingestion.history_size import history_size
 from ingestion.models import ChangedMeterHour, ChangedVehicleHour
@@ -231,7 +232,7 @@ class MayScrape(KeyHolds):
 class MetricsView(APIView):
     """Counters of all processes, and the state of the engine, in Prometheus' format."""
 
-    permission_classes = [MayScrape]
+    permission_classes = [MayScrape, KnownParameters]
 
     @extend_schema(
         operation_id="metrics",

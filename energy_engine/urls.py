@@ -2,7 +2,6 @@
 
 from django.contrib import admin
 from django.urls import include, path
-from drf_spectacular.views import SpectacularSwaggerSplitView
 
 import analytics.urls
 import fleet.urls
@@ -12,14 +11,14 @@ from energy_engine.console import overview, search, two_steps
 from energy_engine.console.sign_in import Code, SignIn
 from energy_engine.health import LiveView, ReadyView
 from energy_engine.metrics import MetricsView
-from energy_engine.views import RootView, SchemaView
+from energy_engine.views import DocsView, RootView, SchemaView
 
 v1 = [
     *ingestion.urls.urlpatterns,
     *fleet.urls.urlpatterns,
     *analytics.urls.urlpatterns,
     path("schema", SchemaView.as_view()),
-    path("docs", SpectacularSwaggerSplitView.as_view(url="/v1/schema")),
+    path("docs", DocsView.as_view()),
 ]
 urlpatterns = [
     path("v1/", include(v1)),

@@ -7,8 +7,9 @@ import msgspec
 from django.http import HttpResponse
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer
-from drf_spectacular.utils import extend_schema
-from drf_spectacular.views import SpectacularJSONAPIView
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
+from rest_framework.renderers import TemplateHTMLRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -23,12 +24,14 @@ class Service(msgspec.Struct):
     service: str = "Energy Ingestion Engine"
     status: str = "running"
     version: str = __version__
+from energy_engine.rendering import JsonRenderer
+from fleet.parameters import KnownParameters
 
 
 class RootView(APIView):
     """Which service this is, and which version of it."""
 
-    permission_classes = []
+    permission_classes = [KnownParameters]
 
     @extend_schema(operation_id="root", responses={200: answer(Service, "The service is running")})
     def get(self, request: Request) -> Response:
@@ -42,9 +45,25 @@ class SchemaView(SpectacularJSONAPIView):
     Made once in each process: 20 ms of a processor are too much for whoever asks without a key.
     """
 
+    permission_classes = [KnownParameters]
+
     @extend_schema(exclude=True)
     def get(self, request: Request, *_: Any, **__: Any) -> HttpResponse:
         return HttpResponse(_document(), content_type=OpenApiJsonRenderer.media_type)
+
+
+class DocsView(SpectacularSwaggerSplitView):
+    """A page to try the API at; with `script`, what it runs."""
+
+    url = "/v1/schema"
+    permission_classes = [KnownParameters]
+    renderer_classes = [JsonRenderer]  # of what goes wrong
+
+    @extend_schema(exclude=True, parameters=[OpenApiParameter("script", str)])
+    def get(self, request: Request, *_: Any, **__: Any) -> Response:
+        request.accepted_renderer = TemplateHTMLRenderer()
+        page: Response = super().get(request)  # type: ignore[no-untyped-call] # has none
+        return page
 
 
 @cache

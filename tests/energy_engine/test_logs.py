@@ -242,4 +242,4 @@ def test_slow_request_is_logged_with_its_time(api, settings, caplog):
     [record] = caplog.records
     assert record.getMessage() == "slow request"
     assert record.route == "v1/status/vehicle/<device_id:vehicle_id>"
-    assert (record.status, record.duration_ms >= 0) == (404, True)
+    assert (record.status, record.duration_ms >= 0) == (400, True)

@@ -105,7 +105,7 @@ def provoke(engine: LoggingEngine, key: str) -> dict[str, int]:
         "User_Agent": MARK,
         "Referer": f"http://x/?{MARK}",
     }
-    ingest = f"/v1/ingest?token={MARK}"
+    ingest = "/v1/ingest"
     return {
         "bad reading": engine.answer("POST", ingest, marked | {"soc": MARK}, **headers),
         "no JSON": engine.answer("POST", ingest, f'{{"{MARK}"'.encode(), **headers),
@@ -117,6 +117,7 @@ def provoke(engine: LoggingEngine, key: str) -> dict[str, int]:
         "unknown path": engine.answer("GET", f"/{MARK}%0a%1b[31m?{MARK}", **headers),
         "unknown device": engine.answer("GET", f"/v1/status/vehicle/{MARK}", **headers),
         "unknown host": engine.answer("GET", "/", **headers | {"Host": MARK}),
+        "unknown parameter": engine.answer("POST", f"{ingest}?{MARK}={MARK}", marked, **headers),
         "other method": engine.answer("DELETE", ingest, **headers),
         "other type": engine.answer("POST", ingest, marked, **headers | {"Content-Type": MARK}),
         "too large": engine.answer("POST", ingest, [marked] * 60_000, **headers),
@@ -169,6 +170,7 @@ def test_no_key_and_no_payload_is_in_any_line_however_a_request_ends(engine, key
         **{"bad reading": 400, "no JSON": 400, "unknown host": 400, "broken header": 400},
         **{"no key": 401, "wrong key": 401, "no scope": 403, "no form": 403},
         **{"unknown path": 404, "unknown device": 404, "other method": 405},
+        **{"unknown parameter": 400},
         **{"too large": 413, "other type": 415, "no HTTP": 501, "many guesses": 429},
     }
     said = "".join(engine.output)
