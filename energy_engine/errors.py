@@ -77,7 +77,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     """Return DRF's answer to `error`; None for what is a fault of the engine."""
     so_far: dict[str, Any] = {}
     if isinstance(error, StreamInterrupted):
-        so_far = msgspec.structs.asdict(error.outcome)
+        so_far = msgspec.structs.asdict(error.outcome) | {"lines": error.lines}
         error = error.cause
     if isinstance(error, Http404):
         error = NotFound()
@@ -104,6 +104,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         getattr(error, "errors", []),
     )
     body |= getattr(error, "extra", {}) | so_far
+    if lines := so_far.get("lines"):
+        body["message"] += f". Lines done so far: {lines:,}; send the ones after them"
     return Response(body, error.status_code, headers=_headers(error))
 
 

@@ -15,7 +15,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from energy_engine import __version__
+from energy_engine.rendering import JsonRenderer
 from fleet.openapi import answer
+from fleet.parameters import KnownParameters
 
 
 class Service(msgspec.Struct):
@@ -24,8 +26,6 @@ class Service(msgspec.Struct):
     service: str = "Energy Ingestion Engine"
     status: str = "running"
     version: str = __version__
-from energy_engine.rendering import JsonRenderer
-from fleet.parameters import KnownParameters
 
 
 class RootView(APIView):

@@ -21,6 +21,7 @@ from limits.storage import MemoryStorage, RedisStorage, Storage
 from redis.exceptions import RedisError
 from rest_framework.exceptions import APIException
 
+from fleet.body import BodyTooLarge
 from fleet.metrics import THROTTLED
 
 MINUTE: Final = 60
@@ -70,6 +71,14 @@ class Budgets:
         if left < amount or not self._begins_at <= time.time() < self._ends_at:
             left = self._left_after_lease(name, what, limit, amount)
         self._left[name] = left - amount
+
+    def take_most(self, name: str, what: str, limit: int, amount: int) -> int:
+        """Take `amount`, or what is left of the limit this minute; return how much that is."""
+        try:
+            self.take(name, what, limit, amount)
+        except TooMuch:
+            return self._left.pop(name, 0)
+        return amount
 
     def _left_after_lease(self, name: str, what: str, limit: int, amount: int) -> int:
         self._begin_minute()
@@ -135,9 +144,27 @@ def take_request(address: str, key_id: int | None = None) -> None:
 
 
 def take_readings(key_id: int | None, readings: int) -> None:
-    """Count readings of a key, all or none of them; of an open API, none. Errors: `TooMuch`."""
-    if key_id is not None:
-        budgets.take(f"readings:{key_id}", "readings", settings.LIMIT_READINGS_PER_KEY, readings)
+    """Count readings of a key, all or none of them; of an open API, none.
+
+    Errors: `TooMuch`; `BodyTooLarge` where no minute would ever do.
+    """
+    if key_id is None:
+        return
+    limit = settings.LIMIT_READINGS_PER_KEY
+    if 0 < limit < readings:
+        raise BodyTooLarge(
+            f"This key may send at most {limit:,} readings a minute (LIMIT_READINGS_PER_KEY): "
+            "send smaller batches"
+        )
+    budgets.take(f"readings:{key_id}", "readings", limit, readings)
+
+
+def take_most_readings(key_id: int | None, readings: int) -> int:
+    """Count as many of the readings of a key as this minute allows; return how many those are."""
+    if key_id is None:
+        return readings
+    limit = settings.LIMIT_READINGS_PER_KEY
+    return budgets.take_most(f"readings:{key_id}", "readings", limit, readings)
 
 
 def take_wrong_key(address: str) -> None:

@@ -1,5 +1,6 @@
 """Take a stream of readings in: one JSON object per line, any length, in constant memory."""
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -12,7 +13,7 @@ from rest_framework.exceptions import APIException
 
 from fleet.body import BLOCK_BYTES, BodyTooLarge
 from fleet.keys import Grant
-from fleet.limits import take_readings
+from fleet.limits import TooMuch, take_most_readings
 from ingestion.group_commit import ALONE_FROM_READINGS
 from ingestion.intake import (
     MAX_LISTED_ERRORS,
@@ -41,12 +42,16 @@ class LineTooLong(BodyTooLarge):
 
 
 class StreamInterrupted(Exception):
-    """A stream that could not be taken in to its end; `outcome` says what became of its start."""
+    """A stream that could not be taken in to its end; `outcome` says what became of its start.
 
-    def __init__(self, cause: Exception, outcome: Outcome) -> None:
+    Each of its first `lines` lines is stored or refused for good: what follows is to be sent again.
+    """
+
+    def __init__(self, cause: Exception, outcome: Outcome, lines: int) -> None:
         super().__init__(str(cause))
         self.cause = cause
         self.outcome = outcome
+        self.lines = lines
 
 
 def take_in_stream(blocks: Iterable[bytes], grant: Grant, kind: Kind | None) -> Outcome:
@@ -54,25 +59,29 @@ def take_in_stream(blocks: Iterable[bytes], grant: Grant, kind: Kind | None) -> 
 
     A reading without a timestamp gets the time at which its chunk was read. An item's index is the
     number of its line, counted from 0.
-    Errors: `StreamInterrupted`, with the cause; every chunk before it is stored.
+    Errors: `StreamInterrupted`, with the cause; every chunk before it is stored. Where the key has
+    no readings left this minute, that is `TooMuch`, after all that it had: to wait here would hold
+    up a request of the process for what may be minutes.
     """
     outcome = Outcome(0, 0, [])
     begun: deque[_Begun] = deque()
-    first_line = 0
+    first_line = lines_done = 0
     try:
         for chunk in _chunks(blocks, settings.INGEST_STREAM_CHUNK_READINGS):
             begun.append(_begin(chunk, grant, kind, first_line))
-            first_line += chunk.count(b"\n")
+            first_line = begun[-1].next_line
+            if begun[-1].is_cut:
+                raise TooMuch("readings", settings.LIMIT_READINGS_PER_KEY)
             while len(begun) > CHUNKS_AHEAD:
-                _finish(begun.popleft(), outcome)
+                lines_done = _finish(begun.popleft(), outcome, lines_done)
         while begun:
-            _finish(begun.popleft(), outcome)
+            lines_done = _finish(begun.popleft(), outcome, lines_done)
         count_rejected(kind, outcome.rejected)
     except Exception as cause:
         for started in begun:  # it is stored all the same, or fails for the same cause
             with suppress(Exception):
-                _finish(started, outcome)
-        raise StreamInterrupted(cause, outcome) from cause
+                lines_done = _finish(started, outcome, lines_done)
+        raise StreamInterrupted(cause, outcome, lines_done) from cause
     return outcome
 
 
@@ -80,6 +89,8 @@ class _Begun(NamedTuple):
     """A chunk on its way into the database: what is done with already, and what is not yet."""
 
     first_line: int
+    next_line: int
+    is_cut: bool
     done: Decoded
     parts: list[Future[Decoded]]
 
@@ -87,17 +98,33 @@ class _Begun(NamedTuple):
 def _begin(chunk: bytes, grant: Grant, kind: Kind | None, first_line: int) -> _Begun:
     received_at = timezone.now()
     decoded = decode_lines(chunk, kind, received_at)
-    take_readings(grant.key_id, len(decoded.readings) + len(decoded.errors))
+    count = len(decoded.readings) + len(decoded.errors)
+    allowed = take_most_readings(grant.key_id, count)
+    is_cut = allowed < count
+    next_line = first_line + (_cut(decoded, allowed) if is_cut else chunk.count(b"\n"))
     reject_out_of_reach(decoded, grant)
     if len(decoded.readings) < ALONE_FROM_READINGS:
         record_known(decoded, received_at)  # shares its commit with other requests
-        return _Begun(first_line, decoded, [])
+        return _Begun(first_line, next_line, is_cut, decoded, [])
     parts = _lanes.submit(decoded, received_at, record_known)
-    return _Begun(first_line, Decoded([], [], decoded.errors, is_array=True), parts)
+    errors = Decoded([], [], decoded.errors, is_array=True)
+    return _Begun(first_line, next_line, is_cut, errors, parts)
 
 
-def _finish(begun: _Begun, outcome: Outcome) -> None:
-    """Wait until a chunk is committed, and count it; as much of it as was, before an error."""
+def _cut(decoded: Decoded, count: int) -> int:
+    """Leave the first `count` items in `decoded`; return the line of the first that goes."""
+    line = sorted([*decoded.indexes, *(error.index for error in decoded.errors)])[count]
+    kept = bisect_left(decoded.indexes, line)
+    decoded.readings, decoded.indexes = decoded.readings[:kept], decoded.indexes[:kept]
+    decoded.errors = [error for error in decoded.errors if error.index < line]
+    return line
+
+
+def _finish(begun: _Begun, outcome: Outcome, lines_done: int) -> int:
+    """Wait until a chunk is committed, and count it; as much of it as was, before an error.
+
+    Returns how many lines from the first on are done with, where it were `lines_done` before.
+    """
     done = [begun.done]
     failed = None
     for part in begun.parts:
@@ -112,6 +139,7 @@ def _finish(begun: _Begun, outcome: Outcome) -> None:
     outcome.errors += [_moved(error, begun.first_line) for error in errors[:room]]
     if failed:
         raise failed
+    return begun.next_line if begun.first_line == lines_done else lines_done
 
 
 def _moved(error: ItemError, first_line: int) -> ItemError:

@@ -5,13 +5,16 @@ import json
 import tracemalloc
 import zlib
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import OperationalError
+from django.test import Client
 
 from fleet.access import EVERYTHING
 from fleet.body import BLOCK_BYTES, BodyCutShort
+from fleet.keys import make_key
+from fleet.models import Scope
 from fleet.together import Overloaded
 from ingestion import stream
 from ingestion.models import MeterReading, VehicleReading
@@ -224,7 +227,7 @@ def test_client_that_breaks_off_gets_counted_what_was_stored(db, clock, settings
     with pytest.raises(StreamInterrupted) as interrupted:
         take_in_stream(broken_off(), EVERYTHING, Kind.VEHICLE)
 
-    assert interrupted.value.outcome.accepted == 3
+    assert (interrupted.value.outcome.accepted, interrupted.value.lines) == (3, 3)
     assert VehicleReading.objects.count() == 3
 
 
@@ -246,7 +249,8 @@ def test_database_that_goes_away_mid_stream_is_503_and_says_what_was_stored(
 
     assert answer.status_code == 503
     assert answer["Retry-After"]
-    assert answer.json()["accepted"] == 1
+    assert (answer.json()["accepted"], answer.json()["lines"]) == (1, 1)
+    assert answer.json()["message"].endswith("Lines done so far: 1; send the ones after them")
 
 
 def test_memory_does_not_grow_with_the_stream(db, clock, monkeypatch):
@@ -293,4 +297,88 @@ def test_what_one_lane_stored_counts_when_the_other_fails(clock, monkeypatch):
         take_in_stream([body], EVERYTHING, Kind.VEHICLE)
 
     assert 0 < interrupted.value.outcome.accepted < 1_000
+    assert interrupted.value.lines == 0
     assert VehicleReading.objects.count() == interrupted.value.outcome.accepted
+
+
+class TestStreamOfMoreThanAMinutesReadings:
+    LINES = tuple(
+        VEHICLE | {"vehicleId": f"V{number % 7}", "timestamp": f"2026-07-15T11:{number:02}:00Z"}
+        for number in range(30)
+    )
+
+    @pytest.fixture
+    def send(self, closed, settings, clock):
+        settings.LIMIT_READINGS_PER_KEY = 12
+        headers = {"host": "localhost", "authorization": f"Bearer {caller_token()}"}
+        client = Client(headers=headers, raise_request_exception=False)
+
+        def sent(body: bytes, media: str = NDJSON):
+            return client.generic("POST", "/v1/ingest", body, media)
+
+        return sent
+
+    def test_ends_after_as_many_minutes_when_it_goes_on_where_it_was_told(self, send, clock):
+        rest, answers = self.LINES, []
+        while rest and len(answers) < 9:
+            answer = send(lines(*rest))
+            answers.append((answer.status_code, answer.json()["accepted"]))
+            rest = rest[answer.json()["lines"] :] if answer.status_code == 429 else ()
+            clock.shift(timedelta(seconds=int(answer.get("Retry-After", 0))))
+
+        assert answers == [(429, 12), (429, 12), (201, 6)]
+        assert VehicleReading.objects.count() == 30
+        assert set(VehicleReading.objects.values_list("measured_at", flat=True)) == {
+            datetime.fromisoformat(line["timestamp"]) for line in self.LINES
+        }
+
+    def test_counts_bad_lines_and_skips_blank_ones(self, send):
+        items = [VEHICLE | {"soc": 101}] * 3 + [*self.LINES]
+
+        answer = send(b"\n\n" + lines(*items))
+
+        body = answer.json()
+        assert (answer.status_code, body["accepted"], body["rejected"]) == (429, 9, 3)
+        assert body["lines"] == 2 + 12
+        assert body["message"] == (
+            "At most 12 readings a minute. Lines done so far: 14; send the ones after them"
+        )
+
+    def test_with_nothing_left_stores_nothing(self, send):
+        send(lines(*self.LINES))
+
+        body = send(lines(*self.LINES)).json()
+
+        assert (body["accepted"], body["lines"]) == (0, 0)
+        assert body["message"] == "At most 12 readings a minute"
+
+    def test_as_an_array_is_413_in_every_minute_and_says_why(self, send, clock):
+        for _ in range(2):
+            answer = send(json.dumps(self.LINES[:13]).encode(), "application/json")
+            assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+            assert answer.json()["message"] == (
+                "This key may send at most 12 readings a minute (LIMIT_READINGS_PER_KEY): send "
+                "smaller batches"
+            )
+            clock.shift(timedelta(minutes=1))
+        assert send(json.dumps(self.LINES[:12]).encode(), "application/json").status_code == 201
+
+
+@pytest.mark.django_db(transaction=True)
+def test_chunk_of_a_stream_that_is_written_in_lanes_is_cut_at_the_limit_too(
+    closed, settings, clock
+):
+    settings.LIMIT_READINGS_PER_KEY = 1_000
+    headers = {"host": "localhost", "authorization": f"Bearer {caller_token()}"}
+    items = [VEHICLE | {"vehicleId": f"V{number}"} for number in range(3_000)]
+
+    answer = Client(headers=headers).generic("POST", "/v1/ingest", lines(*items), NDJSON)
+
+    assert (answer.status_code, answer.json()["accepted"], answer.json()["lines"]) == (
+        *(429, 1_000, 1_000),
+    )
+    assert VehicleReading.objects.count() == 1_000
+
+
+def caller_token() -> str:
+    return make_key("gateway", [Scope.INGEST]).token
