@@ -28,6 +28,7 @@ from energy_engine.request_log import blame
 from fleet.together import Overloaded
 from fleet.wire import FieldError
 from ingestion.readings import ItemError
+from ingestion.server_clock import ServerClockBehind
 from ingestion.stream import StreamInterrupted
 
 RETRY_AFTER_SECONDS: Final = 2
@@ -73,26 +74,25 @@ class TryLater(APIException):
     wait = 1
 
 
+class ServerClockWrong(APIException):
+    """The clock of this server is behind those of most devices."""
+
+    status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    default_code = "server_clock_behind"
+    default_detail = (
+        "The server's clock seems to be behind: most devices are ahead of it; send the request "
+        "again once it is set"
+    )
+    wait = 60
+
+
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """Return DRF's answer to `error`; None for what is a fault of the engine."""
     so_far: dict[str, Any] = {}
     if isinstance(error, StreamInterrupted):
         so_far = msgspec.structs.asdict(error.outcome) | {"lines": error.lines}
         error = error.cause
-    if isinstance(error, Http404):
-        error = NotFound()
-    elif isinstance(error, PermissionDenied):
-        error = NotPermitted()
-    elif isinstance(error, Overloaded):
-        error = TryLater()
-    elif isinstance(error, DataError):
-        # A value that no column takes, such as a NUL in a query parameter.
-        error = ValidationError("The request holds a value that cannot be stored")
-    elif isinstance(error, STORAGE_ERRORS):
-        blame(context["request"], error)
-        error = StorageUnavailable()
-    elif isinstance(error, MethodNotAllowed):
-        error.detail = ErrorDetail("This path does not take the method; Allow names those it takes")
+    error = _told(error, context["request"])
     if not isinstance(error, APIException):
         return None
     set_rollback()
@@ -107,6 +107,27 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     if lines := so_far.get("lines"):
         body["message"] += f". Lines done so far: {lines:,}; send the ones after them"
     return Response(body, error.status_code, headers=_headers(error))
+
+
+def _told(error: Exception, request: HttpRequest) -> Exception:
+    """Return `error` as the client is told of it; as it is, where it is a fault of the engine."""
+    if isinstance(error, Http404):
+        return NotFound()
+    if isinstance(error, PermissionDenied):
+        return NotPermitted()
+    if isinstance(error, Overloaded):
+        return TryLater()
+    if isinstance(error, ServerClockBehind):
+        return ServerClockWrong()
+    if isinstance(error, DataError):
+        # A value that no column takes, such as a NUL in a query parameter.
+        return ValidationError("The request holds a value that cannot be stored")
+    if isinstance(error, STORAGE_ERRORS):
+        blame(request, error)
+        return StorageUnavailable()
+    if isinstance(error, MethodNotAllowed):
+        error.detail = ErrorDetail("This path does not take the method; Allow names those it takes")
+    return error
 
 
 def error_body(

@@ -12,9 +12,11 @@ from fleet.metrics import (
     DATABASE_WAITING,
     REFUSED_REQUESTS,
     REQUESTS_IN_HAND,
+    SERVER_CLOCK_BEHIND,
     WAITING_READINGS,
 )
 from ingestion.group_commit import group_commit
+from ingestion.server_clock import server_clock
 
 _SECONDS: Final = 2.0
 _free, _in_use = (DATABASE_CONNECTIONS.labels(state) for state in ("free", "in use"))
@@ -23,6 +25,7 @@ _free, _in_use = (DATABASE_CONNECTIONS.labels(state) for state in ("free", "in u
 def sample() -> None:
     """Bring the gauges of this process up to date."""
     WAITING_READINGS.set(group_commit.waiting_readings())
+    SERVER_CLOCK_BEHIND.set(server_clock.is_behind())
     pools = [pool.get_stats() for pool in map(_pool, connections) if pool]
     free = sum(pool["pool_available"] for pool in pools)
     _free.set(free)

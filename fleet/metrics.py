@@ -57,3 +57,9 @@ DATABASE_WAITING: Final = Gauge(
     "Requests that wait for a connection to PostgreSQL.",
     multiprocess_mode="livesum",
 )
+# As any of the processes that live has it.
+SERVER_CLOCK_BEHIND: Final = Gauge(
+    "engine_server_clock_behind",
+    "Whether most devices are ahead of the server's clock.",
+    multiprocess_mode="livemax",
+)

@@ -18,6 +18,7 @@ from fleet.together import Overloaded
 from fleet.wire import Buffer
 from ingestion.group_commit import group_commit
 from ingestion.readings import Decoded, ItemError, Kind, MeterReading, Reading, decode, device_id
+from ingestion.server_clock import server_clock
 from ingestion.writer import UnknownDevices
 
 MAX_LISTED_ERRORS: Final = 100
@@ -56,8 +57,8 @@ def take_in(
     """Record the good readings of `body`; with `all_or_nothing`, none if one is bad.
 
     A device that `grant` does not reach is an unknown one.
-    Errors: `MalformedBody`, `TooManyReadings`, `ArrayExpected`, `NoReadings`, and those of
-    `group_commit.record`; nothing was stored then.
+    Errors: `MalformedBody`, `TooManyReadings`, `ArrayExpected`, `NoReadings`, `ServerClockBehind`,
+    and those of `group_commit.record`; nothing was stored then.
     """
     with _alone() if len(body) >= LARGE_BYTES else nullcontext():
         return _taken_in(body, grant, kind, received_at, array_only, all_or_nothing)
@@ -72,6 +73,7 @@ def _taken_in(
     all_or_nothing: bool,
 ) -> Outcome:
     decoded = decode(body, kind, received_at)
+    server_clock.notice(decoded, grant, received_at)
     reject_out_of_reach(decoded, grant)
     if array_only and not decoded.is_array:
         raise ArrayExpected("This route takes an array of readings")

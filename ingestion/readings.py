@@ -111,12 +111,22 @@ class ItemError(msgspec.Struct):
 
 
 class Decoded(msgspec.Struct):
-    """A body, taken apart: `readings[i]` stood at `indexes[i]`; the rest are `errors`."""
+    """A body, taken apart: `readings[i]` stood at `indexes[i]`; the rest are `errors`.
+
+    Those among the rest that are good but for being too far ahead are `too_new`.
+    """
 
     readings: list[Reading]
     indexes: Sequence[int]
     errors: list[ItemError]
     is_array: bool
+    too_new: list[Reading] = []
+
+
+class _TooNew(FieldError):
+    """What is wrong with a reading from too far ahead."""
+
+    reading: Reading
 
 
 class TooManyReadings(ValueError):
@@ -267,6 +277,8 @@ def _judged(
         if isinstance(result, FieldError):
             error = ItemError(index, result.field, result.code, result.message)
             decoded.errors.append(error)
+            if isinstance(result, _TooNew):
+                decoded.too_new.append(result.reading)
         else:
             decoded.readings.append(result)
             indexes.append(index)
@@ -361,7 +373,7 @@ def _problem(reading: Reading, item: bytes, kind: Kind, received_at: datetime) -
         return FieldError("timestamp", "invalid_format", message)
     if reading.measured_at > received_at + MAX_AHEAD:
         message = "timestamp must be at most 10 minutes ahead of the server"
-        return FieldError("timestamp", "out_of_range", message)
+        return _TooNew("timestamp", "out_of_range", message, reading)
     if reading.measured_at < received_at - _horizon():
         limit = f"{settings.HISTORY_HORIZON_DAYS} days old (HISTORY_HORIZON_DAYS)"
         message = f"timestamp must be at most {limit}"

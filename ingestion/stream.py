@@ -24,6 +24,7 @@ from ingestion.intake import (
 )
 from ingestion.lanes import Lanes
 from ingestion.readings import Decoded, ItemError, Kind, decode_lines
+from ingestion.server_clock import server_clock
 
 MAX_LINE_BYTES: Final = BLOCK_BYTES
 # However few readings that is.
@@ -98,6 +99,7 @@ class _Begun(NamedTuple):
 def _begin(chunk: bytes, grant: Grant, kind: Kind | None, first_line: int) -> _Begun:
     received_at = timezone.now()
     decoded = decode_lines(chunk, kind, received_at)
+    server_clock.notice(decoded, grant, received_at)
     count = len(decoded.readings) + len(decoded.errors)
     allowed = take_most_readings(grant.key_id, count)
     is_cut = allowed < count
