@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from django.utils import timezone
@@ -44,6 +44,11 @@ class Coverage(msgspec.Struct):
     meter: float | None
 
 
+def _instead(name: str, unit: str = "the same") -> msgspec.Meta:
+    """Return the description of a field that `name` has taken the place of."""
+    return msgspec.Meta(description=f"Use {name}: {unit}.", extra_json_schema={"deprecated": True})
+
+
 class Performance(msgspec.Struct):
     """What became of the AC drawn for a vehicle; energies in kWh, efficiency in percent."""
 
@@ -60,6 +65,17 @@ class Performance(msgspec.Struct):
     data_points: DataPoints = msgspec.field(name="dataPoints")
     coverage: Coverage
     suspect_steps: int = msgspec.field(name="suspectSteps")
+    # What is above, for clients of other implementations of this API.
+    former_energy_ac_kwh: Annotated[float, _instead("energyConsumedAc")] = msgspec.field(
+        name="acEnergyConsumed"
+    )
+    former_energy_dc_kwh: Annotated[float, _instead("energyDeliveredDc")] = msgspec.field(
+        name="dcEnergyDelivered"
+    )
+    efficiency: Annotated[float | None, _instead("efficiencyRatio", "0 to 1, two decimals")]
+    former_battery_temp_celsius: Annotated[float | None, _instead("averageBatteryTemp")] = (
+        msgspec.field(name="avgBatteryTemp")
+    )
 
 
 class Part(NamedTuple):
@@ -175,6 +191,7 @@ def performance(account: Account) -> Performance:
         ),
     )
     reason = formulas.doubt(efficiency, energy_ac_kwh, [coverage.vehicle, coverage.meter])
+    temp = None if dc.battery_temp_celsius is None else kept(dc.battery_temp_celsius)
     meter_readings = sum(part.meter.readings for part in account.parts)
     return Performance(
         vehicle_id=vehicle.device_id,
@@ -183,9 +200,7 @@ def performance(account: Account) -> Performance:
         energy_ac_kwh=kept(energy_ac_kwh),
         energy_dc_kwh=kept(dc.energy_kwh),
         efficiency_percent=efficiency,
-        battery_temp_celsius=(
-            None if dc.battery_temp_celsius is None else kept(dc.battery_temp_celsius)
-        ),
+        battery_temp_celsius=temp,
         ac_source=account.source,
         health=Health.UNKNOWN if reason else formulas.health(efficiency),
         reason=reason,
@@ -194,6 +209,10 @@ def performance(account: Account) -> Performance:
         ),
         coverage=coverage,
         suspect_steps=dc.suspect_steps + sum(part.meter.suspect_steps for part in account.parts),
+        former_energy_ac_kwh=kept(energy_ac_kwh),
+        former_energy_dc_kwh=kept(dc.energy_kwh),
+        efficiency=None if efficiency is None else round(efficiency / 100, 2),
+        former_battery_temp_celsius=temp,
     )
 
 

@@ -1,10 +1,17 @@
 """The last known state of a device, as it goes over the wire."""
 
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
 from fleet.models import Meter, MeterLiveState, Vehicle, VehicleLiveState
+
+# For clients of other implementations of this API.
+LastUpdatedAt = Annotated[
+    datetime | None,
+    msgspec.Meta(description="Use timestamp: the same.", extra_json_schema={"deprecated": True}),
+]
 
 
 class MeterStatus(msgspec.Struct):
@@ -15,6 +22,10 @@ class MeterStatus(msgspec.Struct):
     voltage_v: float | None = msgspec.field(name="voltage", default=None)
     measured_at: datetime | None = msgspec.field(name="timestamp", default=None)
     received_at: datetime | None = msgspec.field(name="receivedAt", default=None)
+    updated_at: LastUpdatedAt = msgspec.field(name="lastUpdatedAt", default=None)
+
+    def __post_init__(self) -> None:
+        self.updated_at = self.measured_at
 
 
 class VehicleStatus(msgspec.Struct):
@@ -26,6 +37,10 @@ class VehicleStatus(msgspec.Struct):
     battery_temp_celsius: float | None = msgspec.field(name="batteryTemp", default=None)
     measured_at: datetime | None = msgspec.field(name="timestamp", default=None)
     received_at: datetime | None = msgspec.field(name="receivedAt", default=None)
+    updated_at: LastUpdatedAt = msgspec.field(name="lastUpdatedAt", default=None)
+
+    def __post_init__(self) -> None:
+        self.updated_at = self.measured_at
 
 
 def meter_status(meter_id: str) -> MeterStatus | None:

@@ -1,5 +1,6 @@
 """Cached figures: in Redis under their documented key, one recompute at a time."""
 
+import json
 import threading
 
 import msgspec
@@ -163,7 +164,40 @@ def test_figure_is_served_in_the_words_of_the_contract(api):
         "dataPoints": {"vehicle": 1, "meter": 1},
         "coverage": {"vehicle": None, "meter": None},
         "suspectSteps": 0,
+        "acEnergyConsumed": 10.0,
+        "dcEnergyDelivered": 9.0,
+        "efficiency": 0.9,
+        "avgBatteryTemp": None,
     }
+
+
+@pytest.mark.usefixtures("linked_vehicle")
+def test_figure_has_its_former_names_too_from_the_cache_or_not(api):
+    record([vehicle_reading("V1", "10:30", 0.333, battery_temp_celsius=31.5)], NOON)
+
+    for path in (PATH, PATH, f"{PATH}?window=24h"):
+        figure = api.get(path).json()
+        assert (figure["energyConsumedAc"], figure["acEnergyConsumed"]) == (10.0, 10.0)
+        assert (figure["energyDeliveredDc"], figure["dcEnergyDelivered"]) == (9.333, 9.333)
+        assert (figure["efficiencyRatio"], figure["efficiency"]) == (93.33, 0.93)
+        assert (figure["averageBatteryTemp"], figure["avgBatteryTemp"]) == (31.5, 31.5)
+
+
+def test_figure_without_ac_has_no_efficiency_under_either_name(api):
+    record([vehicle_reading("V1")], NOON)
+
+    figure = api.get(PATH).json()
+
+    assert (figure["efficiencyRatio"], figure["efficiency"]) == (None, None)
+
+
+@pytest.mark.usefixtures("linked_vehicle")
+def test_figure_that_an_older_version_has_kept_is_computed_anew(api):
+    kept = api.get(PATH).json()
+    del kept["efficiency"]
+    redis().set(KEY, json.dumps(kept))
+
+    assert (api.get(PATH).json()["efficiency"], api.get(PATH)["X-Cache"]) == (0.9, "hit")
 
 
 @pytest.mark.usefixtures("linked_vehicle")

@@ -184,6 +184,24 @@ def operations(document) -> list[tuple[str, str, dict]]:
     ]
 
 
+def test_names_that_are_there_for_other_clients_are_deprecated(document):
+    deprecated = {
+        (struct, name)
+        for struct, schema in document["components"]["schemas"].items()
+        for name, described in schema.get("properties", {}).items()
+        if described.get("deprecated")
+    }
+
+    assert deprecated == {
+        ("Performance", "acEnergyConsumed"),
+        ("Performance", "dcEnergyDelivered"),
+        ("Performance", "efficiency"),
+        ("Performance", "avgBatteryTemp"),
+        ("MeterStatus", "lastUpdatedAt"),
+        ("VehicleStatus", "lastUpdatedAt"),
+    }
+
+
 def test_every_ingest_route_takes_json_and_streams(document):
     for path, operations in document["paths"].items():
         if path.startswith("/v1/ingest"):

@@ -130,6 +130,7 @@ def test_live_state_of_a_vehicle(api, path):
         "batteryTemp": None,
         "timestamp": "2026-07-15T11:00:00Z",
         "receivedAt": "2026-07-15T12:00:00Z",
+        "lastUpdatedAt": "2026-07-15T11:00:00Z",
     }
 
 
@@ -143,6 +144,7 @@ def test_live_state_of_a_meter(api, path):
         "voltage": 231.4,
         "timestamp": "2026-07-15T11:00:00Z",
         "receivedAt": "2026-07-15T12:00:00Z",
+        "lastUpdatedAt": "2026-07-15T11:00:00Z",
     }
 
 
