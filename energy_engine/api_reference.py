@@ -55,6 +55,7 @@ FIELD_CODES: Final = {
     "a required field. With `field` null: the item is not a JSON object.",
     "out_of_range": "Beyond a limit, which the message names.",
     "invalid_format": "Not an id, not a time with an offset, or not one of the allowed words.",
+    "unknown_field": "The body has no such field; the message names the nearest that it has.",
     "unknown_kind": "A reading has neither `type` nor exactly one of the two ids.",
     "unknown_device": "The device is not in the registry, where devices do not join it by "
     "themselves, or the key does not reach it.",

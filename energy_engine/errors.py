@@ -54,6 +54,8 @@ class IngestError(Error, kw_only=True):
     errors: list[ItemError]  # type: ignore[assignment] # as others, with the index of the item
     accepted: int | msgspec.UnsetType = msgspec.UNSET
     rejected: int | msgspec.UnsetType = msgspec.UNSET
+    # Of a stream: so many lines from its first are done with.
+    lines: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class StorageUnavailable(APIException):

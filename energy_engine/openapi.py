@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from msgspec.inspect import CollectionType, DateTimeType, Field, StructType, UnionType
+from msgspec.inspect import CollectionType, DateTimeType, Field, Metadata, StructType, UnionType
 
 from analytics.explain import Explanation
 from analytics.fault_list import FaultHistory, FaultPage
@@ -138,7 +138,8 @@ def _complete_property(described: dict[str, Any], field: Field, *, is_sent: bool
     """Say what msgspec does not: that a string is an instant, and that an answer has each field."""
     prop = described["properties"][field.encode_name]
     choices = prop.get("anyOf", [prop])
-    types = field.type.types if isinstance(field.type, UnionType) else (field.type,)
+    field_type = field.type.type if isinstance(field.type, Metadata) else field.type
+    types = field_type.types if isinstance(field_type, UnionType) else (field_type,)
     if any(isinstance(of_type, DateTimeType) for of_type in types):
         next(choice for choice in choices if choice.get("type") == "string")["format"] = "date-time"
     # A generated client would take a field with a default for one that has to be there.

@@ -41,6 +41,10 @@ _figure: Final = Performance(
     data_points=DataPoints(vehicle=1440, meter=1440),
     coverage=Coverage(vehicle=1.0, meter=1.0),
     suspect_steps=0,
+    former_energy_ac_kwh=25.5,
+    former_energy_dc_kwh=21.5,
+    efficiency=0.84,
+    former_battery_temp_celsius=32.0,
 )
 _row: Final = VehicleRow(
     vehicle_id="V123",

@@ -52,11 +52,11 @@ def test_every_documented_parameter_is_taken(api):
     link_vehicle("V1", "M1", at("08:00"))
     document = api.get("/v1/schema").json()
     asked = [
-        (method.upper(), path.replace("{vehicle_id}", "V1"), parameter["name"])
+        (method.upper(), path.replace("{vehicleId}", "V1"), parameter["name"])
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
         for parameter in operation.get("parameters", [])
-        if parameter["in"] == "query"
+        if parameter.get("in") == "query"
     ]
 
     assert {name for _, _, name in asked} == set(EXAMPLES)
