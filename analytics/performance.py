@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
@@ -10,7 +11,7 @@ from django.utils import timezone
 from analytics import formulas
 from analytics.energy import Energy, Span, meter_energies, vehicle_energies
 from analytics.formulas import Health, Reason
-from analytics.slices import Link, Slice, links_in, slices
+from analytics.slices import Link, Slice, links_in, pieces, slices
 from analytics.unlinked import FleetEnergy, unlinked_energy
 from analytics.window import Window
 
@@ -79,7 +80,10 @@ class Performance(msgspec.Struct):
 
 
 class Part(NamedTuple):
-    """A slice of a meter: its AC, the vehicle's share, the DC of the vehicle and of all linked."""
+    """A slice of a meter, or a piece of one: its AC, the vehicle's share, and the vehicle's DC.
+
+    `vehicles_dc_kwh` is the DC of all vehicles linked, over the slice as a whole.
+    """
 
     slice: Slice
     meter: Energy
@@ -134,15 +138,15 @@ def accounts(
 ) -> list[Account]:
     """Return what the figures of vehicles over windows are made of; two statements for all of them.
 
-    `links` are those of the vehicles in `around`, a window that holds all others. A vehicle without
-    a link in it shares the AC of the meters without one, which is split over the whole of `around`.
+    `links` are those of the vehicles in `around`, a window that holds all others. A shared meter is
+    split by the slices of `around`, and a vehicle without a link in it shares the AC of the meters
+    without one over the whole of `around`: windows that cover it add up to its figure.
     """
-    of_asked = [slices(links[vehicle_id], window) for vehicle_id, window in asked]
+    whole = {vehicle_id: slices(of_vehicle) for vehicle_id, of_vehicle in links.items()}
+    of_asked = [pieces(whole[vehicle_id], window) for vehicle_id, window in asked]
     spans = [Span(vehicle_id, window.starts_at, window.ends_at) for vehicle_id, window in asked]
     # A vehicle that is alone at its meter for the whole window is asked about once.
-    dc = vehicle_energies(
-        [*spans, *(span for cuts in of_asked for cut in cuts for span in cut.vehicles)]
-    )
+    dc = vehicle_energies(chain(spans, *map(_spans_compared, spans, of_asked)))
     ac = meter_energies([cut.meter for cuts in of_asked for cut in cuts])
     is_unlinked = [not links[vehicle_id] for vehicle_id, _ in asked]
     fleet = unlinked(around) if any(is_unlinked) else None
@@ -157,6 +161,10 @@ def accounts(
     ]
 
 
+def _spans_compared(vehicle: Span, cuts: Sequence[Slice]) -> list[Span]:
+    return [span for cut in cuts for span in (cut.of(vehicle.device_id), *cut.sharers)]
+
+
 def _account(
     vehicle: Span,
     cuts: Sequence[Slice],
@@ -166,10 +174,11 @@ def _account(
 ) -> Account:
     parts = []
     for cut in cuts:
-        taken = {span.device_id: dc.get(span, _NOTHING).energy_kwh for span in cut.vehicles}
-        own = taken[vehicle.device_id]
-        share = formulas.share(own, sum(taken.values()), len(taken))
-        parts.append(Part(cut, ac.get(cut.meter, _NOTHING), share, own, sum(taken.values())))
+        taken = {span.device_id: dc.get(span, _NOTHING).energy_kwh for span in cut.sharers}
+        all_taken = sum(taken.values())
+        share = formulas.share(taken[vehicle.device_id], all_taken, len(taken))
+        own = dc[cut.of(vehicle.device_id)].energy_kwh
+        parts.append(Part(cut, ac.get(cut.meter, _NOTHING), share, own, all_taken))
     source: AcSource = "none"
     if parts:
         source = "shared" if any(cut.is_shared for cut in cuts) else "linked"
@@ -181,7 +190,7 @@ def _account(
 def performance(account: Account) -> Performance:
     """Return the figures that `account` adds up to."""
     vehicle, dc = account.vehicle, account.dc
-    energy_ac_kwh, compared_dc_kwh = _compared(account)
+    energy_ac_kwh, compared_dc_kwh = compared(account)
     efficiency = formulas.efficiency_percent(compared_dc_kwh, energy_ac_kwh)
     coverage = Coverage(
         formulas.coverage(dc.readings, _expected([(vehicle, dc)])),
@@ -216,13 +225,20 @@ def performance(account: Account) -> Performance:
     )
 
 
-def _compared(account: Account) -> tuple[float, float]:
-    """Return the AC that is the vehicle's, and the DC that it is compared with, in kWh."""
+class Compared(NamedTuple):
+    """The AC that is a vehicle's, and the DC that it is compared with."""
+
+    ac_kwh: float
+    dc_kwh: float
+
+
+def compared(account: Account) -> Compared:
+    """Return what the efficiency of `account` compares, to the last bit."""
     if account.fleet:
         energy_dc_kwh = account.dc.energy_kwh
         share = energy_dc_kwh / account.fleet.energy_dc_kwh if energy_dc_kwh else 0.0
-        return account.fleet.energy_ac_kwh * share, energy_dc_kwh
-    return (
+        return Compared(account.fleet.energy_ac_kwh * share, energy_dc_kwh)
+    return Compared(
         sum((part.energy_ac_kwh for part in account.parts), 0.0),
         sum((part.energy_dc_kwh for part in account.parts), 0.0),
     )

@@ -1,5 +1,6 @@
 """A window cut into even pieces, with the figures of each."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -9,10 +10,13 @@ import msgspec
 
 from analytics.performance import (
     DataPoints,
+    Performance,
     Period,
     UnknownVehicle,
     Unlinked,
     accounts,
+    compared,
+    kept,
     performance,
 )
 from analytics.slices import links_in
@@ -76,22 +80,42 @@ def vehicle_series(
         raise UnknownVehicle
     pieces = cut(window, granularity, zone)
     asked = [(vehicle_id, piece) for piece in pieces]
-    figures = [performance(account) for account in accounts(asked, links, window, unlinked)]
+    of_pieces = accounts(asked, links, window, unlinked)
+    energies_ac_kwh = _rounded([compared(account).ac_kwh for account in of_pieces])
+    energies_dc_kwh = _rounded([account.dc.energy_kwh for account in of_pieces])
     points = [
-        Point(
-            figure.period.start,
-            figure.period.end,
-            figure.energy_ac_kwh,
-            figure.energy_dc_kwh,
-            figure.efficiency_percent,
-            figure.battery_temp_celsius,
-            figure.data_points,
-            figure.suspect_steps,
+        _point(performance(account), energy_ac_kwh, energy_dc_kwh)
+        for account, energy_ac_kwh, energy_dc_kwh in zip(
+            of_pieces, energies_ac_kwh, energies_dc_kwh, strict=True
         )
-        for figure in figures
     ]
     period = Period(window.starts_at, window.ends_at)
     return Series(vehicle_id, period, granularity, zone.key, points)
+
+
+def _point(figure: Performance, energy_ac_kwh: float, energy_dc_kwh: float) -> Point:
+    return Point(
+        figure.period.start,
+        figure.period.end,
+        energy_ac_kwh,
+        energy_dc_kwh,
+        figure.efficiency_percent,
+        figure.battery_temp_celsius,
+        figure.data_points,
+        figure.suspect_steps,
+    )
+
+
+def _rounded(energies_kwh: Sequence[float]) -> list[float]:
+    """Return energies as they are served, and still adding up: each takes on the rest of the last.
+
+    What is 0 stays 0.
+    """
+    rounded, rest_kwh = [], 0.0
+    for energy_kwh in energies_kwh:
+        rounded.append(max(0.0, kept(energy_kwh + rest_kwh)) if energy_kwh else 0.0)
+        rest_kwh += energy_kwh - rounded[-1]
+    return rounded
 
 
 def cut(window: Window, granularity: Granularity, zone: ZoneInfo) -> list[Window]:

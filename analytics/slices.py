@@ -1,5 +1,6 @@
 """Which vehicles were linked to a meter, and when: the links of a window, cut into slices."""
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -16,22 +17,35 @@ _links_in_window = Statement(Path(__file__).parent / "sql" / "links_in_window.sq
 
 
 class Slice(NamedTuple):
-    """A span of a meter with the same vehicles linked to it; within one hour, if several."""
+    """A span of a meter with the same vehicles linked to it; within one hour, if several.
+
+    Where it is a piece of a longer slice, that is its `whole`: the DC of the whole says how the
+    vehicles share the AC of its pieces, so that the pieces add up to it.
+    """
 
     meter: Span
     vehicle_ids: frozenset[str]
+    whole: Span
 
     @property
     def is_shared(self) -> bool:
         return len(self.vehicle_ids) > 1
 
     @property
-    def vehicles(self) -> list[Span]:
-        """Return the same span of each of the vehicles."""
-        return [
-            Span(vehicle_id, self.meter.starts_at, self.meter.ends_at)
-            for vehicle_id in sorted(self.vehicle_ids)
-        ]
+    def sharers(self) -> list[Span]:
+        """Return the whole of each of the vehicles."""
+        _, starts_at, ends_at = self.whole
+        return [Span(vehicle_id, starts_at, ends_at) for vehicle_id in sorted(self.vehicle_ids)]
+
+    def of(self, vehicle_id: str) -> Span:
+        """Return the same span of a vehicle."""
+        return Span(vehicle_id, self.meter.starts_at, self.meter.ends_at)
+
+    def within(self, window: Window) -> "Slice":
+        """Return the piece that lies in `window`, which overlaps the slice."""
+        meter = _clipped(self.meter, window.starts_at, window.ends_at)
+        # A vehicle that is alone needs no share.
+        return Slice(meter, self.vehicle_ids, self.whole if self.is_shared else meter)
 
 
 class Link(NamedTuple):
@@ -64,32 +78,39 @@ def links_in(window: Window, vehicle_ids: Sequence[str]) -> dict[str, list[Link]
     return {vehicle_id: list(of_vehicle.values()) for vehicle_id, of_vehicle in links.items()}
 
 
-def slices(links: Iterable[Link], window: Window) -> list[Slice]:
-    """Cut `links` to `window`, wherever another vehicle joins or leaves, and by hours if shared."""
-    cut = []
-    for link in links:
-        meter = _clipped(link.meter, window.starts_at, window.ends_at)
-        if meter.starts_at < meter.ends_at:
-            beside = [_clipped(span, meter.starts_at, meter.ends_at) for span in link.beside]
-            cut += _cut(meter, [span for span in beside if span.starts_at < span.ends_at])
-    return cut
+def slices(links: Iterable[Link]) -> list[Slice]:
+    """Cut links of a vehicle, in time order, wherever another joins or leaves; by hours if shared.
+
+    Shape: in time order; none overlaps another.
+    """
+    return [cut for link in links for cut in _cut(link)]
+
+
+def pieces(whole: Sequence[Slice], window: Window) -> list[Slice]:
+    """Return the parts of slices, as `slices` orders them, that lie in `window`."""
+    first = bisect_right(whole, window.starts_at, key=lambda cut: cut.meter.ends_at)
+    last = bisect_left(whole, window.ends_at, key=lambda cut: cut.meter.starts_at)
+    return [cut.within(window) for cut in whole[first:last]]
 
 
 def _clipped(span: Span, starts_at: datetime, ends_at: datetime) -> Span:
     return Span(span.device_id, max(span.starts_at, starts_at), min(span.ends_at, ends_at))
 
 
-def _cut(meter: Span, beside: Sequence[Span]) -> list[Slice]:
+def _cut(link: Link) -> list[Slice]:
+    meter_id, starts_at, ends_at = link.meter
+    beside = [_clipped(span, starts_at, ends_at) for span in link.beside]
     bounds = sorted({bound for span in beside for bound in (span.starts_at, span.ends_at)})
     cut = []
-    for starts_at, ends_at in pairwise(bounds):
+    for part in pairwise(bounds):
         vehicle_ids = frozenset(
             span.device_id
             for span in beside
-            if span.starts_at <= starts_at and ends_at <= span.ends_at
+            if span.starts_at <= part[0] and part[1] <= span.ends_at
         )
-        parts = _by_hour(starts_at, ends_at) if len(vehicle_ids) > 1 else [(starts_at, ends_at)]
-        cut += [Slice(Span(meter.device_id, *part), vehicle_ids) for part in parts]
+        parts = _by_hour(*part) if len(vehicle_ids) > 1 else [part]
+        meters = [Span(meter_id, *one) for one in parts]
+        cut += [Slice(meter, vehicle_ids, whole=meter) for meter in meters]
     return cut
 
 

@@ -45,35 +45,53 @@ class World(NamedTuple):
         return cls(_devices("meter", "ac", "NULL"), _devices("vehicle", "dc"), _links())
 
 
-def figures(world: World, vehicle_id: str, start: datetime, end: datetime) -> dict[str, object]:
-    """Return the figures of a vehicle over [start, end), by their names on the wire."""
+def figures(
+    world: World,
+    vehicle_id: str,
+    start: datetime,
+    end: datetime,
+    around: tuple[datetime, datetime] | None = None,
+) -> dict[str, object]:
+    """Return the figures of a vehicle over [start, end), by their names on the wire.
+
+    A piece of a window takes the shares that the window has `around` it: of a shared meter those of
+    the same vehicles within the hour and the window, of all devices without a link the window's.
+    """
+    window_start, window_end = around or (start, end)
     meters, vehicles = (
         {i: Sums(d) for i, d in of.items()} for of in (world.meters, world.vehicles)
     )
     own = vehicles[vehicle_id]
     overlapping = [
-        link for link in world.links if link[2] < end and (link[3] is None or link[3] > start)
+        link
+        for link in world.links
+        if link[2] < window_end and (link[3] is None or link[3] > window_start)
     ]
     ac = compared_dc = 0.0
     source, readings, suspects = "none", 0, own.suspects(start, end)
     if any(vehicle == vehicle_id for vehicle, *_ in overlapping):
         source = "linked"
-        for piece_start, piece_end, meter, beside in _shares(vehicle_id, start, end, overlapping):
-            dc = {vehicle: vehicles[vehicle].kwh(piece_start, piece_end) for vehicle in beside}
+        for whole_start, whole_end, meter, beside in _shares(
+            vehicle_id, window_start, window_end, overlapping
+        ):
+            dc = {vehicle: vehicles[vehicle].kwh(whole_start, whole_end) for vehicle in beside}
             part = dc[vehicle_id] / sum(dc.values()) if sum(dc.values()) > 0 else 1 / len(dc)
+            piece_start, piece_end = max(whole_start, start), min(whole_end, end)
+            if piece_start >= piece_end:
+                continue
             source = "shared" if len(beside) > 1 else source
             ac += part * meters[meter].kwh(piece_start, piece_end)
-            compared_dc += dc[vehicle_id]
+            compared_dc += own.kwh(piece_start, piece_end)
             readings += meters[meter].count(piece_start, piece_end)
             suspects += meters[meter].suspects(piece_start, piece_end)
     elif own.count(start, end):
         free = [m for i, m in meters.items() if i not in {link[1] for link in overlapping}]
         alike = [v for i, v in vehicles.items() if i not in {link[0] for link in overlapping}]
-        all_readings = sum(meter.count(start, end) for meter in free)
+        all_readings = sum(meter.count(window_start, window_end) for meter in free)
         if all_readings:
             source, readings, compared_dc = "fleet", all_readings, own.kwh(start, end)
-            all_dc = sum(vehicle.kwh(start, end) for vehicle in alike)
-            all_ac = sum(meter.kwh(start, end) for meter in free)
+            all_dc = sum(vehicle.kwh(window_start, window_end) for vehicle in alike)
+            all_ac = sum(meter.kwh(window_start, window_end) for meter in free)
             ac = all_ac * compared_dc / all_dc if compared_dc else 0.0
     temps = own.temps(start, end)
     return {

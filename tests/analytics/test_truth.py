@@ -245,6 +245,26 @@ class Truth(RuleBasedStateMachine):
         starts_at = NOON + start + timedelta(seconds=offset)
         self._compare(vehicle, starts_at, starts_at + timedelta(minutes=5 * length))
 
+    @rule(
+        vehicle=st.sampled_from(VEHICLES),
+        start=minutes,
+        length=st.integers(1, 60),
+        granularity=st.sampled_from(["15m", "hour", "day"]),
+    )
+    def look_at_pieces(self, vehicle: str, start: timedelta, length: int, granularity: str) -> None:
+        """Compare a series, whose days begin at half past an hour."""
+        window = (NOON + start, NOON + start + timedelta(minutes=5 * length))
+        path = f"/v1/analytics/performance/{vehicle}/series"
+        more = f"&granularity={granularity}&tz=Asia/Kolkata"
+        before, series = self._served(path, *window, more)
+        for point in series["points"]:
+            piece = [datetime.fromisoformat(point[bound]) for bound in ("start", "end")]
+            expected = figures(before, vehicle, *piece, around=window)
+            # A piece takes on what rounding left of the one before.
+            self._assert_equal(
+                point, {name: expected[name] for name in point.keys() & expected}, within_kwh=2e-9
+            )
+
     @invariant()
     def served_figures_are_those_of_history(self) -> None:
         for number, vehicle in enumerate(VEHICLES):
@@ -252,20 +272,31 @@ class Truth(RuleBasedStateMachine):
             self._compare(vehicle, starts_at, NOON + timedelta(hours=2, minutes=11 * number))
 
     def _compare(self, vehicle: str, start: datetime, end: datetime) -> None:
+        before, served = self._served(f"/v1/analytics/performance/{vehicle}", start, end)
+        self._assert_equal(served, figures(before, vehicle, start, end))
+
+    def _served(
+        self, path: str, start: datetime, end: datetime, more: str = ""
+    ) -> tuple[World, dict]:
+        """Return what is served of a window, and what was committed at that moment."""
         for _ in range(20):
             before = World.now()
             redis().incr("analytics:unlinked-generation")  # not what was so a minute ago
-            query = f"start={quote(start.isoformat())}&end={quote(end.isoformat())}"
-            answer = self.api.get(f"/v1/analytics/performance/{vehicle}?{query}")
+            query = f"start={quote(start.isoformat())}&end={quote(end.isoformat())}{more}"
+            answer = self.api.get(f"{path}?{query}")
             if World.now() == before:  # else a writer has committed meanwhile
                 break
         assert answer.status_code == 200, answer.content
-        served, expected = answer.json(), figures(before, vehicle, start, end)
+        return before, answer.json()
+
+    def _assert_equal(
+        self, served: dict, expected: dict[str, object], within_kwh: float = 1e-9
+    ) -> None:
         for name, value in expected.items():
-            tolerance = {"abs": 0.005 + 1e-9} if name == "efficiencyRatio" else {"abs": 1e-9}
+            tolerance = {"abs": 0.005 + 1e-9 if name == "efficiencyRatio" else within_kwh}
             is_number = isinstance(value, float)
             wanted = pytest.approx(value, rel=1e-9, **tolerance) if is_number else value
-            assert served[name] == wanted, (name, vehicle, start, end)
+            assert served[name] == wanted, (name, served, expected)
 
 
 def _reading(

@@ -1,0 +1,149 @@
+"""A meter that several vehicles are linked to: its AC is split by DC, and the pieces add up."""
+
+from datetime import datetime, timedelta
+from urllib.parse import quote
+
+import pytest
+from django.db import transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from analytics import rollups
+from fleet.links import link_vehicle
+from fleet.models import Meter, Vehicle
+from ingestion.readings import MeterReading, VehicleReading
+from ingestion.writer import record
+from tests.conftest import NOON, at, meter_reading, vehicle_reading
+
+PATH = "/v1/analytics/performance"
+HOUR = "start=2026-07-15T10:00:00Z&end=2026-07-15T11:00:00Z"
+
+
+def get(api, path: str) -> dict:
+    answer = api.get(path)
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+# --- Pieces of a series -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_at_a_meter(api):
+    """V1 and V2 take 6 kWh DC each between 10:00 and 11:00, of the 12 kWh AC of M1."""
+    for vehicle_id in ("V1", "V2"):
+        link_vehicle(vehicle_id, "M1", at("00:00"))
+    record([meter_reading("M1", "10:05", 8.0), meter_reading("M1", "10:35", 4.0)], NOON)
+    record([vehicle_reading("V1", "10:05", 3.0), vehicle_reading("V1", "10:35", 3.0)], NOON)
+    record([vehicle_reading("V2", "10:35", 6.0)], NOON)
+
+
+def quarters(api, window: str) -> list[float]:
+    series = get(api, f"{PATH}/V1/series?{window}&granularity=15m")
+    return [point["energyConsumedAc"] for point in series["points"]]
+
+
+def test_pieces_of_an_hour_take_the_share_of_the_hour(api, two_at_a_meter):
+    figure = get(api, f"{PATH}/V1?{HOUR}")
+
+    assert figure["energyConsumedAc"] == 6.0
+    assert quarters(api, HOUR) == [4.0, 0, 2.0, 0]
+
+
+def test_pieces_of_a_window_that_cuts_an_hour_take_the_share_of_what_it_leaves(api, two_at_a_meter):
+    # From 10:30 on V1 takes 3 of 9 kWh.
+    half = "start=2026-07-15T10:30:00Z&end=2026-07-15T11:00:00Z"
+
+    assert get(api, f"{PATH}/V1?{half}")["energyConsumedAc"] == pytest.approx(4 / 3, abs=1e-9)
+    assert quarters(api, half) == [pytest.approx(4 / 3, abs=1e-9), 0]
+
+
+def test_days_that_begin_at_half_past_take_the_share_of_the_hour(api, clock, two_at_a_meter):
+    # As at 10:05 and 10:35, on either side of midnight in India.
+    clock.move_to(NOON + timedelta(days=1))
+    record([meter_reading("M1", "18:05", 8.0), meter_reading("M1", "18:35", 4.0)], NOON)
+    record([vehicle_reading("V1", "18:05", 3.0), vehicle_reading("V1", "18:35", 3.0)], NOON)
+    record([vehicle_reading("V2", "18:35", 6.0)], NOON)
+
+    window = "start=2026-07-15T18:00:00Z&end=2026-07-15T19:00:00Z"
+    series = get(api, f"{PATH}/V1/series?{window}&granularity=day&tz=Asia/Kolkata")
+
+    assert [point["energyConsumedAc"] for point in series["points"]] == [4.0, 2.0]
+
+
+def test_rounding_leaves_the_sum_of_pieces_as_it_is(api):
+    # A third of 1 kWh, in 28 quarters of an hour: 0.0119047619… each.
+    for vehicle_id in ("V1", "V2", "V3"):
+        link_vehicle(vehicle_id, "M1", at("00:00"))
+    times = [f"{hour:02}:{minute}" for hour in range(7) for minute in ("05", "20", "35", "50")]
+    record([meter_reading("M1", time, 1 / 28) for time in times], NOON)
+
+    window = "start=2026-07-15T00:00:00Z&end=2026-07-15T07:00:00Z"
+    pieces = quarters(api, window)
+
+    assert set(pieces) == {0.011904761, 0.011904762}
+    assert get(api, f"{PATH}/V1?{window}")["energyConsumedAc"] == 0.333333333
+    assert sum(pieces) == pytest.approx(0.333333333, abs=1e-12)
+
+
+MINUTES = st.integers(0, 359)
+KWH = st.floats(0, 50, allow_subnormal=False)
+VEHICLES, METERS = ("V1", "V2", "V3"), ("M1", "M2")
+
+
+def instant(minute: int) -> datetime:
+    return at("06:00") + timedelta(minutes=minute)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    registers=st.lists(st.sampled_from(["interval", "counter"]), min_size=5, max_size=5),
+    links=st.lists(
+        st.tuples(st.sampled_from(VEHICLES), st.sampled_from(METERS), MINUTES), max_size=8
+    ),
+    readings=st.lists(
+        st.tuples(st.sampled_from(VEHICLES + METERS), MINUTES, KWH), min_size=1, max_size=60
+    ),
+    window=st.tuples(MINUTES, MINUTES).filter(lambda bounds: bounds[0] != bounds[1]),
+    is_summed_up=st.booleans(),
+)
+def test_pieces_add_up_to_the_window_whatever_cuts_it(
+    api, registers, links, readings, window, is_summed_up
+):
+    with transaction.atomic():
+        for device_id, register in zip(VEHICLES + METERS, registers, strict=True):
+            model = Vehicle if device_id in VEHICLES else Meter
+            model.objects.create(pk=device_id, energy_register=register)
+        for vehicle_id, meter_id, minute in links:
+            link_vehicle(vehicle_id, meter_id, instant(minute))
+        record([_reading(*one) for one in readings], NOON)
+        if is_summed_up:
+            rollups.roll_up()
+
+        for vehicle_id in VEHICLES:
+            _assert_pieces_add_up(api, vehicle_id, *map(instant, sorted(window)))
+        transaction.set_rollback(True)
+
+
+def _reading(device_id: str, minute: int, kwh: float) -> MeterReading | VehicleReading:
+    measured_at = instant(minute)
+    if device_id in METERS:
+        return MeterReading(meter_id=device_id, energy_ac_kwh=kwh, measured_at=measured_at)
+    return VehicleReading(vehicle_id=device_id, energy_dc_kwh=kwh, measured_at=measured_at)
+
+
+def _assert_pieces_add_up(api, vehicle_id: str, start: datetime, end: datetime) -> None:
+    query = f"start={quote(start.isoformat())}&end={quote(end.isoformat())}"
+    figure = get(api, f"{PATH}/{vehicle_id}?{query}")
+    for granularity in ("15m", "hour", "day"):
+        # Where a day begins at 09:00.
+        more = f"granularity={granularity}&tz=Asia/Tokyo"
+        pieces = get(api, f"{PATH}/{vehicle_id}/series?{query}&{more}")["points"]
+        for name in ("energyConsumedAc", "energyDeliveredDc"):
+            total = sum(piece[name] for piece in pieces)
+            assert total == pytest.approx(figure[name], rel=1e-12, abs=1.1e-9), (name, granularity)
