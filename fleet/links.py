@@ -45,17 +45,22 @@ class LinkHasBegun(Exception):
 
 
 class LinkChange(NamedTuple):
-    """What became of a link: `is_new`, or in force already; and the links that it put an end to."""
+    """What became of a link: `is_new`, or in force already; and the links that it put an end to.
+
+    `ended` is the one in force until it begins, if that is at another meter.
+    """
 
     link: VehicleMeterLink
     is_new: bool
     superseded: list[VehicleMeterLink]
+    ended: VehicleMeterLink | None = None
 
 
 def link_vehicle(vehicle_id: str, meter_id: str, valid_from: datetime | None = None) -> LinkChange:
     """Link the vehicle to the meter from `valid_from` (default now) until further notice.
 
     Ends the link in force at that instant; those that begin at it or later are superseded and go.
+    Where a link of the two ends at that instant, it goes on instead: links that touch are one.
     Devices that are not in the registry yet join it, unless INGEST_UNKNOWN_DEVICES forbids it.
     The same link again changes nothing.
     Errors: `UnknownDevice`, `OutOfBounds`.
@@ -71,12 +76,18 @@ def link_vehicle(vehicle_id: str, meter_id: str, valid_from: datetime | None = N
         in_force = _links_of(vehicle_id).filter(valid_during__contains=valid_from).first()
         if in_force and in_force.meter_id == meter_id and in_force.valid_during.upper is None:
             return LinkChange(in_force, False, [])
-        superseded = _cut_off(vehicle_id, valid_from)
-        link = VehicleMeterLink.objects.create(
-            vehicle_id=vehicle_id, meter_id=meter_id, valid_during=_span(valid_from, None)
-        )
+        superseded, ended = _cut_off(vehicle_id, valid_from)
+        before = _links_of(vehicle_id).filter(valid_during__endswith=valid_from).first()
+        if before and before.meter_id == meter_id:
+            link, ended = before, None
+            link.valid_during = _span(before.valid_during.lower, None)
+        else:
+            link = VehicleMeterLink(
+                vehicle_id=vehicle_id, meter_id=meter_id, valid_during=_span(valid_from, None)
+            )
+        link.save()
         _announce(vehicle_id)
-        return LinkChange(link, True, superseded)
+        return LinkChange(link, True, superseded, ended)
 
 
 def end_link(vehicle_id: str) -> VehicleMeterLink:
@@ -138,15 +149,18 @@ def _lock(vehicle_id: str) -> None:
     Vehicle.objects.select_for_update(no_key=True).filter(pk=vehicle_id).first()
 
 
-def _cut_off(vehicle_id: str, at: datetime) -> list[VehicleMeterLink]:
-    """End the link in force at `at`; remove those that begin then or later, and return them."""
+def _cut_off(
+    vehicle_id: str, at: datetime
+) -> tuple[list[VehicleMeterLink], VehicleMeterLink | None]:
+    """Remove the links that begin at `at` or later, end the one in force; return both."""
     later = _links_of(vehicle_id).filter(valid_during__startswith__gte=at)
     superseded = list(later)
     later.delete()
-    for link in _links_of(vehicle_id).filter(valid_during__contains=at):
-        link.valid_during = _span(link.valid_during.lower, at)
-        link.save(update_fields=["valid_during"])
-    return superseded
+    in_force = _links_of(vehicle_id).filter(valid_during__contains=at).first()
+    if in_force:
+        in_force.valid_during = _span(in_force.valid_during.lower, at)
+        in_force.save(update_fields=["valid_during"])
+    return superseded, in_force
 
 
 def _span(start: datetime, end: datetime | None) -> DateTimeTZRange:

@@ -26,8 +26,6 @@ def ended(link: VehicleMeterLink) -> str:
 
 
 def put_an_end_to(made: LinkChange) -> str:
-    """Return the links that a new one has cut off or removed."""
-    cut_off = VehicleMeterLink.objects.filter(
-        vehicle_id=made.link.vehicle_id, valid_during__endswith=made.link.valid_during.lower
-    )
-    return ", ".join(map(since, [*cut_off, *made.superseded])) or "no link"
+    """Return the links that a new one has ended or removed."""
+    ended = [made.ended] if made.ended else []
+    return ", ".join(map(since, [*ended, *made.superseded])) or "no link"

@@ -181,9 +181,16 @@ def _devices(kind: str, current: str, temp: str = "battery_temp_celsius") -> dic
 
 
 def _links() -> list[tuple[str, str, datetime, datetime | None]]:
+    """Return all links, each as long as the vehicle stayed at the meter."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT vehicle_id, meter_id, lower(valid_during), upper(valid_during) "
-            "FROM fleet_vehiclemeterlink"
+            "FROM fleet_vehiclemeterlink ORDER BY vehicle_id, valid_during"
         )
-        return cursor.fetchall()
+        rows = cursor.fetchall()
+    links: list[tuple[str, str, datetime, datetime | None]] = []
+    for vehicle, meter, begins, ends in rows:
+        if links and links[-1][:2] == (vehicle, meter) and links[-1][3] == begins:
+            begins = links.pop()[2]
+        links.append((vehicle, meter, begins, ends))
+    return links

@@ -8,9 +8,11 @@ from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analytics import rollups
+from analytics import rollups, snapshot
+from analytics.served import meter_account
+from analytics.window import Window
 from fleet.links import link_vehicle
-from fleet.models import Meter, Vehicle
+from fleet.models import Meter, Vehicle, VehicleMeterLink
 from ingestion.readings import MeterReading, VehicleReading
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
@@ -23,6 +25,18 @@ def get(api, path: str) -> dict:
     answer = api.get(path)
     assert answer.status_code == 200, answer.content
     return answer.json()
+
+
+def add_touching_link(vehicle_id: str, meter_id: str, starts_at: datetime) -> None:
+    """Cut the link in force at `starts_at` in two that touch."""
+    link = VehicleMeterLink.objects.get(vehicle_id=vehicle_id, valid_during__contains=starts_at)
+    assert link.meter_id == meter_id
+    begins, ends = link.valid_during.lower, link.valid_during.upper
+    link.valid_during = (begins, starts_at)
+    link.save()
+    VehicleMeterLink.objects.create(
+        vehicle_id=vehicle_id, meter_id=meter_id, valid_during=(starts_at, ends)
+    )
 
 
 # --- Pieces of a series -----------------------------------------------------------------------
@@ -147,3 +161,77 @@ def _assert_pieces_add_up(api, vehicle_id: str, start: datetime, end: datetime) 
         for name in ("energyConsumedAc", "energyDeliveredDc"):
             total = sum(piece[name] for piece in pieces)
             assert total == pytest.approx(figure[name], rel=1e-12, abs=1.1e-9), (name, granularity)
+
+
+# --- Links that touch -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_halves_of_an_hour(api):
+    """Between 10:00 and 11:00 M1 draws 20 kWh AC; V1 takes 10.8 of the 12 kWh DC, V2 1.2.
+
+    So V1 has 18 of the 20 kWh. By half hours it would be 14: 10 · 10/10 + 10 · 0.8/2.
+    """
+    for vehicle_id in ("V1", "V2"):
+        link_vehicle(vehicle_id, "M1", at("00:00"))
+    record([meter_reading("M1", "10:15", 10.0), meter_reading("M1", "10:45", 10.0)], NOON)
+    record([vehicle_reading("V1", "10:15", 10.0), vehicle_reading("V1", "10:45", 0.8)], NOON)
+    record([vehicle_reading("V2", "10:45", 1.2)], NOON)
+
+
+def shares(api) -> list[float]:
+    """Return the AC of both vehicles in the hour, in kWh."""
+    return [get(api, f"{PATH}/{id_}?{HOUR}")["energyConsumedAc"] for id_ in ("V1", "V2")]
+
+
+def test_slip_that_is_undone_leaves_no_trace(api, two_halves_of_an_hour):
+    before = shares(api)
+    link_vehicle("V1", "M2", at("10:30"))
+    link_vehicle("V1", "M1", at("10:30"))
+
+    assert before == shares(api) == [18.0, 2.0]
+
+
+@pytest.mark.parametrize("vehicle_id", ["V1", "V2"])
+def test_links_that_touch_are_one(api, two_halves_of_an_hour, vehicle_id):
+    add_touching_link(vehicle_id, "M1", at("10:30"))
+
+    assert shares(api) == [18.0, 2.0]
+    # 10 · 0.9 in either half.
+    assert quarters(api, HOUR) == [0, 9.0, 0, 9.0]
+
+
+def test_links_that_touch_are_one_in_an_explanation(api, two_halves_of_an_hour):
+    add_touching_link("V1", "M1", at("10:30"))
+    add_touching_link("V2", "M1", at("10:30"))
+
+    explained = get(api, f"{PATH}/V1/explain?{HOUR}")
+
+    (split,) = explained["splits"]
+    assert (split["share"], split["energyConsumedAc"]) == (0.9, 18.0)
+    assert (split["energyDeliveredDc"], split["vehiclesEnergyDc"]) == (10.8, 12.0)
+    assert len(explained["meters"]) == 1
+
+
+def test_links_that_touch_are_one_to_the_meter_and_to_the_fleet(api, two_halves_of_an_hour):
+    add_touching_link("V1", "M1", at("10:30"))
+    snapshot.refresh()
+
+    served = meter_account("M1", Window(at("10:00"), at("11:00"))).served
+    rows = get(api, PATH)["results"]
+
+    assert [part.vehicle_id for part in served] == ["V1", "V2"]
+    assert [part.energy_ac_kwh for part in served] == pytest.approx([18.0, 2.0], abs=1e-9)
+    assert [row["energyConsumedAc"] for row in rows] == [18.0, 2.0]
+
+
+def test_gap_between_links_is_none_of_them(api, two_halves_of_an_hour):
+    link = VehicleMeterLink.objects.get(vehicle_id="V1")
+    link.valid_during = (at("00:00"), at("10:30"))
+    link.save()
+    VehicleMeterLink.objects.create(
+        vehicle_id="V1", meter_id="M1", valid_during=(at("10:31"), None)
+    )
+
+    # 10 · 10/10 + 10 · 0.8/2: what V1 has of the half hours, each by itself.
+    assert shares(api)[0] == 14.0

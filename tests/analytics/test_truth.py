@@ -33,7 +33,7 @@ from analytics.performance import vehicle_account
 from analytics.unlinked import unlinked_energy
 from analytics.window import Window
 from fleet.links import NoLinkInForce, end_link, link_vehicle
-from fleet.models import Meter, Vehicle
+from fleet.models import Meter, Vehicle, VehicleMeterLink
 from ingestion import writer
 from ingestion.readings import MeterReading, VehicleReading
 from ingestion.writer import record
@@ -220,6 +220,20 @@ class Truth(RuleBasedStateMachine):
     def unlink(self, vehicle: str) -> None:
         with suppress(NoLinkInForce):
             end_link(vehicle)
+
+    @rule(vehicle=st.sampled_from(VEHICLES), ago=minutes)
+    def cut_a_link_in_two(self, vehicle: str, ago: timedelta) -> None:
+        """Leave two links that touch, as earlier versions did when a slip was undone."""
+        link = VehicleMeterLink.objects.filter(
+            vehicle_id=vehicle, valid_during__contains=NOON + ago
+        ).first()
+        if link and link.valid_during.lower < NOON + ago:
+            begins, ends = link.valid_during.lower, link.valid_during.upper
+            link.valid_during = (begins, NOON + ago)
+            link.save()
+            VehicleMeterLink.objects.create(
+                vehicle_id=vehicle, meter_id=link.meter_id, valid_during=(NOON + ago, ends)
+            )
 
     @rule(
         device=st.sampled_from(VEHICLES + METERS),

@@ -405,6 +405,16 @@ class TestChangingLinks:
         told = self.told(console)
         assert "Superseded, and gone: M2 since 2026-07-15 10:00 UTC" in told
 
+    def test_slip_that_is_undone_is_told_as_what_it_is(self, send, console):
+        link_vehicle("V1", "M3", at("07:00"))
+        link_vehicle("V1", "M1", at("08:00"))
+        link_vehicle("V1", "M2", at("10:30"))
+        send("link", meter="M1", valid_from="2026-07-15T10:30")
+
+        # Not M3, which ended when M1 began.
+        assert self.log() == ["V1: M2 since 2026-07-15 10:30 UTC → M1 from 2026-07-15 08:00 UTC"]
+        assert self.spans()[1:] == [("M1", at("08:00"), None)]
+
     def test_first_link_comes_from_nothing(self, send):
         VehicleMeterLink.objects.all().delete()
         send("link", meter="M2")

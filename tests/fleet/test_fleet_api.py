@@ -109,6 +109,18 @@ def test_put_names_the_links_that_it_supersedes(api):
     ]
 
 
+def test_put_that_undoes_a_slip_answers_with_the_link_that_goes_on(api):
+    link_vehicle("V1", "M1", at("08:00"))
+    api.put("/v1/links", {"vehicleId": "V1", "meterId": "M2", "validFrom": "2026-07-15T10:30:00Z"})
+    answer = api.put(
+        "/v1/links", {"vehicleId": "V1", "meterId": "M1", "validFrom": "2026-07-15T10:30:00Z"}
+    )
+
+    assert (answer.status_code, answer.json()["validFrom"]) == (201, "2026-07-15T08:00:00Z")
+    assert [link["meterId"] for link in answer.json()["superseded"]] == ["M2"]
+    assert len(api.get("/v1/links?vehicleId=V1").json()["results"]) == 1
+
+
 @pytest.mark.parametrize("limit", ["0", "1001", "-1", "abc", "²"])
 def test_page_size_out_of_range_is_named(api, limit):
     answer = api.get(f"/v1/links?limit={limit}")

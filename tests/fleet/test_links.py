@@ -28,7 +28,7 @@ def spans(vehicle_id: str = "V1") -> list[tuple[str, object, object]]:
 
 
 def test_link_begins_now_unless_told(clock):
-    link, is_new, _ = link_vehicle("V1", "M1")
+    link, is_new, *_ = link_vehicle("V1", "M1")
 
     assert is_new
     assert (link.valid_during.lower, link.valid_during.upper) == (NOON, None)
@@ -68,11 +68,40 @@ def test_link_that_begins_with_the_one_in_force_replaces_it(clock):
 
 def test_same_link_again_changes_nothing(clock):
     link_vehicle("V1", "M1", at("08:00"))
-    link, is_new, _ = link_vehicle("V1", "M1")
+    link, is_new, *_ = link_vehicle("V1", "M1")
 
     assert not is_new
     assert link.valid_during.lower == at("08:00")
     assert spans() == [("M1", at("08:00"), None)]
+
+
+def test_slip_that_is_undone_leaves_one_link(clock):
+    first = link_vehicle("V1", "M1", at("08:00")).link
+    slip = link_vehicle("V1", "M2", at("10:30"))
+    undone = link_vehicle("V1", "M1", at("10:30"))
+
+    assert spans() == [("M1", at("08:00"), None)]
+    assert (slip.ended.pk, slip.superseded) == (first.pk, [])
+    assert (undone.link.pk, undone.is_new, undone.ended) == (first.pk, True, None)
+    assert [link.meter_id for link in undone.superseded] == ["M2"]
+
+
+def test_link_that_was_to_end_goes_on_when_it_is_made_again(clock):
+    link_vehicle("V1", "M1", at("08:00"))
+    link_vehicle("V1", "M2", at("13:00"))
+    again = link_vehicle("V1", "M1", at("10:00"))
+
+    assert spans() == [("M1", at("08:00"), None)]
+    assert (again.ended, [link.meter_id for link in again.superseded]) == (None, ["M2"])
+
+
+def test_link_after_a_gap_is_another_one(clock):
+    link_vehicle("V1", "M1", at("08:00"))
+    end_link("V1")
+    again = link_vehicle("V1", "M1", at("12:30"))
+
+    assert spans() == [("M1", at("08:00"), NOON), ("M1", at("12:30"), None)]
+    assert again.ended is None
 
 
 def test_vehicles_are_linked_independently(clock):
