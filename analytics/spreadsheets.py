@@ -1,11 +1,27 @@
 """CSV that somebody opens with a spreadsheet, which runs what looks like a formula."""
 
+import unicodedata
 from typing import Final
 
-_BEGINS_A_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_SIGNS: Final = ("=", "+", "-", "@")
+# Control and format characters, spaces, and separators of lines and paragraphs.
+_UNSEEN: Final = ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 
 def cell(value: object) -> object:
-    """Return `value`, as a text where it is one that a spreadsheet would take for a formula."""
-    is_formula = isinstance(value, str) and value.startswith(_BEGINS_A_FORMULA)
-    return f"'{value}" if is_formula else value
+    """Return `value`, as a text where it is one that a spreadsheet would take for a formula.
+
+    Numbers stay numbers. Source: https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    return f"'{value}" if isinstance(value, str) and _looks_like_a_formula(value) else value
+
+
+def _looks_like_a_formula(text: str) -> bool:
+    """Return whether `text` begins with a sign of formulas, of any width, behind what is not seen.
+
+    A control character at the very beginning is as good as a sign to some.
+    """
+    if unicodedata.category(text[:1] or "a") == "Cc":
+        return True
+    seen = (char for char in text if unicodedata.category(char) not in _UNSEEN)
+    return unicodedata.normalize("NFKC", next(seen, "")).startswith(_SIGNS)

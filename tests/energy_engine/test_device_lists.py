@@ -314,7 +314,9 @@ class TestCsv:
         assert len(found(console, "vehicle", "?p=2")) == 50
         assert len(exported(console, "vehicle", "?p=2")) == 120
 
-    @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+    @pytest.mark.parametrize(
+        "start", ["=", "+", "-", "@", "\t", "\r", "\uff1d", "\u00a0=", "\ufeff="]
+    )
     def test_text_is_no_formula_to_a_spreadsheet(self, console, start):
         VehicleFactory(vehicle_id="V1", site=SiteFactory(name=f"{start}1+1"))
 
