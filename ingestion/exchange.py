@@ -9,7 +9,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -22,15 +22,20 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast
 import msgspec
 
 from fleet.wire import instant
+from ingestion import parquet
 from ingestion.readings import Decoded, ItemError, Kind, MeterReading, VehicleReading, decode_lines
+from ingestion.stream import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     import pyarrow
 
 # As many as the writer takes in one statement at its best; memory holds a few blocks at a time.
 BLOCK_LINES: Final = 10_000
-# Longer than any reading; what has no line ends at all is not read into memory whole.
-MAX_LINE_BYTES: Final = 1024 * 1024
+# However few lines that is; looked at after each of these portions, of `_ROOM` at most.
+MAX_BLOCK_BYTES: Final = 4 * 1024 * 1024
+_LINES_AT_ONCE: Final = 32
+_ROOM: Final = _LINES_AT_ONCE * MAX_LINE_BYTES
+_LENGTH_OF_EMPTY_LINE: Final = len("\r\n")
 
 _ENDINGS: Final = {
     ".csv": "csv",
@@ -137,11 +142,10 @@ def _unzipped(raw: IO[bytes]) -> IO[bytes]:
 
 def _ndjson_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
     with _unzipped(raw) as file:
-        lines = iter(partial(file.readline, MAX_LINE_BYTES), b"")
+        # One byte more than a line may have.
+        lines = iter(partial(file.readline, MAX_LINE_BYTES + 1), b"")
         number = sum(1 for _ in islice(lines, after_line))
-        while some := list(islice(lines, BLOCK_LINES)):
-            if max(map(len, some)) == MAX_LINE_BYTES:
-                raise _NotThatFormat(f"a line after line {number} has {MAX_LINE_BYTES:,} bytes")
+        while some := _some_lines(lines, number):
             if number == 0:
                 some[0] = some[0].removeprefix(b"\xef\xbb\xbf")
             kept = [(n, text) for n, line in enumerate(some, number + 1) if (text := line.strip())]
@@ -149,15 +153,62 @@ def _ndjson_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
             yield Block([text for _, text in kept], [n for n, _ in kept], number, raw.tell())
 
 
+def _some_lines(lines: Iterator[bytes], number: int) -> list[bytes]:
+    """Return the lines of a block, after line `number`. Errors: `_NotThatFormat`."""
+    some: list[bytes] = []
+    size_bytes = 0
+    while size_bytes < MAX_BLOCK_BYTES and len(some) < BLOCK_LINES:
+        more = list(islice(lines, min(_LINES_AT_ONCE, BLOCK_LINES - len(some))))
+        if not more:
+            break
+        if max(map(len, more)) > MAX_LINE_BYTES:
+            for place, line in enumerate(more, number + len(some) + 1):
+                _require_an_end(line.endswith(b"\n"), len(line), place)
+        some += more
+        size_bytes += sum(map(len, more))
+    return some
+
+
+def _require_an_end(ends: bool, length: int, line: int) -> None:
+    """Errors: `_NotThatFormat`, where a line of `length` was read without coming to its end."""
+    if length > MAX_LINE_BYTES and not ends:
+        raise _NotThatFormat(f"line {line:,} has more than {MAX_LINE_BYTES:,} bytes")
+
+
+class _CsvLines:
+    """The lines of a CSV, none longer than a line may be; `room` is what may still be read."""
+
+    def __init__(self, text: TextIOWrapper) -> None:
+        self._text = text
+        self.number = 0
+        self.room = _ROOM
+
+    def __iter__(self) -> Iterator[str]:
+        for line in iter(partial(self._text.readline, MAX_LINE_BYTES + 1), ""):
+            self.number += 1
+            length = len(line)
+            if length > MAX_LINE_BYTES:
+                _require_an_end(line.endswith(("\n", "\r")), length, self.number)
+            # Empty lines stand in no row; there may be any number of them.
+            self.room -= length if length > _LENGTH_OF_EMPTY_LINE else 0
+            if self.room < 0:
+                raise _NotThatFormat(
+                    f"a row has more than {MAX_LINE_BYTES:,} bytes: "
+                    f"it has not ended in line {self.number:,}"
+                )
+            yield line
+
+
 def _csv_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
     # A byte that is not UTF-8 spoils its cell, not the file.
     with TextIOWrapper(_unzipped(raw), "utf-8-sig", errors="replace", newline="") as text:
-        reader = csv.reader(text, skipinitialspace=True)
+        source = _CsvLines(text)
+        reader = csv.reader(source, skipinitialspace=True)
         columns = _Columns(next(reader, []))
         filled = filter(None, reader)
         while reader.line_num < after_line and next(filled, None) is not None:
-            pass
-        while rows := [(reader.line_num, row) for row in islice(filled, BLOCK_LINES)]:
+            source.room = _ROOM
+        while rows := _some_rows(filled, reader, source):
             errors = [columns.wrong_length(n, row) for n, row in rows if len(row) != columns.count]
             if errors:
                 rows = [(n, row) for n, row in rows if len(row) == columns.count]
@@ -166,37 +217,43 @@ def _csv_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
             yield Block(objects, list(lines), reader.line_num, raw.tell(), errors)
 
 
+def _some_rows(
+    filled: Iterator[list[str]], reader: Any, source: _CsvLines
+) -> list[tuple[int, list[str]]]:
+    """Return the rows of a block, each with the number of its last line."""
+    rows: list[tuple[int, list[str]]] = []
+    size = 0
+    while size < MAX_BLOCK_BYTES and len(rows) < BLOCK_LINES:
+        source.room = _ROOM
+        at_once = min(_LINES_AT_ONCE, BLOCK_LINES - len(rows))
+        more = [(reader.line_num, row) for row in islice(filled, at_once)]
+        if not more:
+            break
+        rows += more
+        size += _ROOM - source.room
+    return rows
+
+
 def _parquet_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
     # Loaded only where it is needed: it takes as much memory as all the rest.
     import pyarrow
-    import pyarrow.parquet
 
     size_bytes, number = Path(raw.name).stat().st_size, 0
     try:
-        file = pyarrow.parquet.ParquetFile(raw)
+        file = parquet.open_file(raw, _KNOWN_FIELDS)
         columns = _Columns(file.schema_arrow.names)
         for batch in file.iter_batches(BLOCK_LINES, columns=columns.names):
             first, number = number + 1, number + batch.num_rows
             if number <= after_line:
                 continue
-            rows = list(zip(*map(_texts, batch.columns), strict=True))
+            rows = list(zip(*map(parquet.texts, batch.columns), strict=True))
             objects = _Columns(batch.schema.names).objects(rows)
             position = size_bytes * number // file.metadata.num_rows
             yield Block(objects, list(range(first, number + 1)), number, position)
     except pyarrow.ArrowException as error:
         raise _NotThatFormat(f"not Parquet with columns of readings: {error}") from None
-
-
-def _texts(column: "pyarrow.Array") -> list[str]:
-    """Return a column of Parquet as it would stand in CSV; times in UTC."""
-    import pyarrow
-
-    if pyarrow.types.is_timestamp(column.type) and column.type.tz:
-        # What is finer than a microsecond stays so, and is refused with the words of the wire.
-        with suppress(pyarrow.ArrowInvalid):
-            column = column.cast(pyarrow.timestamp("us", "UTC"))
-    texts: list[str] = column.cast(pyarrow.string()).fill_null("").to_pylist()
-    return texts
+    except parquet.UnfitParquet as error:
+        raise _NotThatFormat(str(error)) from None
 
 
 class _Columns:
@@ -204,10 +261,9 @@ class _Columns:
 
     def __init__(self, header: Sequence[str]) -> None:
         self.count = len(header)
-        known = {*_TEXT_FIELDS, *_NUMBER_FIELDS}
-        self._places = {name: place for place, name in enumerate(header) if name in known}
+        self._places = {name: place for place, name in enumerate(header) if name in _KNOWN_FIELDS}
         self.names = list(self._places)
-        if len(self.names) < sum(name in known for name in header):
+        if len(self.names) < sum(name in _KNOWN_FIELDS for name in header):
             raise _NotThatFormat("a column stands twice in its header")
         if not self._places.keys() & set(_ID_FIELDS) or "timestamp" not in self._places:
             raise _NotThatFormat(
@@ -316,6 +372,7 @@ def _wire_names(kind: Kind) -> list[str]:
 _NUMBER_FIELDS: Final = {
     name for kind in Kind for name in _wire_names(kind) if name not in (*_TEXT_FIELDS, _RECEIVED_AT)
 }
+_KNOWN_FIELDS: Final = {*_TEXT_FIELDS, *_NUMBER_FIELDS}
 
 
 class Sink(Protocol):

@@ -3,6 +3,10 @@
 import csv
 import gzip
 import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from decimal import Decimal
 from io import StringIO
 from pathlib import Path
 
@@ -16,10 +20,12 @@ from fleet.models import Meter, VehicleLiveState
 from ingestion import exchange
 from ingestion.management.commands import import_readings
 from ingestion.models import MeterReading, VehicleReading
+from ingestion.stream import MAX_LINE_BYTES
 from tests.conftest import NOON, at
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clock")]
 
+ROOT = Path(__file__).parents[2]
 TIME = "2026-07-15T11:00:00Z"
 METER = {"meterId": "M1", "kwhConsumedAc": 25.5, "voltage": 230.0, "timestamp": TIME}
 VEHICLE = {"vehicleId": "V1", "kwhDeliveredDc": 21.5, "soc": 70.5, "timestamp": TIME}
@@ -307,7 +313,7 @@ def test_report_of_an_earlier_run_goes_where_nothing_is_rejected_any_more(tmp_pa
         ("day.csv", b"vehicleId,vehicleId,timestamp\n", "stands twice"),
         ("day.csv.gz", b"vehicleId,timestamp\n", "Not a gzipped file"),
         ("day.ndjson", b"vehicleId,timestamp\nV1,\n", "no line is a reading"),
-        ("day.ndjson", b" " * (exchange.MAX_LINE_BYTES + 1), "1,048,576 bytes"),
+        ("day.ndjson", b" " * (MAX_LINE_BYTES + 1), "more than 65,536 bytes"),
         ("day.parquet", b"PAR1", "not Parquet"),
     ],
 )
@@ -322,6 +328,239 @@ def test_missing_file_fails_the_command_before_anything_is_stored(tmp_path):
     with pytest.raises(CommandError, match="No such file"):
         run(path, tmp_path / "nowhere.csv")
     assert stored() == []
+
+
+# --- Bombs --------------------------------------------------------------------------------------
+
+# What a file may take in memory beside what it takes to import pyarrow and Django.
+MAX_GROWTH_MIB = 128
+READ = """
+import gc, resource, sys
+import django
+django.setup()
+import pyarrow.parquet
+from pathlib import Path
+from django.utils import timezone
+from ingestion.exchange import Unreadable, blocks, decode_block
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+before, end = peak(), "read to its end"
+gc.disable()
+try:
+    for block in blocks(Path(sys.argv[1])):
+        decode_block(block, timezone.now())
+except Unreadable as error:
+    end = str(error)
+print(peak() - before, end)
+"""
+
+
+def gzipped(path: Path, parts: Iterable[bytes]) -> Path:
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.writelines(parts)
+    return path
+
+
+def text_of(length: int, rows: int) -> pyarrow.Array:
+    """Return a column with one text in all rows, which stands in memory once."""
+    return pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * rows), ["a" * length])
+
+
+def of_vehicles(path: Path, vehicle_ids: pyarrow.Array, **options: object) -> Path:
+    rows = len(vehicle_ids)
+    table = pyarrow.table(
+        {
+            "vehicleId": vehicle_ids,
+            "kwhDeliveredDc": [1.0] * rows,
+            "timestamp": pyarrow.array([at("11:00")] * rows, pyarrow.timestamp("us", "UTC")),
+        }
+    )
+    pyarrow.parquet.write_table(table, path, compression="zstd", **options)
+    return path
+
+
+MEBIBYTE = b"a" * 1024 * 1024
+HEADER = b"vehicleId,kwhDeliveredDc,timestamp,x\n"
+LINE = b'{"vehicleId":"V1","kwhDeliveredDc":1,"timestamp":"2026-07-15T11:00:00Z","x":"'
+BOMBS = {
+    "a line of CSV without an end": (
+        lambda folder: gzipped(folder / "b.csv.gz", [HEADER, *[MEBIBYTE] * 128]),
+        "line 2 has more than 65,536 bytes",
+    ),
+    "long lines of CSV": (
+        lambda folder: gzipped(
+            folder / "b.csv.gz", [HEADER, *[b"V1,1,x,", MEBIBYTE[:65_000], b"\n"] * 3_000]
+        ),
+        "read to its end",
+    ),
+    "long lines of NDJSON": (
+        lambda folder: gzipped(folder / "b.ndjson.gz", [LINE, MEBIBYTE[:65_000], b'"}\n'] * 2_000),
+        "read to its end",
+    ),
+    "a long text in all rows of Parquet": (
+        lambda folder: of_vehicles(folder / "b.parquet", text_of(20_000, 10_000)),
+        "read to its end",
+    ),
+    "a large page of Parquet": (
+        lambda folder: of_vehicles(
+            folder / "b.parquet", pyarrow.array(["a" * 128 * 1024 * 1024]), use_dictionary=False
+        ),
+        "a page of vehicleId unpacks to 134,217,738 bytes, more than 16,777,216",
+    ),
+}
+
+
+@pytest.mark.parametrize(("bomb", "end"), BOMBS.values(), ids=BOMBS.keys())
+def test_file_takes_little_memory_whatever_it_unpacks_to(tmp_path, bomb, end):
+    path = bomb(tmp_path)
+
+    # In a process of its own: the peak is that of a whole process.
+    reader = subprocess.run(
+        [sys.executable, "-c", READ, path], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    growth_mib, _, ended = reader.stdout.partition(" ")
+
+    assert path.stat().st_size < 2 * 1024 * 1024
+    assert end in ended
+    assert int(growth_mib) < MAX_GROWTH_MIB
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("day.ndjson", [LINE + b'"}\n'] * 40 + [LINE, MEBIBYTE], "line 41 has more than 65,536"),
+        ("day.csv", [HEADER, b'"', b'\n","' * 1_000_000], "a row has more than 65,536 bytes"),
+    ],
+)
+def test_line_or_row_without_an_end_fails_the_command(tmp_path, name, content, words):
+    with pytest.raises(CommandError, match=words):
+        run(written(tmp_path / name, b"".join(content)))
+
+
+def test_any_number_of_empty_lines_is_taken(tmp_path):
+    content = HEADER + b"\r\n" * 2_000_000 + f"V1,1,{TIME},\n".encode()
+
+    assert "1 readings" in run(written(tmp_path / "day.csv", content))
+
+
+@pytest.mark.parametrize(
+    ("vehicle_ids", "options", "words"),
+    [
+        (pyarrow.array([["V1"]]), {}, "vehicleId is list<element: string>: it must be text"),
+        (
+            pyarrow.array([b"V1"], pyarrow.binary(2)),
+            {},
+            r"vehicleId is fixed_size_binary\[2\]: it must be text",
+        ),
+        (
+            pyarrow.array(["V1"]),
+            {"use_dictionary": False, "column_encoding": {"vehicleId": "DELTA_BYTE_ARRAY"}},
+            "vehicleId is encoded as DELTA_BYTE_ARRAY: write the file with dictionaries",
+        ),
+        (
+            pyarrow.array(["V1"]),
+            {
+                "use_dictionary": False,
+                "column_encoding": {"vehicleId": "DELTA_BYTE_ARRAY"},
+                "data_page_version": "2.0",
+            },
+            "vehicleId is encoded as DELTA_BYTE_ARRAY: write the file with dictionaries",
+        ),
+    ],
+)
+def test_column_of_parquet_whose_values_may_be_of_any_size_fails_the_command(
+    tmp_path, vehicle_ids, options, words
+):
+    with pytest.raises(CommandError, match=words):
+        run(of_vehicles(tmp_path / "day.parquet", vehicle_ids, **options))
+
+
+def test_line_may_be_as_long_as_one_of_the_api(tmp_path):
+    longest = LINE + b"a" * (MAX_LINE_BYTES - len(LINE) - 2) + b'"}'
+    path = written(tmp_path / "day.ndjson", longest + b"\n" + ndjson(METER))
+    table = written(
+        tmp_path / "day.csv",
+        HEADER
+        + f"V1,1,{TIME},".encode().ljust(MAX_LINE_BYTES, b"a")
+        + f"\nV2,1,{TIME},\n".encode(),
+    )
+
+    run(path, table)
+
+    assert [row[0] for row in stored()] == ["M1", "V1", "V1", "V2"]
+    with pytest.raises(CommandError, match="line 1 has more than 65,536 bytes"):
+        run(written(path, longest[:-2] + b'a"}\n'))
+
+
+def test_what_was_read_before_a_bomb_is_stored(tmp_path, monkeypatch):
+    monkeypatch.setattr(exchange, "BLOCK_LINES", 1)
+    path = written(tmp_path / "day.ndjson", ndjson(METER, VEHICLE) + b" " * 70_000)
+
+    with pytest.raises(CommandError, match=r"line 3 has more than .* is stored up to line 2"):
+        run(path)
+    assert stored() == BOTH
+
+
+def test_text_of_parquet_that_no_field_may_have_is_rejected_by_row(tmp_path):
+    path = parquet(
+        tmp_path / "day.parquet",
+        vehicleId=["V1", "V" * 257, "V2"],
+        kwhDeliveredDc=["1.5", "1", "1." + "0" * 300],
+        timestamp=[TIME] * 3,
+    )
+
+    run(path)
+
+    assert stored() == [("V1", 1.5, None, at("11:00"))]
+    assert rejected(path) == [
+        ("2", "vehicleId", "invalid_format"),
+        ("3", "kwhDeliveredDc", "wrong_type"),
+    ]
+
+
+@pytest.mark.parametrize("use_dictionary", [True, False])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_parquet_of_other_writers_is_taken(tmp_path, use_dictionary, version):
+    """Large texts, bytes, a column of nothing, several row groups, pages of either kind."""
+    count = 3_000
+    table = pyarrow.table(
+        {
+            "vehicleId": pyarrow.array([f"V{n}" for n in range(count)], pyarrow.large_string()),
+            "kwhDeliveredDc": pyarrow.array([Decimal("1.25")] * count),
+            "type": pyarrow.array([b"vehicle"] * count),
+            "soc": pyarrow.nulls(count),
+            "timestamp": [TIME] * count,
+        }
+    )
+    path = tmp_path / "day.parquet"
+    pyarrow.parquet.write_table(
+        table,
+        path,
+        row_group_size=1_000,
+        use_dictionary=use_dictionary,
+        data_page_version=version,
+        data_page_size=1_000,
+    )
+
+    assert "3,000 readings" in run(path)
+    assert not Path(f"{path}.rejected.csv").exists()
+
+
+def test_parquet_without_rows_is_taken(tmp_path):
+    empty = of_vehicles(tmp_path / "day.parquet", pyarrow.array([], pyarrow.string()))
+
+    assert "0 readings" in run(empty)
+
+
+def test_page_of_parquet_that_is_none_fails_the_command(tmp_path):
+    path = of_vehicles(tmp_path / "day.parquet", pyarrow.array(["V1"]))
+    content = path.read_bytes()
+    written(path, content[:4] + b"\xff" * 20 + content[24:])
+
+    with pytest.raises(CommandError, match="not Parquet: no page begins at byte 4"):
+        run(path)
 
 
 # --- Broken off ---------------------------------------------------------------------------------

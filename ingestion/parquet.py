@@ -1,0 +1,149 @@
+"""Parquet as columns of text, in bounded memory: what a file unpacks to is looked at before.
+
+A kilobyte of Parquet can stand for gigabytes: a page of nothing but zeros, a text that a dictionary
+repeats in every row. So a page may unpack to `MAX_PAGE_BYTES` at most, by its own header, which is
+what the reader goes by, and not by the footer; and long texts are left out while they stand once.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from io import BytesIO
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from ingestion.thrift import Struct, read_struct
+
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.parquet
+
+# Writers end a page at one mebibyte.
+MAX_PAGE_BYTES: Final = 16 * 1024 * 1024
+# No field of a reading is nearly as long.
+MAX_TEXT_BYTES: Final = 256
+# Refused in every field, with the words of the wire.
+_TOO_LONG: Final = "…"
+
+_HEADER_BYTES: Final = 4 * 1024
+# The largest that a header may have: it may hold a least and a greatest text.
+_MAX_HEADER_BYTES: Final = 1024 * 1024
+# Numbers of fields, and of an encoding, in parquet.thrift.
+_UNPACKED_SIZE, _PACKED_SIZE, _DATA_PAGE, _DATA_PAGE_V2 = 2, 3, 5, 8
+_ENCODING: Final = {_DATA_PAGE: 2, _DATA_PAGE_V2: 4}
+_DELTA_BYTE_ARRAY: Final = 7
+
+
+class UnfitParquet(Exception):
+    """A file that unpacks to more than it may, or has columns that no reading has."""
+
+
+def open_file(raw: IO[bytes], names: Collection[str]) -> "pyarrow.parquet.ParquetFile":
+    """Return the file; of its columns in `names`, those that are text come as dictionaries.
+
+    Errors: `UnfitParquet`, and those of pyarrow.
+    """
+    # Loaded only where it is needed: it takes as much memory as all the rest.
+    import pyarrow.parquet
+
+    file = pyarrow.parquet.ParquetFile(raw)
+    fields = [field for field in file.schema_arrow if field.name in names]
+    for field in fields:
+        _require_fit(field)
+    _require_small_pages(raw, file.metadata, {field.name for field in fields})
+    texts = [field.name for field in fields if _is_text(field.type)]
+    return pyarrow.parquet.ParquetFile(raw, read_dictionary=texts)
+
+
+def texts(column: "pyarrow.Array") -> list[str]:
+    """Return a column as it would stand in CSV; times in UTC, nothing for null."""
+    import pyarrow
+    import pyarrow.compute
+
+    if pyarrow.types.is_dictionary(column.type):
+        once = column.dictionary.cast(pyarrow.string())
+        is_long = pyarrow.compute.greater(pyarrow.compute.binary_length(once), MAX_TEXT_BYTES)
+        once = pyarrow.compute.if_else(is_long, _TOO_LONG, once)
+        column = pyarrow.DictionaryArray.from_arrays(column.indices, once).dictionary_decode()
+    if pyarrow.types.is_timestamp(column.type) and column.type.tz:
+        # What is finer than a microsecond stays so, and is refused with the words of the wire.
+        with suppress(pyarrow.ArrowInvalid):
+            column = column.cast(pyarrow.timestamp("us", "UTC"))
+    found: list[str] = column.cast(pyarrow.string()).fill_null("").to_pylist()
+    return found
+
+
+def _is_text(of_column: "pyarrow.DataType") -> bool:
+    import pyarrow
+
+    types = pyarrow.types
+    if types.is_dictionary(of_column):
+        of_column = of_column.value_type
+    kinds = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    return any(is_kind(of_column) for is_kind in kinds)
+
+
+def _require_fit(field: "pyarrow.Field") -> None:
+    """Errors: `UnfitParquet`, where one value may be of any size and is no text."""
+    import pyarrow
+
+    types = pyarrow.types
+    kinds = (_is_text, types.is_primitive, types.is_decimal, types.is_null)
+    if not any(is_kind(field.type) for is_kind in kinds):
+        raise UnfitParquet(f"{field.name} is {field.type}: it must be text, a number or a time")
+
+
+# --- Pages ------------------------------------------------------------------------------------
+
+
+def _require_small_pages(
+    raw: IO[bytes], metadata: "pyarrow.parquet.FileMetaData", names: Collection[str]
+) -> None:
+    """Errors: `UnfitParquet`, where a page of the columns unpacks to more than it may."""
+    for group in range(metadata.num_row_groups):
+        of_group = metadata.row_group(group)
+        for place in range(of_group.num_columns):
+            chunk = of_group.column(place)
+            # Of a column without values the reader reads no page, and there may be none.
+            if chunk.path_in_schema in names and chunk.num_values:
+                for page in _pages(raw, chunk):
+                    _require_small(chunk.path_in_schema, page)
+
+
+def _pages(raw: IO[bytes], chunk: Any) -> Iterator[Struct]:
+    """Yield the headers of the pages of a column in a row group."""
+    starts = [chunk.data_page_offset]
+    if chunk.has_dictionary_page and chunk.dictionary_page_offset:
+        starts.append(chunk.dictionary_page_offset)
+    position = min(starts)
+    end = position + chunk.total_compressed_size
+    while position < end:
+        header, length = _header(raw, position)
+        yield header
+        position += length + header[_PACKED_SIZE]
+
+
+def _header(raw: IO[bytes], position: int) -> tuple[Struct, int]:
+    """Return the header of a page, and its length in bytes."""
+    for size in (_HEADER_BYTES, _MAX_HEADER_BYTES):
+        raw.seek(position)
+        data = BytesIO(raw.read(size))
+        with suppress(EOFError, ValueError):
+            header = read_struct(data)
+            sizes = (header.get(_UNPACKED_SIZE), header.get(_PACKED_SIZE))
+            if all(isinstance(size, int) and size >= 0 for size in sizes):
+                return header, data.tell()
+    raise UnfitParquet(f"not Parquet: no page begins at byte {position:,}")
+
+
+def _require_small(name: str, page: Struct) -> None:
+    if page[_UNPACKED_SIZE] > MAX_PAGE_BYTES:
+        raise UnfitParquet(
+            f"a page of {name} unpacks to {page[_UNPACKED_SIZE]:,} bytes, "
+            f"more than {MAX_PAGE_BYTES:,}: write the file with smaller pages"
+        )
+    for kind, field in _ENCODING.items():
+        of_kind = page.get(kind)
+        # A few bytes of it stand for any number of long texts.
+        if isinstance(of_kind, dict) and of_kind.get(field) == _DELTA_BYTE_ARRAY:
+            raise UnfitParquet(
+                f"{name} is encoded as DELTA_BYTE_ARRAY: write the file with dictionaries, or PLAIN"
+            )
