@@ -14,6 +14,8 @@ from energy_engine import environment
 
 # The queue of the background worker: four to fetch and finish jobs, one to listen.
 QUEUE_CONNECTIONS: Final = 5
+# Each web process asks on it whether the server answers at all.
+PULSE_CONNECTIONS: Final = 1
 # An import or an export, `prepare`, and somebody who has a look.
 RESERVED_CONNECTIONS: Final = 5
 _CONNECT_SECONDS: Final = 5
@@ -48,8 +50,8 @@ def shortfalls() -> list[str]:
 
 def _demands() -> Iterator[Demand]:
     pool_size, workers = environment.read("DATABASE_POOL_SIZE"), environment.read("WEB_WORKERS")
-    of_web = f"WEB_WORKERS {workers} x DATABASE_POOL_SIZE {pool_size}"
-    web = workers * pool_size
+    of_web = f"WEB_WORKERS {workers} x (DATABASE_POOL_SIZE {pool_size} + {PULSE_CONNECTIONS})"
+    web = workers * (pool_size + PULSE_CONNECTIONS)
     others = pool_size + QUEUE_CONNECTIONS + RESERVED_CONNECTIONS
     of_others = (
         f"worker {pool_size} + {QUEUE_CONNECTIONS} + reserve {RESERVED_CONNECTIONS} at DATABASE_URL"
@@ -61,9 +63,11 @@ def _demands() -> Iterator[Demand]:
     if not pooler_url:
         yield Demand(f"{of_web} + {of_others}", web + others, granted, limit)
     elif pooler := _pooler_limits(pooler_url):
-        yield Demand(of_web, web, pooler.clients, "PgBouncer's max_client_conn")
-        words = f"PgBouncer's default_pool_size {pooler.servers} + {of_others}"
-        yield Demand(words, pooler.servers + others, granted, limit)
+        words = f"WEB_WORKERS {workers} x DATABASE_POOL_SIZE {pool_size}"
+        yield Demand(words, workers * pool_size, pooler.clients, "PgBouncer's max_client_conn")
+        direct = pooler.servers + workers * PULSE_CONNECTIONS
+        words = f"PgBouncer's default_pool_size {pooler.servers} + WEB_WORKERS {workers}"
+        yield Demand(f"{words} + {of_others}", direct + others, granted, limit)
     replica_url = environment.read("DATABASE_REPLICA_URL")
     replica = _replica_grants(replica_url) if replica_url else None
     if replica is not None:

@@ -7,13 +7,15 @@ where DATABASE_REPLICA_URL is; `fleet.replica` says what is read from it.
 """
 
 import logging
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import environ
 import psycopg
+from django.db import DEFAULT_DB_ALIAS
 from psycopg import IsolationLevel
 
 from energy_engine import environment
+from energy_engine.pulse import wait_while_frozen
 from energy_engine.sql_comments import CommentingCursor
 from fleet.replica import REPLICA
 
@@ -23,13 +25,31 @@ log = logging.getLogger(__name__)
 # planning a figure anew for its very parameters takes longer than the figure.
 _SESSION: Final = "-c synchronous_commit=on -c plan_cache_mode=force_generic_plan"
 _DURABLE: Final = ("on", "remote_apply")
+# How soon PostgreSQL notices that nobody waits for a statement any more, and cancels it.
+_CLIENT_CHECK: Final = "1s"
 # A figure that waits longer for the replica than this comes from the primary.
 _REPLICA_SECONDS: Final = 0.5
 
 _answers_requests = False
 
 
-class _DurableConnection(psycopg.Connection[Any]):
+class _Connection(psycopg.Connection[Any]):
+    """A connection of a pool; `server` is the alias of the database that it leads to."""
+
+    server: ClassVar = DEFAULT_DB_ALIAS
+
+    @classmethod
+    def connect(cls, *args: Any, **options: Any) -> Any:
+        # The pool pauses between attempts; this one succeeds as soon as the server answers again.
+        wait_while_frozen(cls.server)
+        return super().connect(*args, **options)
+
+
+class _ReplicaConnection(_Connection):
+    server = REPLICA
+
+
+class _DurableConnection(_Connection):
     """A connection behind which a commit waits for the disk, or none at all.
 
     A pooler takes no settings from those who connect, so the server's are looked at: once for each
@@ -63,6 +83,13 @@ def databases(primary_url: str) -> dict[str, dict[str, Any]]:
     return {"default": default} | ({REPLICA: _replica(replica_url)} if replica_url else {})
 
 
+def servers(primary_url: str) -> dict[str, dict[str, Any]]:
+    """Return how to reach each PostgreSQL itself, past any pooler, by alias."""
+    replica_url = environment.read("DATABASE_REPLICA_URL")
+    found = {DEFAULT_DB_ALIAS: _direct(primary_url)}
+    return found | ({REPLICA: _replica(replica_url)} if replica_url else {})
+
+
 def parsed(url: str) -> dict[str, Any]:
     """Return Django's description of a PostgreSQL URL, without any option of ours."""
     described: dict[str, Any] = environ.Env.db_url_config(url, engine="psqlextra.backend")
@@ -81,6 +108,7 @@ def _described(url: str, **options: Any) -> dict[str, Any]:
             "timeout": 1.5,
             # The pauses between attempts double up to this many seconds, then begin anew.
             "reconnect_timeout": 2,
+            "connection_class": _Connection,
         },
         "connect_timeout": 2,
         # A network that has gone is noticed in seconds, not hours.
@@ -96,8 +124,22 @@ def _direct(url: str, **options: Any) -> dict[str, Any]:
     # Statements run with `fleet.statements` are planned once per connection.
     database = _described(url, prepare_threshold=0, **options)
     given = database["OPTIONS"].get("options", "")
-    database["OPTIONS"]["options"] = f"{given} {_SESSION}".strip()
+    database["OPTIONS"]["options"] = f"{given} {_SESSION} {_limits()}".strip()
     return database
+
+
+def _limits() -> str:
+    """Return what keeps a statement of a request from going on for ever; jobs may take their time.
+
+    A request gives up by itself when it has had its time; it may be killed before that.
+    """
+    if not _answers_requests:
+        return ""
+    seconds = environment.read("LONG_STATEMENT_TIMEOUT_SECONDS")
+    return (
+        f"-c statement_timeout={round(seconds * 1000)}"
+        f" -c client_connection_check_interval={_CLIENT_CHECK}"
+    )
 
 
 def _through_pooler(url: str) -> dict[str, Any]:
@@ -110,5 +152,8 @@ def _through_pooler(url: str) -> dict[str, Any]:
 def _replica(url: str) -> dict[str, Any]:
     # Statements of one figure see one snapshot.
     database = _direct(url, isolation_level=IsolationLevel.REPEATABLE_READ)
-    database["OPTIONS"]["pool"]["timeout"] = _REPLICA_SECONDS
+    database["OPTIONS"]["pool"] |= {
+        "timeout": _REPLICA_SECONDS,
+        "connection_class": _ReplicaConnection,
+    }
     return database

@@ -109,6 +109,21 @@ VARIABLES = (
         at_least=1,
     ),
     Variable(
+        "STATEMENT_TIMEOUT_SECONDS",
+        2.0,
+        "How long a request may wait for PostgreSQL, all its statements together, before it gets "
+        "503: a write, live state, a link.",
+        at_least=0.5,
+    ),
+    Variable(
+        "LONG_STATEMENT_TIMEOUT_SECONDS",
+        60.0,
+        "The same for requests that may take longer: figures, lists, the console, /metrics, and "
+        "bodies over 64 KiB. While PostgreSQL answers nobody, they too get 503 within two seconds.",
+        at_least=0.5,
+        at_most=86_400,
+    ),
+    Variable(
         "REDIS_URL", "", "Redis to cache in, as redis://host:port/0; empty means the embedded one."
     ),
     Variable(

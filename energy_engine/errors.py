@@ -6,11 +6,13 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import msgspec
+import psycopg
 from django.core.exceptions import DisallowedHost, PermissionDenied
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views import defaults
+from psycopg.errors import QueryCanceled
 from rest_framework.exceptions import (
     APIException,
     ErrorDetail,
@@ -22,6 +24,7 @@ from rest_framework.exceptions import PermissionDenied as NotPermitted
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from energy_engine.deadlines import ClientGone
 from energy_engine.pages import is_page
 from energy_engine.request_id import request_id_of
 from energy_engine.request_log import blame
@@ -33,7 +36,11 @@ from ingestion.stream import StreamInterrupted
 
 RETRY_AFTER_SECONDS: Final = 2
 # Raised when PostgreSQL is away, out of connections, out of disk, or gave up waiting for a lock.
-STORAGE_ERRORS: Final = (OperationalError, InterfaceError)
+# Closing a cursor of the server raises the driver's own, which Django does not translate.
+STORAGE_ERRORS: Final = (
+    *(OperationalError, InterfaceError),
+    *(psycopg.OperationalError, psycopg.InterfaceError),
+)
 
 
 class Error(msgspec.Struct):
@@ -65,6 +72,23 @@ class StorageUnavailable(APIException):
     default_code = "storage_unavailable"
     default_detail = "The database is not available; send the request again"
     wait = RETRY_AFTER_SECONDS
+
+
+class TookTooLong(APIException):
+    """The database had not answered when the time of the request was over."""
+
+    status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    default_code = "took_too_long"
+    default_detail = "The database took too long; ask for less at once, or send the request again"
+    wait = RETRY_AFTER_SECONDS
+
+
+class ClientClosedRequest(APIException):
+    """Nobody reads this; the log and the metrics tell it from a failure of the engine."""
+
+    status_code = 499  # as nginx has it
+    default_code = "client_closed_request"
+    default_detail = "The client has closed the connection"
 
 
 class TryLater(APIException):
@@ -126,7 +150,7 @@ def _told(error: Exception, request: HttpRequest) -> Exception:
         return ValidationError("The request holds a value that cannot be stored")
     if isinstance(error, STORAGE_ERRORS):
         blame(request, error)
-        return StorageUnavailable()
+        return _unavailable(error)
     if isinstance(error, MethodNotAllowed):
         error.detail = ErrorDetail("This path does not take the method; Allow names those it takes")
     return error
@@ -190,13 +214,22 @@ def server_error(request: HttpRequest) -> HttpResponse:
         # An address made by hand, with a value that no column takes, such as a NUL.
         return bad_request(request, cause)
     if isinstance(cause, STORAGE_ERRORS):
-        error = StorageUnavailable()
+        error = _unavailable(cause)
         response = error_response(request, error.status_code, str(error.detail), error.default_code)
-        response["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        for name, value in _headers(error).items():
+            response[name] = value
         return response
     return error_response(
         request, HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error", "internal_error"
     )
+
+
+def _unavailable(error: BaseException) -> APIException:
+    """Return what to answer where the database did not do what it was asked."""
+    cause = error if isinstance(error, psycopg.Error) else error.__cause__
+    if isinstance(cause, ClientGone):
+        return ClientClosedRequest()
+    return TookTooLong() if isinstance(cause, QueryCanceled) else StorageUnavailable()
 
 
 def _message(error: APIException) -> str:

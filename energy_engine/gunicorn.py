@@ -73,10 +73,11 @@ def _keep_code_out_of_collections() -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Let each worker say that it serves, what it holds, what waits in it and what it refuses."""
-    from energy_engine import sampling  # Django's, which only the workers load
+    from energy_engine import sampling, waiting  # Django's, which only the workers load
 
     _keep_code_out_of_collections()
     sampling.begin(worker.admission)
+    waiting.begin()
     worker.handover.serves(worker.pid)
 
 

@@ -127,6 +127,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "energy_engine.request_id.RequestIdMiddleware",
     "energy_engine.metrics.MetricsMiddleware",
+    "energy_engine.deadlines.DeadlineMiddleware",
     "energy_engine.content_policy.ContentPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -165,6 +166,9 @@ LANGUAGE_CODE = "en"
 # --- PostgreSQL -------------------------------------------------------------------------------
 
 DATABASES = databases.databases(_primary_url())
+DATABASE_SERVERS = databases.servers(_primary_url())
+STATEMENT_TIMEOUT_SECONDS = environment.read("STATEMENT_TIMEOUT_SECONDS")
+LONG_STATEMENT_TIMEOUT_SECONDS = environment.read("LONG_STATEMENT_TIMEOUT_SECONDS")
 DATABASE_ROUTERS = ["fleet.replica.Router"] if REPLICA in DATABASES else []
 REPLICA_MAX_LAG_SECONDS = environment.read("REPLICA_MAX_LAG_SECONDS")
 POSTGRES_EXTRA_AUTO_EXTENSION_SET_UP = False  # hstore, which the engine does not use

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
+import psycopg
 from django.conf import settings
 from django.db import (
     DEFAULT_DB_ALIAS,
@@ -160,7 +161,7 @@ def read(
     if reason is None:
         try:
             return _from_replica(work, in_a_transaction)
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, psycopg.OperationalError) as error:
             log.warning("the replica failed: %s", type(error.__cause__ or error).__name__)
             watch.doubt()
             reason = "failed"

@@ -18,7 +18,11 @@ import yaml
 from django.core.management import get_commands
 
 from energy_engine import environment, gunicorn
-from energy_engine.connection_budget import QUEUE_CONNECTIONS, RESERVED_CONNECTIONS
+from energy_engine.connection_budget import (
+    PULSE_CONNECTIONS,
+    QUEUE_CONNECTIONS,
+    RESERVED_CONNECTIONS,
+)
 from energy_engine.embedded import POSTGRES_SETTINGS
 from energy_engine.environment import ROOT
 from energy_engine.run import _programs
@@ -410,7 +414,15 @@ def test_numbers_of_connections_of_the_containers_add_up():
 
     assert workers * pool_size <= clients
     # PostgreSQL's own default is 100, three of them for superusers.
-    assert servers + pool_size + QUEUE_CONNECTIONS + RESERVED_CONNECTIONS <= 97
+    others = pool_size + QUEUE_CONNECTIONS + RESERVED_CONNECTIONS
+    assert servers + workers * PULSE_CONNECTIONS + others <= 97
+
+
+def test_pooler_limits_statements_like_the_engine():
+    pooler = (ROOT / "deploy" / "pgbouncer" / "pgbouncer.ini").read_text()
+    seconds = VARIABLES["LONG_STATEMENT_TIMEOUT_SECONDS"].default
+
+    assert f"SET statement_timeout = {seconds * 1000:.0f};" in pooler
 
 
 def test_engine_has_time_to_finish_what_it_has_begun():

@@ -44,9 +44,9 @@ def test_prepare_refuses_more_connections_than_there_are(clock, monkeypatch):
         prepare()
 
     assert str(refused.value) == (
-        "WEB_WORKERS 12 x DATABASE_POOL_SIZE 10 + worker 10 + 5 + reserve 5 at DATABASE_URL = 140"
-        " connections, but PostgreSQL's max_connections leaves 97: lower DATABASE_POOL_SIZE or"
-        " WEB_WORKERS, or raise PostgreSQL's max_connections by 43"
+        "WEB_WORKERS 12 x (DATABASE_POOL_SIZE 10 + 1) + worker 10 + 5 + reserve 5 at DATABASE_URL"
+        " = 152 connections, but PostgreSQL's max_connections leaves 97: lower DATABASE_POOL_SIZE"
+        " or WEB_WORKERS, or raise PostgreSQL's max_connections by 55"
     )
 
 

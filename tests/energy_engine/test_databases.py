@@ -57,6 +57,21 @@ def test_nothing_is_kept_in_a_session_of_the_pooler(monkeypatch):
     assert "options" not in pooled["OPTIONS"]
 
 
+@pytest.mark.parametrize(
+    ("answers_requests", "limit"), [(True, "statement_timeout=7500"), (False, None)]
+)
+def test_statements_of_requests_have_an_end_and_those_of_jobs_have_none(
+    monkeypatch, answers_requests, limit
+):
+    monkeypatch.setattr(databases, "_answers_requests", answers_requests)
+    monkeypatch.setenv("LONG_STATEMENT_TIMEOUT_SECONDS", "7.5")
+    monkeypatch.setenv("DATABASE_REPLICA_URL", "postgresql://engine@second/engine")
+
+    for database in databases.databases(PRIMARY).values():
+        options = database["OPTIONS"]["options"].split()
+        assert [option for option in options if "timeout" in option] == ([limit] if limit else [])
+
+
 def test_replica_is_known_where_one_is_named(monkeypatch):
     assert "replica" not in databases.databases(PRIMARY)
     monkeypatch.setenv("DATABASE_REPLICA_URL", "postgresql://engine@second/engine")

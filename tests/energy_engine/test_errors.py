@@ -2,11 +2,15 @@
 
 from unittest import mock
 
+import psycopg
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
-from django.test import Client
+from django.test import Client, RequestFactory
+from rest_framework.request import Request
 
+from energy_engine.deadlines import ClientGone
+from energy_engine.errors import exception_handler
 from tests.conftest import Api
 
 
@@ -119,6 +123,23 @@ def test_engine_without_database_is_live_but_not_ready():
     assert_error(answer, 503, "not_ready")
     assert answer.json()["checks"]["database"] == "unreachable"
     assert answer["Retry-After"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (psycopg.OperationalError("the connection is lost"), 503, "storage_unavailable"),
+        (psycopg.errors.QueryCanceled("statement timeout"), 503, "took_too_long"),
+        (ClientGone("the client has gone"), 499, "client_closed_request"),
+    ],
+)
+def test_drivers_own_error_is_that_of_the_database(error, status, code):
+    request = Request(RequestFactory().get("/v1/links"))
+
+    answer = exception_handler(error, {"request": request})
+
+    assert (answer.status_code, answer.data["code"]) == (status, code)
+    assert ("Retry-After" in answer.headers) == (status == 503)
 
 
 @pytest.mark.usefixtures("database_is_away")

@@ -9,8 +9,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import psycopg
@@ -89,6 +91,23 @@ class Engine:
         for process in self.processes():
             if process.name() == "postgres":
                 process.kill()
+
+    @contextmanager
+    def frozen_postgres(self) -> Iterator[None]:
+        """Stop every process of PostgreSQL as it is; they go on afterwards."""
+        postgres = [process for process in self.processes() if process.name() == "postgres"]
+        for process in postgres:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in postgres:
+                process.resume()
+
+    def text(self, path: str) -> str:
+        """Return the body of an answer as it is."""
+        with urlopen(f"http://127.0.0.1:{self.port}{path}") as response:
+            return str(response.read().decode())
 
     def request(self, method: str, path: str, body: object = None) -> tuple[int, object]:
         """Return status and decoded body of one request on a connection of its own."""

@@ -10,13 +10,14 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from configparser import ConfigParser
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.client import HTTPSConnection
 from pathlib import Path
 from string import Template
 
+import psutil
 import psycopg
 
 from energy_engine import embedded, environment
@@ -206,6 +207,19 @@ class Stack:
         process = self.supervisor._running.pop(self.programs[name])
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Stop every process of a part as it is; they go on afterwards."""
+        first = psutil.Process(self.supervisor._running[self.programs[name]].pid)
+        processes = [first, *first.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     def manage(self, *command: str) -> str:
         done = subprocess.run(

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import time
 import uuid
 from contextlib import closing
 from http.client import HTTPConnection
@@ -151,7 +152,41 @@ def test_killed_replica_is_noticed_by_nobody_who_asks_for_figures(stack, client,
     stack.until(lambda: replica_is_near(client), "the replica to be asked again")
 
 
+def test_frozen_replica_holds_up_no_figure(stack, client, vehicle):
+    charged(client, vehicle)
+    stack.until_replicated()
+    stack.until(lambda: replica_is_near(client), "a replica near enough")
+    with stack.frozen("replica"):
+        for _ in range(10):
+            began = time.monotonic()
+            assert figure(client, vehicle)["energyDeliveredDc"] == 1
+            # What is promised of a frozen server, and two seconds for a busy machine.
+            assert time.monotonic() - began < 2.5 + 2
+
+    stack.until(lambda: replica_is_near(client), "the replica to be asked again")
+
+
 # --- The pooler and the primary ---------------------------------------------------------------
+
+
+def test_frozen_primary_is_503_in_time_behind_the_pooler_too(stack, client, vehicle):
+    charged(client, vehicle)
+    with stack.frozen("primary"):
+        for path in ("/v1/faults", f"/v1/analytics/performance/{vehicle}?window=7d"):
+            began = time.monotonic()
+            assert client.post({"vehicleId": vehicle, "kwhDeliveredDc": 1}).status == 503
+            assert client.get(path).status == 503
+            assert time.monotonic() - began < 2 * (2.5 + 2)
+
+    stack.until(
+        lambda: client.post({"vehicleId": vehicle, "kwhDeliveredDc": 1}).status == 201,
+        "readings to be taken again",
+    )
+
+
+def test_statements_behind_the_pooler_have_an_end(stack):
+    assert stack.asked(stack.pool_url, "SHOW statement_timeout") == "1min"
+    assert stack.asked(stack.pool_url, "SHOW client_connection_check_interval") == "1s"
 
 
 def test_commits_wait_for_the_disk_behind_the_pooler_whatever_the_servers_default(stack):
