@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any, Final, Literal
 
 import msgspec
-from django.db import DatabaseError, connection
+from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 
 from analytics.cache import redis
 from energy_engine.errors import RETRY_AFTER_SECONDS, Error, error_body
+from energy_engine.storage import OK, storage
 from fleet import replica
 from fleet.openapi import answer
 from fleet.parameters import KnownParameters
@@ -27,7 +28,6 @@ from ingestion.partitions import covered_until
 # Less than this ahead, and the job that makes partitions has failed for weeks.
 LEAST_PARTITION_HORIZON: Final = timedelta(days=7)
 
-OK: Final = "ok"
 # Without them the engine is slower, not wrong.
 _CAN_DO_WITHOUT: Final = ("cache", "replica")
 
@@ -77,7 +77,7 @@ class ReadyView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Return whether the engine can take readings and answer."""
-        checks = {"database": _database()}
+        checks = {"database": storage.state()}
         if checks["database"] == OK:  # else each of them would wait for it as long again
             checks |= {"migrations": _migrations(), "partitions": _partitions()}
         checks["cache"] = OK if cache_answers() else "unreachable"
@@ -97,15 +97,6 @@ class ReadyView(APIView):
             )
         status = "degraded" if missed else OK
         return Response({"status": status, "checks": checks})
-
-
-def _database() -> str:
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except DatabaseError:
-        return "unreachable"
-    return OK
 
 
 def _migrations() -> str:

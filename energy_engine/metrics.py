@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,7 @@ from energy_engine.health import cache_answers
 from energy_engine.lock_outs import failures
 from energy_engine.request_log import is_logged, log_request
 from energy_engine.sampling import sample
+from energy_engine.storage import OK, storage
 from fleet import replica
 from fleet.access import KeyHolds, grant_of
 from fleet.metrics import REQUEST_SECONDS
@@ -81,13 +83,12 @@ class _Engine(Collector):
     """Gauges that are looked up when they are asked for: some fifteen small statements."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        try:
-            gauges = [gauge for part in _PARTS for gauge in part()]
-        except DatabaseError:
-            gauges = []
+        is_up = storage.state() == OK
         yield _gauge("cache_up", "Whether Redis answers.", float(cache_answers()))
-        yield _gauge("database_up", "Whether the database answers.", 1.0 if gauges else 0.0)
-        yield from gauges
+        yield _gauge("database_up", "Whether the database stores readings.", float(is_up))
+        if is_up:
+            with suppress(DatabaseError):  # it went away just now
+                yield from [gauge for part in _PARTS for gauge in part()]
 
 
 def _gauge(name: str, words: str, value: float | None = None) -> GaugeMetricFamily:

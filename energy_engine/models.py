@@ -22,6 +22,22 @@ class JobFailure(PostgresModel):
         return str(self.job)
 
 
+class StorageCheck(models.Model):
+    """A row that `energy_engine.storage` writes to see whether there is room, and removes again.
+
+    Pages of this table are filled to a tenth (fillfactor): each row takes a new one, so that a disk
+    that is full refuses it like a reading, however much room is left in pages that exist.
+    """
+
+    padding = models.CharField(max_length=450, default="x" * 450)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
 class FailedSignIn(AccessAttempt):  # type: ignore[misc] # axes has no types
     """The failures of a user name from an address, as django-axes keeps them, with a page."""
 

@@ -11,6 +11,7 @@ from rest_framework.request import Request
 
 from energy_engine.deadlines import ClientGone
 from energy_engine.errors import exception_handler
+from energy_engine.storage import storage
 from tests.conftest import Api
 
 
@@ -78,8 +79,9 @@ def test_fault_of_the_engine_is_500_without_a_traceback(api):
 
 
 @pytest.fixture
-def database_is_away(transactional_db, settings):
+def database_is_away(transactional_db, settings, monkeypatch):
     """Close the connection, and let the next one go where nothing listens."""
+    monkeypatch.setattr(storage, "_check", None)  # what it was a moment ago
     connection.close()
     connection.close_pool()
     options = connection.settings_dict["OPTIONS"]
