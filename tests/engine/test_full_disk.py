@@ -59,9 +59,9 @@ def test_engine_with_a_full_disk_is_not_ready_until_there_is_room(make_engine, s
     assert writes() == {503}
     # In both of its processes.
     wait_until(lambda: {database() for _ in range(20)} == {(503, "out of disk space")}, 20, "503")
-    assert "engine_database_up 0.0" in engine.text("/metrics")
+    wait_until(lambda: "engine_database_up 0.0" in engine.text("/metrics"), 20, "the metric")
 
     (small_disk / "filler").unlink()
     wait_until(lambda: {database() for _ in range(20)} == {(200, "ok")}, 20, "being ready again")
     assert writes() == {201}
-    assert "engine_database_up 1.0" in engine.text("/metrics")
+    wait_until(lambda: "engine_database_up 1.0" in engine.text("/metrics"), 20, "the metric")
