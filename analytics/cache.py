@@ -14,9 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from django.conf import settings
-from django.core import cache as django_cache
 from django.utils import timezone
-from django_redis.cache import RedisCache
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -26,6 +24,7 @@ from analytics.window import Window
 from fleet import replica
 from fleet.metrics import CACHED_FIGURES
 from fleet.models import Meter, Vehicle, VehicleMeterLink
+from fleet.redis import insist, redis
 from fleet.together import Member, Overloaded, Together
 
 # A process that dies while it computes holds up the others no longer than this.
@@ -136,7 +135,11 @@ def _linked_to(meters: Any) -> set[str]:
 
 def _drop(vehicle_ids: set[str]) -> None:
     """Forget figures of vehicles, also those that are being computed just now."""
-    with suppress(RedisError), redis().pipeline() as pipe:
+    insist(_drop_from, vehicle_ids)
+
+
+def _drop_from(client: Redis, vehicle_ids: set[str]) -> None:
+    with client.pipeline() as pipe:
         for vehicle_id in vehicle_ids:
             pipe.incr(_key(vehicle_id, "-generation"))
             pipe.expire(_key(vehicle_id, "-generation"), _GENERATION_SECONDS)
@@ -144,11 +147,6 @@ def _drop(vehicle_ids: set[str]) -> None:
         pipe.incr(_UNLINKED_GENERATION)
         pipe.expire(_UNLINKED_GENERATION, _GENERATION_SECONDS)
         pipe.execute()
-
-
-def redis() -> Redis:
-    """Return the client of the cache's Redis. Its calls raise `RedisError` when Redis is away."""
-    return cast(Redis, cast(RedisCache, django_cache.cache).client.get_client(write=True))
 
 
 def _key(vehicle_id: str, what: str = "") -> str:

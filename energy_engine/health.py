@@ -16,12 +16,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from analytics.cache import redis
 from energy_engine.errors import RETRY_AFTER_SECONDS, Error, error_body
 from energy_engine.storage import OK, storage
 from fleet import replica
 from fleet.openapi import answer
 from fleet.parameters import KnownParameters
+from fleet.redis import redis
 from fleet.wire import instant
 from ingestion.partitions import covered_until
 
@@ -118,7 +118,7 @@ def _partitions() -> str:
 
 
 def cache_answers() -> bool:
-    """Return whether Redis is there."""
+    """Return whether Redis is there; at once, where it is known not to be."""
     try:
         redis().ping()
     except (RedisError, OSError):

@@ -12,22 +12,19 @@ import time
 from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Final
 
 from django.conf import settings
-from django.core.cache import cache
-from django_redis.cache import RedisCache
 from limits.storage import MemoryStorage, RedisStorage, Storage
 from redis.exceptions import RedisError
 from rest_framework.exceptions import APIException
 
 from fleet.body import BodyTooLarge
 from fleet.metrics import THROTTLED
+from fleet.redis import redis
 
 MINUTE: Final = 60
 _TAKEN_AT_ONCE: Final = 100
-# How long Redis is left alone once it was away: each attempt may take its time-out.
-_AWAY_SECONDS: Final = 5.0
 _MOST_LEASES: Final = 50_000
 # Requests of one name that need a lease wait for each other; others hardly ever do.
 _TURNS: Final = 64
@@ -57,7 +54,6 @@ class Budgets:
         self._turns = [threading.Lock() for _ in range(_TURNS)]
         self._here = MemoryStorage()
         self._shared: Storage | None = None
-        self._away_until = 0.0
 
     def take(self, name: str, what: str, limit: int, amount: int = 1) -> None:
         """Take `amount` of what `name` may have this minute. Errors: `TooMuch`, and none is taken.
@@ -119,17 +115,14 @@ class Budgets:
         self._left[name] = self._left.get(name, 0) + granted
 
     def _count(self, key: str, amount: int) -> int:
-        if time.monotonic() >= self._away_until:
-            try:
-                return self._redis().incr(key, 2 * MINUTE, amount)
-            except RedisError:
-                self._away_until = time.monotonic() + _AWAY_SECONDS
-        return self._here.incr(key, 2 * MINUTE, amount)
+        try:
+            return self._redis().incr(key, 2 * MINUTE, amount)
+        except RedisError:
+            return self._here.incr(key, 2 * MINUTE, amount)
 
     def _redis(self) -> Storage:
         if self._shared is None:
-            client = cast(RedisCache, cache).client.get_client(write=True)
-            self._shared = RedisStorage("redis://", connection_pool=client.connection_pool)
+            self._shared = RedisStorage("redis://", connection_pool=redis().connection_pool)
         return self._shared
 
 

@@ -8,8 +8,8 @@ import pytest
 from django.db import connection
 
 from analytics import cache as performance_cache
-from analytics.cache import redis
 from fleet.links import end_link, link_vehicle
+from fleet.redis import redis
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 

@@ -7,7 +7,7 @@ import pytest
 
 from analytics import cache as performance_cache
 from analytics import rollups, snapshot
-from analytics.cache import cached_unlinked_energy, redis
+from analytics.cache import cached_unlinked_energy
 from analytics.cadence import learn_cadences
 from analytics.models import FleetDay, FleetHour, MeterDay, VehicleDay
 from analytics.performance import vehicle_performance
@@ -15,6 +15,7 @@ from analytics.unlinked import FleetEnergy
 from analytics.window import Window
 from fleet.links import link_vehicle
 from fleet.models import Meter, Site, Vehicle
+from fleet.redis import redis
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 

@@ -28,12 +28,12 @@ from hypothesis.stateful import (
 )
 
 from analytics import rollups
-from analytics.cache import redis
 from analytics.performance import vehicle_account
 from analytics.unlinked import unlinked_energy
 from analytics.window import Window
 from fleet.links import NoLinkInForce, end_link, link_vehicle
 from fleet.models import Meter, Vehicle, VehicleMeterLink
+from fleet.redis import redis
 from ingestion import writer
 from ingestion.readings import MeterReading, VehicleReading
 from ingestion.writer import record

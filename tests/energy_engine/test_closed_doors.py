@@ -13,10 +13,10 @@ from django.test import Client
 from django.urls import get_resolver
 from drf_spectacular.generators import SchemaGenerator
 
-from analytics.cache import redis
 from fleet.keys import make_key
 from fleet.links import link_vehicle
 from fleet.models import ApiKey
+from fleet.redis import redis
 from tests.callers import EVERY, MANAGE, READ, Caller, caller
 from tests.conftest import at
 
