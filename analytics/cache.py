@@ -1,14 +1,14 @@
 """Figures in Redis: one recompute per key at a time in all processes, dropped when they turn false.
 
 A change of a vehicle's links or register moves its generation on, and a figure is kept only if the
-generation is still the one it began with: none that was computed before outlives the change. As
-long as a replica may not know of the change, figures come from the primary. With Redis away, every
-answer comes from the database.
+generation is still the one it began with: none that was computed before outlives the change, and
+nobody who asks after the change gets one. As long as a replica may not know of the change, figures
+come from the primary. With Redis away, every answer comes from the database.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar, cast
 
@@ -25,12 +25,10 @@ from fleet import replica
 from fleet.metrics import CACHED_FIGURES
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 from fleet.redis import insist, redis
+from fleet.single_flight import SingleFlight
 from fleet.together import Member, Overloaded, Together
 
-# A process that dies while it computes holds up the others no longer than this.
-_LOCK_SECONDS: Final = 5.0
 _WAIT_SECONDS: Final = 2.0
-_POLL_SECONDS: Final = 0.02
 # Longer than any figure takes; a vehicle whose links rest needs no generation.
 _GENERATION_SECONDS: Final = 3600
 # Figures that were asked for together do not lapse together.
@@ -44,6 +42,10 @@ _SLACK_SECONDS: Final = 5
 _hits, _misses = (CACHED_FIGURES.labels(result) for result in ("hit", "miss"))
 _performance: Final = msgspec.json.Decoder(Performance)
 _fleet_energy: Final = msgspec.json.Decoder(FleetEnergy)
+_figures: Final = SingleFlight[msgspec.Raw]()
+_unlinked: Final = SingleFlight[FleetEnergy]()
+# Stands in for the generations of Redis while that is away.
+_changes_here = 0
 Result = TypeVar("Result")
 
 
@@ -57,33 +59,48 @@ def cached_performance(vehicle_id: str) -> tuple[msgspec.Raw, bool]:
         _hits.inc()
         return kept, True
     _misses.inc()
-    with _alone(_key(vehicle_id, "-lock")):
-        kept = _read(vehicle_id)
-        if kept is not None:
-            return kept, True
-        generation = _generation(vehicle_id)
-        figure = read_of_vehicle(
-            vehicle_id,
-            lambda: vehicle_performance(vehicle_id, Window.last(), cached_unlinked_energy),
-        )
-        encoded = msgspec.json.encode(figure)
-        _keep(vehicle_id, encoded, generation)
-    return msgspec.Raw(encoded), False
+    generation = _generation(_key(vehicle_id, "-generation"))
+    figure, is_new = _figures.run(
+        f"{_key(vehicle_id, '-lock')}:{generation.decode()}",
+        lambda: _read(vehicle_id),
+        lambda: _computed(vehicle_id, generation),
+    )
+    return figure, not is_new
 
 
-def cached_unlinked_energy(window: Window) -> FleetEnergy:
-    """Return the energy of the devices without a link in `window`, at most a minute old."""
+def _computed(vehicle_id: str, generation: bytes) -> msgspec.Raw:
+    figure = read_of_vehicle(
+        vehicle_id, lambda: vehicle_performance(vehicle_id, Window.last(), cached_unlinked_energy)
+    )
+    encoded = msgspec.json.encode(figure)
+    _keep(vehicle_id, encoded, generation)
+    return msgspec.Raw(encoded)
+
+
+def cached_unlinked_energy(window: Window, least_dc_kwh: float = 0.0) -> FleetEnergy:
+    """Return the energy of the devices without a link in `window`, with this DC (kWh) at least.
+
+    It is at most a minute old. What is less than a vehicle's own DC is older than its readings.
+    """
     key = _unlinked_key(window)
-    kept = _read_unlinked(key)
-    if kept is not None:
-        return kept
-    with _alone(f"{key}:lock"):
-        kept = _read_unlinked(key)
-        if kept is None:
-            kept = read_of_fleet(lambda: unlinked_energy(window))
-            with suppress(RedisError):
-                redis().set(key, msgspec.json.encode(kept), ex=_UNLINKED_LIFETIME)
-    return kept
+    found = _read_unlinked(key, least_dc_kwh)
+    while found is None:
+        energy, is_new = _unlinked.run(
+            f"{key}:lock",
+            lambda: _read_unlinked(key, least_dc_kwh),
+            lambda: _computed_unlinked(key, window),
+        )
+        # One that had begun before the vehicle's last readings came may lack them.
+        if is_new or energy.energy_dc_kwh >= least_dc_kwh:
+            found = energy
+    return found
+
+
+def _computed_unlinked(key: str, window: Window) -> FleetEnergy:
+    energy = read_of_fleet(lambda: unlinked_energy(window))
+    with suppress(RedisError):
+        redis().set(key, msgspec.json.encode(energy), ex=_UNLINKED_LIFETIME)
+    return energy
 
 
 def read_of_vehicle(vehicle_id: str, work: Callable[[], Result]) -> Result:
@@ -135,6 +152,8 @@ def _linked_to(meters: Any) -> set[str]:
 
 def _drop(vehicle_ids: set[str]) -> None:
     """Forget figures of vehicles, also those that are being computed just now."""
+    global _changes_here
+    _changes_here += 1
     insist(_drop_from, vehicle_ids)
 
 
@@ -155,13 +174,23 @@ def _key(vehicle_id: str, what: str = "") -> str:
 
 def _unlinked_key(window: Window) -> str:
     """Return the key of a window: by its length alone, if it ends now."""
-    generation = b""
-    with suppress(RedisError):
-        generation = cast("bytes | None", redis().get(_UNLINKED_GENERATION)) or b""
+    generation = _generation(_UNLINKED_GENERATION)
     span = f"{window.starts_at.isoformat()}/{window.ends_at.isoformat()}"
-    if abs(timezone.now() - window.ends_at) < _UNLINKED_LIFETIME:
+    if _ends_now(window):
         span = f"last:{window.seconds}"
     return f"analytics:unlinked:{generation.decode()}:{span}"
+
+
+def _ends_now(window: Window) -> bool:
+    return abs(timezone.now() - window.ends_at) < _UNLINKED_LIFETIME
+
+
+def _generation(key: str) -> bytes:
+    """Return how often what `key` is about has changed; with Redis away, by this process."""
+    try:
+        return cast("bytes | None", redis().get(key)) or b""
+    except RedisError:
+        return b"away-%d" % _changes_here
 
 
 def _read(vehicle_id: str) -> msgspec.Raw | None:
@@ -191,48 +220,22 @@ _reads: Final = Together[str, bytes](
 )
 
 
-def _read_unlinked(key: str) -> FleetEnergy | None:
+def _read_unlinked(key: str, least_dc_kwh: float) -> FleetEnergy | None:
     with suppress(RedisError, msgspec.DecodeError):
         kept = cast("bytes | None", redis().get(key))
-        return None if kept is None else _fleet_energy.decode(kept)
+        energy = None if kept is None else _fleet_energy.decode(kept)
+        return energy if energy and energy.energy_dc_kwh >= least_dc_kwh else None
     return None
 
 
-def _generation(vehicle_id: str) -> bytes | None:
-    with suppress(RedisError):
-        return cast("bytes | None", redis().get(_key(vehicle_id, "-generation")))
-    return None
-
-
-def _keep(vehicle_id: str, encoded: bytes, generation: bytes | None) -> None:
+def _keep(vehicle_id: str, encoded: bytes, generation: bytes) -> None:
     """Keep a figure, unless the vehicle's links have changed since `generation`."""
     generation_key = _key(vehicle_id, "-generation")
     lifetime = settings.PERFORMANCE_CACHE_SECONDS * random.uniform(_LEAST_OF_LIFETIME, 1)  # noqa: S311 -- no secret
     # A `WatchError`, which is one too: they change at this very moment.
     with suppress(RedisError), redis().pipeline() as pipe:
         pipe.watch(generation_key)  # type: ignore[no-untyped-call] # redis-py has not typed it
-        if pipe.get(generation_key) == generation:
+        if (pipe.get(generation_key) or b"") == generation:
             pipe.multi()
             pipe.set(_key(vehicle_id), encoded, px=int(lifetime * 1000))
             pipe.execute()
-
-
-@contextmanager
-def _alone(lock_key: str) -> Iterator[None]:
-    """Be the only one, in all processes, to compute; go on after a wait or without Redis."""
-    lock = redis().lock(
-        lock_key,
-        timeout=_LOCK_SECONDS,
-        blocking_timeout=_WAIT_SECONDS,
-        sleep=_POLL_SECONDS,
-    )
-    is_held = False
-    with suppress(RedisError):
-        is_held = lock.acquire()
-    try:
-        yield
-    finally:
-        if is_held:
-            # It may have lapsed, or Redis may have gone: it is free either way.
-            with suppress(RedisError):
-                lock.release()

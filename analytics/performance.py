@@ -106,8 +106,8 @@ class Account(NamedTuple):
     fleet: FleetEnergy | None
 
 
-# Returns the energy of the devices without a link over a window.
-Unlinked = Callable[[Window], FleetEnergy]
+# Returns the energy of the devices without a link over a window, with this DC (kWh) at least.
+Unlinked = Callable[[Window, float], FleetEnergy]
 
 
 def vehicle_performance(
@@ -148,16 +148,13 @@ def accounts(
     # A vehicle that is alone at its meter for the whole window is asked about once.
     dc = vehicle_energies(chain(spans, *map(_spans_compared, spans, of_asked)))
     ac = meter_energies([cut.meter for cuts in of_asked for cut in cuts])
-    is_unlinked = [not links[vehicle_id] for vehicle_id, _ in asked]
-    fleet = unlinked(around) if any(is_unlinked) else None
-    if fleet and any(
-        alone and dc[span].energy_kwh > fleet.energy_dc_kwh
-        for span, alone in zip(spans, is_unlinked, strict=True)
-    ):
-        fleet = unlinked_energy(around)  # what was kept is older than the vehicle's last readings
+    unlinked_spans = {span for span in spans if not links[span.device_id]}
+    # What was kept is older than a vehicle's last readings where it is less than the vehicle's own.
+    own_dc_kwh = max((dc[span].energy_kwh for span in unlinked_spans), default=0.0)
+    fleet = unlinked(around, own_dc_kwh) if unlinked_spans else None
     return [
-        _account(span, cuts, dc, ac, fleet if alone else None)
-        for span, cuts, alone in zip(spans, of_asked, is_unlinked, strict=True)
+        _account(span, cuts, dc, ac, fleet if span in unlinked_spans else None)
+        for span, cuts in zip(spans, of_asked, strict=True)
     ]
 
 

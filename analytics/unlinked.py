@@ -20,8 +20,11 @@ class FleetEnergy(msgspec.Struct):
     meter_readings: int
 
 
-def unlinked_energy(window: Window) -> FleetEnergy:
-    """Return the energy of the devices without a link in `window`; three statements."""
+def unlinked_energy(window: Window, least_dc_kwh: float = 0.0) -> FleetEnergy:
+    """Return the energy of the devices without a link in `window`; three statements.
+
+    It is of this moment, so `least_dc_kwh`, the DC of a vehicle that has a share of it, is in it.
+    """
     (devices,) = _unlinked_devices.rows({"starts_at": window.starts_at, "ends_at": window.ends_at})
     ac = meter_energies(_spans(devices.meter_ids, window)).values()
     dc = vehicle_energies(_spans(devices.vehicle_ids, window)).values()

@@ -92,7 +92,7 @@ class ClientClosedRequest(APIException):
 
 
 class TryLater(APIException):
-    """More is coming in than the engine can take."""
+    """More is coming in than the engine can take, or this very figure is being computed."""
 
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     default_code = "overloaded"
@@ -142,7 +142,7 @@ def _told(error: Exception, request: HttpRequest) -> Exception:
     if isinstance(error, PermissionDenied):
         return NotPermitted()
     if isinstance(error, Overloaded):
-        return TryLater()
+        return TryLater(str(error) or None)
     if isinstance(error, ServerClockBehind):
         return ServerClockWrong()
     if isinstance(error, DataError):
@@ -214,14 +214,19 @@ def server_error(request: HttpRequest) -> HttpResponse:
         # An address made by hand, with a value that no column takes, such as a NUL.
         return bad_request(request, cause)
     if isinstance(cause, STORAGE_ERRORS):
-        error = _unavailable(cause)
-        response = error_response(request, error.status_code, str(error.detail), error.default_code)
-        for name, value in _headers(error).items():
-            response[name] = value
-        return response
+        return _answer(request, _unavailable(cause))
+    if isinstance(cause, Overloaded):
+        return _answer(request, TryLater(str(cause) or None))
     return error_response(
         request, HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error", "internal_error"
     )
+
+
+def _answer(request: HttpRequest, error: APIException) -> HttpResponse:
+    response = error_response(request, error.status_code, str(error.detail), error.default_code)
+    for name, value in _headers(error).items():
+        response[name] = value
+    return response
 
 
 def _unavailable(error: BaseException) -> APIException:

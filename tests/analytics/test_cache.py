@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 
 from analytics import cache as performance_cache
+from fleet import single_flight
 from fleet.links import end_link, link_vehicle
 from fleet.redis import redis
 from ingestion.writer import record
@@ -106,6 +107,51 @@ def test_figure_computed_from_old_links_does_not_outlive_their_change(monkeypatc
     reader.join()
 
     assert not redis().exists(KEY)
+
+
+@pytest.mark.usefixtures("linked_vehicle", "clock")
+@pytest.mark.parametrize("is_redis_there", [True, False])
+def test_who_asks_after_a_change_gets_no_figure_of_before(request, monkeypatch, is_redis_there):
+    """Though it is being computed just then, and whoever asks again would get the same one."""
+    if not is_redis_there:
+        request.getfixturevalue("redis_is_away")
+    compute = performance_cache.vehicle_performance
+    reader_has_computed, all_is_done = threading.Event(), threading.Event()
+
+    def slow(*args):
+        figure = compute(*args)
+        if not reader_has_computed.is_set():
+            reader_has_computed.set()
+            all_is_done.wait(10)
+        return figure
+
+    def read():
+        performance_cache.cached_performance("V1")
+        connection.close()
+
+    monkeypatch.setattr(performance_cache, "vehicle_performance", slow)
+    reader = threading.Thread(target=read)
+    reader.start()
+    reader_has_computed.wait(10)
+    link_vehicle("V1", "M2", at("08:00"))
+    figure, _ = performance_cache.cached_performance("V1")
+    all_is_done.set()
+    reader.join()
+
+    assert msgspec.json.decode(figure)["meterId"] == "M2"
+
+
+@pytest.mark.usefixtures("linked_vehicle")
+def test_figure_that_another_process_takes_too_long_for_is_503(api, monkeypatch):
+    monkeypatch.setattr(single_flight, "_WAIT_SECONDS", 0.05)
+    redis().set("analytics:performance-lock:V1:1", "of another process")
+    redis().set("analytics:performance-generation:V1", 1)
+
+    answer = api.get(PATH)
+
+    assert (answer.status_code, answer["Retry-After"]) == (503, "1")
+    assert answer.json()["code"] == "overloaded"
+    assert answer.json()["message"] == "This figure is being computed; ask again in a moment"
 
 
 @pytest.mark.usefixtures("linked_vehicle")

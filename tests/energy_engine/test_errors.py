@@ -12,6 +12,9 @@ from rest_framework.request import Request
 from energy_engine.deadlines import ClientGone
 from energy_engine.errors import exception_handler
 from energy_engine.storage import storage
+from fleet import single_flight
+from fleet.models import Vehicle
+from fleet.redis import redis
 from tests.conftest import Api
 
 
@@ -150,6 +153,20 @@ def test_admin_without_database_is_503():
     client.cookies["sessionid"] = "x" * 32
 
     assert_error(client.get("/admin/"), 503, "storage_unavailable")
+
+
+def test_page_whose_figure_another_process_computes_for_long_is_503(
+    admin_client: Client, monkeypatch
+):
+    monkeypatch.setattr(single_flight, "_WAIT_SECONDS", 0.05)
+    Vehicle.objects.create(vehicle_id="V1")
+    redis().set("analytics:unlinked::last:86400.0:lock", "of another process")
+    admin_client.raise_request_exception = False
+
+    answer = admin_client.get("/admin/fleet/vehicle/V1/change/", headers={"host": "localhost"})
+
+    assert_error(answer, 503, "overloaded")
+    assert answer["Retry-After"] == "1"
 
 
 def test_page_that_the_admin_does_not_know_is_html(admin_client: Client, admin_user: User):
