@@ -19,8 +19,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from analytics.performance import Performance, UnknownVehicle, vehicle_performance
-from analytics.unlinked import FleetEnergy, unlinked_energy
-from analytics.window import Window
+from analytics.unlinked import FleetEnergy, forget_day, kept_day, unlinked_energy
+from analytics.window import DEFAULT_LENGTH, Window
 from fleet import replica
 from fleet.metrics import CACHED_FIGURES
 from fleet.models import Meter, Vehicle, VehicleMeterLink
@@ -80,8 +80,13 @@ def _computed(vehicle_id: str, generation: bytes) -> msgspec.Raw:
 def cached_unlinked_energy(window: Window, least_dc_kwh: float = 0.0) -> FleetEnergy:
     """Return the energy of the devices without a link in `window`, with this DC (kWh) at least.
 
-    It is at most a minute old. What is less than a vehicle's own DC is older than its readings.
+    Of the last 24 hours it is what the background worker has kept, if it has; otherwise it is at
+    most a minute old. What is less than a vehicle's own DC is older than the vehicle's readings.
     """
+    if _ends_now(window) and window.ends_at - window.starts_at == DEFAULT_LENGTH:
+        day = kept_day()
+        if day and day.energy_dc_kwh >= least_dc_kwh:
+            return day
     key = _unlinked_key(window)
     found = _read_unlinked(key, least_dc_kwh)
     while found is None:
@@ -154,6 +159,7 @@ def _drop(vehicle_ids: set[str]) -> None:
     """Forget figures of vehicles, also those that are being computed just now."""
     global _changes_here
     _changes_here += 1
+    forget_day()
     insist(_drop_from, vehicle_ids)
 
 

@@ -180,6 +180,24 @@ class FleetDay(PostgresModel):
         return f"24 hours up to {self.ends_at.isoformat()}"
 
 
+class UnlinkedDay(PostgresModel):
+    """Energy of the devices without a link over the last 24 hours; one row at most.
+
+    Kept for requests by `analytics.unlinked`: of a large fleet it takes seconds to compute.
+    """
+
+    # Who writes it: an attempt that another has followed, or whose row is gone, keeps nothing.
+    attempt = models.UUIDField()
+    # Null while the first attempt computes.
+    ends_at = models.DateTimeField(null=True)
+    energy_ac_kwh = models.FloatField(default=0)
+    energy_dc_kwh = models.FloatField(default=0)
+    meter_readings = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"24 hours up to {self.ends_at and self.ends_at.isoformat()}"
+
+
 class FleetHour(PostgresModel):
     """One of the fleet's last hours: AC of all meters, DC of all vehicles, linked or not.
 

@@ -4,7 +4,6 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
@@ -17,7 +16,7 @@ from analytics.formulas import Health
 from analytics.models import FleetDay, FleetHour
 from analytics.performance import Account, Performance, accounts, kept, performance
 from analytics.slices import links_in
-from analytics.unlinked import unlinked_energy
+from analytics.unlinked import FleetEnergy, keep_day
 from analytics.window import Window
 from fleet.models import Meter, Vehicle
 from fleet.statements import Statement
@@ -42,6 +41,18 @@ class _Linked(NamedTuple):
     energy_dc_kwh: float = 0.0
 
 
+class _Unlinked:
+    """The energy of the devices without a link: computed once for all vehicles of a look."""
+
+    def __init__(self) -> None:
+        self._energy: FleetEnergy | None = None
+
+    def __call__(self, window: Window, least_dc_kwh: float) -> FleetEnergy:
+        if self._energy is None or self._energy.energy_dc_kwh < least_dc_kwh:
+            self._energy = keep_day(window)
+        return self._energy
+
+
 class _Totals(NamedTuple):
     energy_ac_kwh: float
     energy_dc_kwh: float
@@ -57,7 +68,7 @@ def refresh() -> int:
     from two, for a moment.
     """
     window = Window.last()
-    unlinked = cache(unlinked_energy)  # the same for all
+    unlinked = _Unlinked()
     vehicle_ids = _ids_of(Vehicle)
     linked: dict[str, _Linked] = defaultdict(_Linked)
     energy_dc_kwh = 0.0

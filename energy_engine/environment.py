@@ -327,7 +327,8 @@ VARIABLES = (
     Variable(
         "FLEET_SNAPSHOT_MINUTES",
         1,
-        "Minutes between two looks at the last 24 hours of every vehicle, for lists and rankings.",
+        "Minutes between two looks at the last 24 hours of every vehicle, for lists, rankings, and"
+        " what vehicles without a link have a share of.",
         at_least=1,
         at_most=60,
     ),

@@ -1,21 +1,29 @@
 """What is kept of the whole fleet: the last 24 hours of each vehicle, its totals, and for a minute
 the energy of the devices without a link."""
 
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
+from django.db import connection
 
 from analytics import cache as performance_cache
 from analytics import rollups, snapshot
+from analytics import unlinked as unlinked_module
 from analytics.cache import cached_unlinked_energy
 from analytics.cadence import learn_cadences
-from analytics.models import FleetDay, FleetHour, MeterDay, VehicleDay
+from analytics.models import FleetDay, FleetHour, MeterDay, UnlinkedDay, VehicleDay
 from analytics.performance import vehicle_performance
 from analytics.unlinked import FleetEnergy
 from analytics.window import Window
 from fleet.links import link_vehicle
 from fleet.models import Meter, Site, Vehicle
 from fleet.redis import redis
+from fleet.registers import announce_register
+from fleet.single_flight import SingleFlight
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 
@@ -139,9 +147,9 @@ def test_look_costs_the_same_statements_however_many_vehicles(api, statements_se
     with statements_sent() as sent:
         snapshot.refresh()
 
-    # Vehicles; links, DC, AC; devices without a link, their AC and DC; keep the vehicles; meters,
-    # their AC; keep the meters; keep the fleet.
-    assert sent == [12]
+    # Vehicles; links, DC, AC; devices without a link, their AC and DC, two to keep that; keep the
+    # vehicles; meters, their AC; keep the meters; keep the fleet.
+    assert sent == [14]
 
 
 # --- Energy of the devices without a link -----------------------------------------------------
@@ -169,7 +177,7 @@ def test_energy_without_a_link_is_reckoned_once_for_all_vehicles(api, unlinked, 
     with statements_sent() as sent:
         assert fleet_figure(api) == (12.0, 66.67)
 
-    assert sent == [2]  # links and DC
+    assert sent == [3]  # links and DC; and whether the worker has kept the energy
 
 
 def test_kept_energy_is_a_minute_old_at_most(api, unlinked):
@@ -238,6 +246,150 @@ def test_kept_energy_is_that_of_history(api, unlinked):
     assert cached_unlinked_energy(Window.last()) == reckoned
     figure = vehicle_performance("V1", Window.last(), performance_cache.cached_unlinked_energy)
     assert figure == vehicle_performance("V1", Window.last())
+
+
+class TestEnergyWithoutALinkThatTheWorkerKeeps:
+    """Of the last 24 hours: requests compute it only where the worker has not."""
+
+    def test_requests_use_it_with_or_without_redis(self, api, unlinked, redis_is_away):
+        snapshot.refresh()
+        record([meter_reading("M1", "11:30", kwh=10.0)], NOON)
+
+        assert fleet_figure(api) == (12.0, 66.67)
+        snapshot.refresh()  # as in a minute
+        assert fleet_figure(api) == (16.0, 50.0)
+
+    @pytest.mark.parametrize("minutes", [1, 5])
+    def test_it_is_good_until_the_next_turn_and_half_a_minute_more(
+        self, api, unlinked, clock, settings, minutes
+    ):
+        settings.FLEET_SNAPSHOT_MINUTES = minutes
+        snapshot.refresh()
+        record([meter_reading("M1", "11:30", kwh=10.0)], NOON)
+        clock.shift(timedelta(minutes=minutes, seconds=29))
+        assert fleet_figure(api) == (12.0, 66.67)
+
+        clock.shift(timedelta(seconds=1))
+
+        assert fleet_figure(api) == (16.0, 50.0)
+
+    def test_it_is_not_that_of_other_windows(self, api, unlinked):
+        snapshot.refresh()
+        record([meter_reading("M1", "11:30", kwh=10.0)], NOON)
+
+        assert fleet_figure(api, "?window=6h") == (16.0, 50.0)
+        until_noon = "?start=2026-07-14T11:59:00Z&end=2026-07-15T11:59:00Z"
+        assert fleet_figure(api, until_noon) == (16.0, 50.0)
+
+    def test_what_is_less_than_the_vehicles_own_is_not_used(self, api, unlinked):
+        snapshot.refresh()
+        record([vehicle_reading("V1", "11:59", kwh=20.0)], NOON)
+
+        assert fleet_figure(api) == (21.0, 133.33)
+
+    @pytest.mark.parametrize("change", ["link", "register"])
+    def test_it_is_forgotten_when_a_link_or_a_register_changes(
+        self, api, unlinked, change, redis_is_away, django_capture_on_commit_callbacks
+    ):
+        record([meter_reading("M2", "10:00", kwh=100.0), meter_reading("M2", kwh=130.0)], NOON)
+        snapshot.refresh()
+        assert fleet_figure(api) == (104.0, 7.69)
+
+        with django_capture_on_commit_callbacks(execute=True):
+            change_of_m2(change)
+
+        # Without M2; or with the 30 kWh by which its register has risen.
+        assert fleet_figure(api) == {"link": (30.0, 26.67), "register": (24.0, 33.33)}[change]
+
+    @pytest.mark.parametrize("change", ["link", "register"])
+    def test_nothing_is_kept_that_was_computed_while_they_changed(
+        self, api, unlinked, change, redis_is_away, monkeypatch, django_capture_on_commit_callbacks
+    ):
+        compute = unlinked_module.unlinked_energy
+
+        def overtaken(window):
+            energy = compute(window)
+            with django_capture_on_commit_callbacks(execute=True):
+                change_of_m2(change)
+            return energy
+
+        record([meter_reading("M2", "10:00", kwh=100.0), meter_reading("M2", kwh=130.0)], NOON)
+        monkeypatch.setattr(unlinked_module, "unlinked_energy", overtaken)
+        snapshot.refresh()
+
+        assert fleet_figure(api) == {"link": (30.0, 26.67), "register": (24.0, 33.33)}[change]
+
+    def test_nothing_is_kept_by_who_was_overtaken_by_another(self, api, unlinked, monkeypatch):
+        """Whose row was taken away, and is there again because another has begun to compute."""
+        compute = unlinked_module.unlinked_energy
+
+        def overtaken(window):
+            energy = compute(window)
+            unlinked_module.forget_day()
+            UnlinkedDay.objects.create(pk=1, attempt=uuid4())
+            return energy
+
+        monkeypatch.setattr(unlinked_module, "unlinked_energy", overtaken)
+        snapshot.refresh()
+
+        assert unlinked_module.kept_day() is None
+
+
+def change_of_m2(change: str) -> None:
+    if change == "link":
+        link_vehicle("V2", "M2", at("00:00"))
+    else:
+        meter = Meter.objects.get(pk="M2")
+        meter.energy_register = "counter"
+        meter.save()
+        announce_register(meter)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("is_redis_there", [True, False])
+@pytest.mark.parametrize("is_outdated", [False, True])
+def test_energy_without_a_link_is_computed_once_for_all_who_ask_at_once(
+    request, monkeypatch, is_redis_there, is_outdated
+):
+    """Also where the worker has kept one that is less than each of the vehicles' own."""
+    if not is_redis_there:
+        request.getfixturevalue("redis_is_away")
+    if is_outdated:
+        Vehicle.objects.create(vehicle_id="V0")
+        snapshot.refresh()
+    vehicles = [f"V{number}" for number in range(8)]
+    record([meter_reading("M1", kwh=100.0)], NOON)
+    record([vehicle_reading(vehicle_id, kwh=10.0) for vehicle_id in vehicles], NOON)
+    everybody_is_here, everybody_waits = threading.Barrier(8), threading.Semaphore(0)
+    compute = performance_cache.unlinked_energy
+    computed = []
+
+    def slow(window):
+        computed.append(window)
+        for _ in range(7):
+            everybody_waits.acquire(timeout=10)
+        return compute(window)
+
+    wait = SingleFlight._result_of
+
+    def counted_wait(flights, flight):
+        everybody_waits.release()
+        return wait(flights, flight)
+
+    def read(vehicle_id: str) -> dict:
+        everybody_is_here.wait(10)
+        figure, _ = performance_cache.cached_performance(vehicle_id)
+        connection.close()
+        return json.loads(bytes(figure))
+
+    monkeypatch.setattr(performance_cache, "unlinked_energy", slow)
+    monkeypatch.setattr(SingleFlight, "_result_of", counted_wait)
+    with ThreadPoolExecutor(8) as pool:
+        figures = list(pool.map(read, vehicles))
+
+    assert len(computed) == 1
+    assert [figure["energyConsumedAc"] for figure in figures] == [12.5] * 8
 
 
 def test_site_of_a_vehicle_is_that_of_the_registry_not_of_the_last_look(api):
