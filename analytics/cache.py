@@ -44,7 +44,9 @@ _performance: Final = msgspec.json.Decoder(Performance)
 _fleet_energy: Final = msgspec.json.Decoder(FleetEnergy)
 _figures: Final = SingleFlight[msgspec.Raw]()
 _unlinked: Final = SingleFlight[FleetEnergy]()
-# Stands in for the generations of Redis while that is away.
+# Generations that Redis has told of, for when it is away, and changes made through this process.
+_told: dict[str, bytes] = {}
+_MOST_TOLD: Final = 10_000
 _changes_here = 0
 Result = TypeVar("Result")
 
@@ -64,6 +66,7 @@ def cached_performance(vehicle_id: str) -> tuple[msgspec.Raw, bool]:
         f"{_key(vehicle_id, '-lock')}:{generation.decode()}",
         lambda: _read(vehicle_id),
         lambda: _computed(vehicle_id, generation),
+        changes_here=_changes_here,
     )
     return figure, not is_new
 
@@ -94,6 +97,7 @@ def cached_unlinked_energy(window: Window, least_dc_kwh: float = 0.0) -> FleetEn
             f"{key}:lock",
             lambda: _read_unlinked(key, least_dc_kwh),
             lambda: _computed_unlinked(key, window),
+            changes_here=_changes_here,
         )
         # One that had begun before the vehicle's last readings came may lack them.
         if is_new or energy.energy_dc_kwh >= least_dc_kwh:
@@ -159,6 +163,7 @@ def _drop(vehicle_ids: set[str]) -> None:
     """Forget figures of vehicles, also those that are being computed just now."""
     global _changes_here
     _changes_here += 1
+    _told.clear()
     forget_day()
     insist(_drop_from, vehicle_ids)
 
@@ -192,11 +197,20 @@ def _ends_now(window: Window) -> bool:
 
 
 def _generation(key: str) -> bytes:
-    """Return how often what `key` is about has changed; with Redis away, by this process."""
-    try:
-        return cast("bytes | None", redis().get(key)) or b""
-    except RedisError:
-        return b"away-%d" % _changes_here
+    """Return how often what `key` is about has changed, as far as Redis has told.
+
+    With Redis away it is what it has told last: the same computation has the same name then.
+    """
+    with suppress(RedisError):
+        generation = cast("bytes | None", redis().get(key)) or b""
+        if len(_told) >= _MOST_TOLD:
+            _told.clear()
+        if generation:  # most have none
+            _told[key] = generation
+        else:
+            _told.pop(key, None)
+        return generation
+    return _told.get(key, b"")
 
 
 def _read(vehicle_id: str) -> msgspec.Raw | None:

@@ -45,22 +45,29 @@ class SingleFlight(Generic[Result]):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[tuple[str, int], _Flight] = {}
 
     def run(
-        self, key: str, kept: Callable[[], Result | None], compute: Callable[[], Result]
+        self,
+        key: str,
+        kept: Callable[[], Result | None],
+        compute: Callable[[], Result],
+        *,
+        changes_here: int = 0,
     ) -> tuple[Result, bool]:
         """Return what is `kept`, or what `compute` returns; and whether it was computed here.
 
         `key` also names the lock in Redis. `compute` has to keep its result where `kept` finds it,
-        for the other processes.
+        for the other processes. Nobody joins a computation that began before one of `changes_here`,
+        of which Redis may not know.
         Errors: those of `compute`, for all who wait for it; `Overloaded` after too long a wait.
         """
+        place = (key, changes_here)
         with self._lock:
-            flight = self._flights.get(key)
+            flight = self._flights.get(place)
             is_first = flight is None
             if flight is None:
-                flight = self._flights[key] = _Flight()
+                flight = self._flights[place] = _Flight()
         if not is_first:
             return self._result_of(flight), False
         try:
@@ -71,7 +78,7 @@ class SingleFlight(Generic[Result]):
             raise
         finally:
             with self._lock:
-                del self._flights[key]
+                del self._flights[place]
             flight.is_over.set()
         return flight.result, is_new
 

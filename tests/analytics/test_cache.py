@@ -11,6 +11,7 @@ from analytics import cache as performance_cache
 from fleet import single_flight
 from fleet.links import end_link, link_vehicle
 from fleet.redis import redis
+from fleet.single_flight import SingleFlight
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 
@@ -139,6 +140,42 @@ def test_who_asks_after_a_change_gets_no_figure_of_before(request, monkeypatch, 
     reader.join()
 
     assert msgspec.json.decode(figure)["meterId"] == "M2"
+
+
+@pytest.mark.usefixtures("linked_vehicle", "clock")
+@pytest.mark.parametrize("generation", [None, 5])
+def test_figure_is_computed_once_though_redis_goes_away_meanwhile(request, monkeypatch, generation):
+    if generation:
+        redis().set("analytics:performance-generation:V1", generation)
+    compute = performance_cache.vehicle_performance
+    computed, has_begun, may_end = [], threading.Event(), threading.Event()
+    wait = SingleFlight._result_of
+
+    def slow(*args):
+        computed.append(args)
+        has_begun.set()
+        may_end.wait(10)
+        return compute(*args)
+
+    def wait_and_let_end(flights, flight):
+        may_end.set()
+        return wait(flights, flight)
+
+    def read():
+        performance_cache.cached_performance("V1")
+        connection.close()
+
+    monkeypatch.setattr(performance_cache, "vehicle_performance", slow)
+    monkeypatch.setattr(SingleFlight, "_result_of", wait_and_let_end)
+    reader = threading.Thread(target=read)
+    reader.start()
+    has_begun.wait(10)
+    request.getfixturevalue("redis_is_away")
+    _, was_cached = performance_cache.cached_performance("V1")
+    reader.join()
+
+    assert was_cached
+    assert len(computed) == 1
 
 
 @pytest.mark.usefixtures("linked_vehicle")
