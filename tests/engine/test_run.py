@@ -19,7 +19,7 @@ def test_engine_stops_whole_and_its_data_survives(make_engine, signal_number):
     engine = make_engine().start()
     assert engine.request("POST", "/v1/ingest", READING)[0] == 201
     processes = engine.processes()
-    for program in ("postgres", "redis-server", "gunicorn", "procrastinate"):
+    for program in ("postgres", "valkey-server", "gunicorn", "procrastinate"):
         assert engine.processes_of(program)
 
     assert engine.stop(signal_number) == 0
