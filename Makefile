@@ -12,24 +12,17 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-# The tests of the console look at it with the distribution's own browser.
-BROWSER := $(if $(or $(CHROMIUM),$(shell command -v chromium google-chrome)),,chromium)
-
-# Those of the alerts, by Prometheus' own tool.
-PROMTOOL := $(if $(shell command -v promtool),,promtool)
-
-# Those of the stack start nginx and PgBouncer as plain processes.
-PROXIES := $(if $(and $(shell PATH=$$PATH:/usr/sbin command -v nginx),$(shell PATH=$$PATH:/usr/sbin command -v pgbouncer)),,proxies)
-
-.PHONY: run test stack-test lint bench fuzz screenshots docs chromium promtool proxies
+.PHONY: run test stack-test lint bench fuzz screenshots docs
 
 run: $(VENV)/installed-run
 	@exec $(BIN)/python -m energy_engine.run
 
-test: $(VENV)/installed-dev $(BROWSER) $(PROMTOOL) $(PROXIES)
-	$(BIN)/pytest --numprocesses=auto --dist=loadgroup $(ARGS)
+test: $(VENV)/installed-dev
+	@$(BIN)/python -m tests.system_packages
+	$(BIN)/pytest --numprocesses=auto --dist=loadgroup -rs $(ARGS)
 
-stack-test: $(VENV)/installed-dev $(PROXIES)
+stack-test: $(VENV)/installed-dev
+	@$(BIN)/python -m tests.system_packages nginx openssl pgbouncer
 	STACK_TEST_RELOADS=10 $(BIN)/pytest tests/stack $(ARGS)
 	$(BIN)/pytest -p tests.stack.through --through-stack $(ARGS)
 
@@ -41,8 +34,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/hadolint Dockerfile
 
 bench: $(VENV)/installed-dev
-	@command -v wrk >/dev/null || apt-get install --yes --quiet wrk
-	@command -v cc >/dev/null || apt-get install --yes --quiet gcc libc6-dev
+	@$(BIN)/python -m tests.system_packages wrk cc
 	@$(BIN)/python -m tests.benchmarks
 
 fuzz: export FUZZ_REQUESTS ?= 20000
@@ -51,7 +43,8 @@ fuzz: $(VENV)/installed-dev
 	@echo "FUZZ_REQUESTS=$$FUZZ_REQUESTS FUZZ_SEED=$$FUZZ_SEED"
 	$(BIN)/pytest tests/engine/test_fuzz.py --capture=no $(ARGS)
 
-screenshots: $(VENV)/installed-dev $(BROWSER)
+screenshots: $(VENV)/installed-dev
+	@$(BIN)/python -m tests.system_packages chromium libatomic.so.1
 	$(BIN)/python -m tests.browser.screenshots
 
 docs: $(VENV)/installed-run
@@ -73,20 +66,3 @@ $(VENV)/installed-dev: requirements-dev.txt requirements.txt | $(BIN)/python
 	@echo "Installing what the tests need (once) …"
 	@$(PIP) install --requirement requirements-dev.txt
 	@touch $@ $(VENV)/installed-run
-
-proxies:
-	@echo "Installing nginx and PgBouncer for the tests of the stack (once) …"
-	@apt-get update --quiet=2
-	@apt-get install --yes --quiet=2 --no-install-recommends nginx-light pgbouncer openssl >/dev/null
-
-chromium:
-	@echo "Installing a browser for the tests of the console (once) …"
-	@apt-get update --quiet=2
-	@apt-get install --yes --quiet=2 --no-install-recommends chromium >/dev/null
-
-promtool:
-	@echo "Installing promtool for the tests of the alerts (once) …"
-	@apt-get update --quiet=2
-	@mkdir -p $(VENV)/promtool && cd $(VENV)/promtool && apt-get download --quiet=2 prometheus \
-		&& dpkg-deb --extract prometheus_*.deb . && install usr/bin/promtool /usr/local/bin/promtool \
-		&& cd .. && rm -r promtool

@@ -22,6 +22,7 @@ from analytics.models import Fault, Webhook, WebhookDelivery
 from analytics.outbound import NotSent
 from fleet.models import Site, Vehicle
 from ingestion.writer import record
+from tests import system_packages
 from tests.conftest import NOON, vehicle_reading
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
@@ -433,6 +434,7 @@ def test_connection_goes_to_the_address_that_was_checked(monkeypatch, receiver):
 
 
 def test_certificate_is_that_of_the_name_and_not_of_the_address(monkeypatch, receiver, tmp_path):
+    system_packages.need("openssl")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 36500"
     named = "-subj /CN=hooks.example -addext subjectAltName=DNS:hooks.example"

@@ -3,9 +3,7 @@
 No test may leave an error in the browser's console, or send a request to another host.
 """
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from energy_engine import environment
+from tests import system_packages
 from tests.engine.conftest import Engine
 
 VEHICLES = 20
@@ -93,15 +92,16 @@ def faulty(filled) -> list[str]:
 
 
 def chromium(playwright: Playwright) -> Browser:
-    """Start the distribution's browser."""
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    assert found, "A browser is missing: apt-get install chromium, or name one with CHROMIUM=…"
+    """Start the distribution's browser, or the one that CHROMIUM names."""
     options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    return playwright.chromium.launch(executable_path=found, args=options)
+    return playwright.chromium.launch(
+        executable_path=system_packages.find("chromium"), args=options
+    )
 
 
 @pytest.fixture(scope="package")  # no longer: while Playwright runs, Django refuses to query
 def browser() -> Iterator[Browser]:
+    system_packages.need("chromium", "libatomic.so.1")
     with sync_playwright() as playwright:
         yield chromium(playwright)
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from analytics import cadence, snapshot
 from energy_engine.environment import ROOT
 from fleet import replica
 from ingestion.writer import record
+from tests import system_packages
 from tests.conftest import NOON, vehicle_reading
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -38,8 +38,8 @@ _label = re.compile(r"(\w+)\s*[=!]")
 
 
 def promtool(*arguments: object) -> None:
-    """Run Prometheus' own checks; `make test` installs them."""
-    assert shutil.which("promtool"), "promtool is missing: apt-get install prometheus"
+    """Run Prometheus' own checks."""
+    system_packages.need("promtool")
     done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

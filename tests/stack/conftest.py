@@ -6,12 +6,14 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests import system_packages
 from tests.stack.client import Client
 from tests.stack.stack import Stack
 
 
 @pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
+    system_packages.need("nginx", "openssl", "pgbouncer")
     # Not pytest's own folder, which another run closes to PostgreSQL's user.
     with TemporaryDirectory(prefix="energy-engine-stack-") as folder:
         # The load of one key is more than a key may send.
