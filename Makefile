@@ -10,7 +10,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/pip --disable-pip-version-check --quiet
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: run test stack-test lint bench fuzz screenshots docs
 
@@ -52,17 +52,21 @@ docs: $(VENV)/installed-run
 	@SECRET_KEY=docs DATABASE_URL=postgresql://docs/docs $(BIN)/python manage.py shell --verbosity=0 \
 		--command='from energy_engine import api_reference; api_reference.write_document()'
 
-$(BIN)/python:
+# pip is what venv installs last: without it, what is there is half of one, and is made anew.
+$(BIN)/pip:
 	@echo "Setting up $(VENV) …"
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "$(PYTHON) is missing: sudo apt-get install python3-venv"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with PYTHON=…")'
-	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
+		echo "Python can't set up a virtual environment: sudo apt-get install python3-venv"; exit 1; }
 
-$(VENV)/installed-run: requirements.txt | $(BIN)/python
+$(VENV)/installed-run: requirements.txt | $(BIN)/pip
 	@echo "Installing what the engine needs (once) …"
 	@$(PIP) install --requirement requirements.txt
 	@touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt requirements.txt | $(BIN)/python
+$(VENV)/installed-dev: requirements-dev.txt requirements.txt | $(BIN)/pip
 	@echo "Installing what the tests need (once) …"
 	@$(PIP) install --requirement requirements-dev.txt
 	@touch $@ $(VENV)/installed-run
