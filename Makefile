@@ -19,7 +19,7 @@ run: $(VENV)/installed-run
 
 test: $(VENV)/installed-dev
 	@$(BIN)/python -m tests.system_packages
-	$(BIN)/pytest --numprocesses=auto --dist=loadgroup -rs $(ARGS)
+	$(BIN)/pytest --numprocesses=auto --dist=loadgroup $(ARGS)
 
 stack-test: $(VENV)/installed-dev
 	@$(BIN)/python -m tests.system_packages nginx openssl pgbouncer

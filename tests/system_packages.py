@@ -76,6 +76,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name at the end of a run, too, what skipped tests need."""
+    missing = _missing(PACKAGES)
+    if missing and (skipped := terminalreporter.stats.get("skipped")):
+        terminalreporter.write_line(
+            f"{len(skipped)} tests need what is missing here: {_install_command(missing)}"
+        )
+
+
 def main(names: list[str]) -> int:
     """Install what is missing of `names`, or of all that tests need; return the exit status.
 
