@@ -393,6 +393,45 @@ def test_full_folder_stops_no_writer_and_leaves_no_gap(folder):
     assert received[0] == int(needed[8:], 16)  # what only the removed copy needed went with it
 
 
+def test_copy_is_taken_when_the_newest_is_a_day_old_and_not_before(folder):
+    backup, data_dir = make_folder(folder / "backup"), folder / "data"
+    base = backup / "base"
+    with Supervisor() as supervisor:
+        embedded.start_postgres(supervisor, data_dir)
+        with Receiver(backup, data_dir, folder / "receiver.log"):
+            base_backup(backup, data_dir)
+            [first] = base.glob("2*Z")
+            yesterday = datetime.now(UTC) - timedelta(days=1)
+            old = first.rename(base / f"{yesterday:%Y%m%dT%H%M%S.%fZ}")
+            printed = every_day(backup, data_dir, until="is due in")
+            printed_again = every_day(backup, data_dir, until="is due in")
+
+    [kept, taken] = sorted(base.glob("2*Z"))
+    assert kept == old
+    assert f"Verified {taken}" in printed
+    assert "Verified" not in printed_again
+    assert 86_000 < int(re.search(r"is due in (\d+) seconds", printed_again)[1]) <= 86_400
+
+
+def every_day(backup: Path, data_dir: Path, until: str) -> str:
+    """Run `every_day.sh` until it prints these words, and return all that it has printed."""
+    printed = ""
+    with subprocess.Popen(
+        [SCRIPTS / "every_day.sh"],
+        **command("every_day.sh", backup, data_dir),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        for line in process.stdout:
+            printed += line
+            if until in line:
+                os.killpg(process.pid, signal.SIGTERM)
+    assert until in printed, printed
+    return printed
+
+
 def test_copy_without_its_log_is_no_backup(folder):
     backup, data_dir = make_folder(folder / "backup"), folder / "data"
     with Supervisor() as supervisor:
