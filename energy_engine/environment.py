@@ -12,9 +12,13 @@ from typing import Any, Final
 import environ
 
 _ENV_FILE_BEGINS: Final = """\
-# Every setting with its default. `docker compose` reads a copy of this file that is named .env;
-# elsewhere, export what you want to change.
+# Every setting. `docker compose` reads a copy of this file that is named .env: fill in the two
+# secrets, and uncomment what you change. Elsewhere, export what you want to change.
+
+# --- The two secrets
 """
+_ENV_FILE_OF_COMPOSE: Final = "# --- Of docker-compose.yml itself\n"
+_ENV_FILE_OF_THE_ENGINE: Final = "# --- Of the engine, with their defaults\n"
 _TABLE_BEGINS: Final = "<!-- settings: written by `make docs` -->\n"
 _TABLE_ENDS: Final = "<!-- /settings -->"
 
@@ -147,7 +151,7 @@ VARIABLES = (
         "SECURE_COOKIES",
         True,
         "The console is there over HTTPS alone: its cookies, a redirect from HTTP, HSTS; "
-        "`make run` switches it off on a loopback address.",
+        "`make run` on a loopback address and docker-compose.yml switch it off, unless told.",
     ),
     Variable(
         "HSTS_SECONDS",
@@ -344,6 +348,33 @@ VARIABLES = (
         "Let webhooks reach loopback, private and other addresses that are not of the internet.",
     ),
 )
+# What docker-compose.yml reads beside them; the engine does not.
+COMPOSE_VARIABLES = (
+    Variable(
+        "POSTGRES_PASSWORD",
+        "",
+        "Password of PostgreSQL; it takes the password over only when its volume is new.",
+    ),
+    Variable(
+        "COMPOSE_PROFILES",
+        "",
+        "Parts to run beside the engine, separated by commas: tls, backup, pooler, replica, "
+        "monitoring.",
+    ),
+    Variable(
+        "TLS_DIRECTORY",
+        "./tls",
+        "Folder with fullchain.pem and privkey.pem, which user 101 can read, for the profile tls.",
+    ),
+    Variable(
+        "BACKUP_DIRECTORY",
+        "backup",
+        "Where the profile backup writes: a folder as ./folder or /folder, which belongs to user "
+        "999, or else the volume backup.",
+    ),
+    Variable("BACKUP_KEEP", 7, "Copies of the database that the profile backup keeps.", at_least=1),
+)
+_SECRETS = ("POSTGRES_PASSWORD", "SECRET_KEY")
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 
@@ -391,12 +422,25 @@ def _shown(default: str | int | float | bool) -> str:
 
 
 def as_env_file() -> str:
-    """Return the text of `.env.example`."""
-    blocks = [
-        f"# {variable.meaning}{_choices(variable)}\n{variable.name}={_shown(variable.default)}\n"
-        for variable in VARIABLES
-    ]
-    return "\n".join((_ENV_FILE_BEGINS, *blocks))
+    """Return the text of `.env.example`: secrets to fill in, all else commented out."""
+    secret = [variable for variable in COMPOSE_VARIABLES + VARIABLES if variable.name in _SECRETS]
+    of_compose = [variable for variable in COMPOSE_VARIABLES if variable not in secret]
+    of_engine = [variable for variable in VARIABLES if variable not in secret]
+    return "\n".join(
+        [
+            _ENV_FILE_BEGINS,
+            *(_env_block(variable, prefix="") for variable in secret),
+            _ENV_FILE_OF_COMPOSE,
+            *(_env_block(variable, prefix="# ") for variable in of_compose),
+            _ENV_FILE_OF_THE_ENGINE,
+            *(_env_block(variable, prefix="# ") for variable in of_engine),
+        ]
+    )
+
+
+def _env_block(variable: Variable, prefix: str) -> str:
+    comment = f"# {variable.meaning}{_choices(variable)}"
+    return f"{comment}\n{prefix}{variable.name}={_shown(variable.default)}\n"
 
 
 def as_markdown() -> str:

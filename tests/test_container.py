@@ -1,6 +1,7 @@
 """Dockerfile and docker-compose.yml name only what exists, and agree with `make run`."""
 
 import json
+import os
 import re
 import shlex
 import socket
@@ -27,6 +28,7 @@ from energy_engine.embedded import POSTGRES_SETTINGS
 from energy_engine.environment import ROOT
 from energy_engine.run import _programs
 from energy_engine.wsgi import application
+from tests import system_packages
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
@@ -263,8 +265,10 @@ def test_only_what_joins_the_services_is_set_for_the_operator():
     given = SERVICES["web"]["environment"]
 
     assert {name for name, value in given.items() if value is not None} == {
-        *("DATABASE_URL", "PGPASSWORD", "REDIS_URL", "SECRET_KEY", "ALLOWED_HOSTS")
+        *("DATABASE_URL", "PGPASSWORD", "REDIS_URL", "SECRET_KEY", "ALLOWED_HOSTS"),
+        "SECURE_COOKIES",
     }
+    assert given["SECURE_COOKIES"] == "${SECURE_COOKIES:-false}"
     default = VARIABLES["ALLOWED_HOSTS"].default
     assert given["ALLOWED_HOSTS"] == f"${{ALLOWED_HOSTS:-{default}}},web"
 
@@ -327,7 +331,7 @@ def test_only_the_web_server_is_asked_for_its_health_over_http():
 def test_what_runs_on_is_started_again():
     restarted = {name for name, service in SERVICES.items() if service["restart"] != "no"}
 
-    assert restarted == SERVICES.keys() - one_shots()
+    assert restarted == SERVICES.keys() - one_shots() - {"restore"}
     assert {SERVICES[name]["restart"] for name in restarted} == {"unless-stopped"}
 
 
@@ -351,12 +355,119 @@ def test_postgres_has_the_settings_of_make_run():
     }
 
 
+def test_console_answers_over_http_as_the_compose_file_gives_its_settings():
+    """Started as compose starts it, it answers itself, and redirects to no HTTPS."""
+    redirects = subprocess.run(
+        [
+            *(sys.executable, "manage.py", "shell", "--verbosity=0", "--command"),
+            "from django.conf import settings as s;"
+            "print(s.SECURE_SSL_REDIRECT, s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE)",
+        ],
+        cwd=ROOT,
+        env=given_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert redirects.split() == ["False", "False", "False"]
+
+
+@pytest.mark.parametrize(("secure_cookies", "status"), [("true", 127), ("false", 1), ("", 1)])
+def test_nginx_starts_only_where_cookies_are_secure(secure_cookies, status):
+    """The image's own script, which comes next, is not on this machine: 127."""
+    nginx = SERVICES["nginx"]
+    command = [part.replace("$$", "$") for part in nginx["entrypoint"] + nginx["command"]]
+
+    started = subprocess.run(
+        command, env={"SECURE_COOKIES": secure_cookies}, capture_output=True, text=True
+    )
+
+    assert started.returncode == status
+    assert ("set SECURE_COOKIES=true" in started.stderr) == (status == 1)
+    assert "SECURE_COOKIES" in nginx["environment"]
+
+
+def test_every_variable_of_the_compose_file_is_in_the_example_of_its_env_file():
+    text = (ROOT / "docker-compose.yml").read_text()
+    asked = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", text))
+    known = {variable.name for variable in environment.COMPOSE_VARIABLES}
+    example = (ROOT / ".env.example").read_text()
+
+    assert asked | {"COMPOSE_PROFILES", "BACKUP_KEEP"} >= known
+    assert asked <= known | VARIABLES.keys()
+    for name in asked | known:
+        assert re.search(rf"^(# )?{name}=", example, re.MULTILINE), name
+
+
+def test_secrets_of_the_quick_start_are_long_and_nobody_else_reads_them(tmp_path):
+    system_packages.need("openssl")
+    head = (ROOT / "docker-compose.yml").read_text().split("\nname:")[0]
+    [line] = re.findall(r"^\(umask .+$", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+    subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True)
+
+    secrets = re.findall(r"^(\w+)=[0-9a-f]{64}$", (tmp_path / ".env").read_text(), re.MULTILINE)
+    assert secrets == ["POSTGRES_PASSWORD", "SECRET_KEY"]
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    assert line in head
+
+
+def test_copied_example_lacks_only_the_secrets():
+    lines = (ROOT / ".env.example").read_text().splitlines()
+
+    assert [line for line in lines if line and not line.startswith("#")] == [
+        "POSTGRES_PASSWORD=",
+        "SECRET_KEY=",
+    ]
+
+
+def test_profiles_are_those_that_the_head_of_the_file_and_the_example_name():
+    text = (ROOT / "docker-compose.yml").read_text()
+    head = text.split("\nname:")[0]
+    profiles = {name for service in SERVICES.values() for name in service.get("profiles", [])}
+    [known] = [v for v in environment.COMPOSE_VARIABLES if v.name == "COMPOSE_PROFILES"]
+
+    assert set(re.findall(r"^#   (\w+)  +\S", head, re.MULTILINE)) == profiles - {"restore"}
+    assert all(name in known.meaning for name in profiles - {"restore"})
+
+
+def test_engine_can_write_files_in_one_volume_that_its_image_gives_to_its_user():
+    for service in ENGINE_SERVICES.values():
+        assert service["volumes"] == ["files:/data"]
+    making = " ".join(instructions("RUN"))
+    assert "install --directory --owner=engine --group=engine --mode=0750 /data" in making
+    assert "files" in COMPOSE["volumes"]
+
+
+def test_backup_writes_where_restore_reads_into_the_volume_of_postgres():
+    backups = "${BACKUP_DIRECTORY:-backup}:/var/lib/postgresql"
+    postgres = SERVICES["postgres"]["environment"]
+    for name, script in {
+        "backup-log": "receive_wal.sh",
+        "backup-copy": "every_day.sh",
+        "restore": "restore.sh",
+    }.items():
+        service = SERVICES[name]
+        assert service["image"] == SERVICES["postgres"]["image"]
+        assert service["entrypoint"] == [f"/backup/{script}"]
+        assert os.access(ROOT / "deploy" / "backup" / script, os.X_OK)
+        assert service["environment"]["BACKUP_DIR"] == "/var/lib/postgresql"
+        assert service["environment"]["PGUSER"] == postgres["POSTGRES_USER"]
+
+    assert backups in SERVICES["backup-log"]["volumes"]
+    assert backups in SERVICES["backup-copy"]["volumes"]
+    assert f"{backups}:ro" in SERVICES["restore"]["volumes"]
+    assert "postgres:/restored" in SERVICES["restore"]["volumes"]
+    assert SERVICES["restore"]["depends_on"] == {}
+
+
 def test_data_lies_in_a_declared_volume_where_postgres_18_keeps_it():
     for name in ("postgres", "replica"):
         assert SERVICES[name]["image"] == "postgres:18"
         assert f"{name}:/var/lib/postgresql" in SERVICES[name]["volumes"]
     assert "prometheus:/prometheus" in SERVICES["prometheus"]["volumes"]
-    assert COMPOSE["volumes"].keys() == {"postgres", "replica", "prometheus"}
+    assert COMPOSE["volumes"].keys() == {"postgres", "files", "backup", "replica", "prometheus"}
 
 
 def test_files_that_services_take_from_the_project_exist():
@@ -386,7 +497,10 @@ def test_nginx_is_published_to_all_and_the_others_to_this_machine_alone():
 
 def test_nginx_is_given_every_value_that_its_template_asks_for():
     template = (ROOT / "deploy" / "nginx" / "nginx.conf.template").read_text()
-    given = SERVICES["nginx"]["environment"].keys() - {"NGINX_ENVSUBST_OUTPUT_DIR"}
+    given = SERVICES["nginx"]["environment"].keys() - {
+        "NGINX_ENVSUBST_OUTPUT_DIR",
+        "SECURE_COOKIES",
+    }
 
     assert set(re.findall(r"\$\{([A-Z_]+)\}", template)) == given
     assert SERVICES["nginx"]["environment"]["ENGINE_ADDRESS"] == f"web:{VARIABLES['PORT'].default}"
