@@ -1,6 +1,7 @@
 # make run     the engine in the foreground; everything it needs is set up first
 # make test    the tests, on a PostgreSQL and a Redis of their own
 # make lint    style, types, and the floors of the architecture
+# make audit   whether a package that is pinned here has a known vulnerability
 # make bench   how fast it is, as ratios to what the machine can do
 # make fuzz    20,000 requests that nobody thought of; every night, say (FUZZ_REQUESTS, FUZZ_SEED)
 # make stack-test   the tests of the API through nginx, PgBouncer and a replica; ten reloads under load
@@ -12,7 +13,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test stack-test lint bench fuzz screenshots docs
+.PHONY: run test stack-test lint audit bench fuzz screenshots docs
 
 run: $(VENV)/installed-run
 	@exec $(BIN)/python -m energy_engine.run
@@ -32,6 +33,9 @@ lint: $(VENV)/installed-dev
 	SECRET_KEY=lint DATABASE_URL=postgresql://lint/lint $(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+
+audit: $(VENV)/installed-dev
+	@$(BIN)/python -m tests.audit
 
 bench: $(VENV)/installed-dev
 	@$(BIN)/python -m tests.system_packages wrk cc
