@@ -106,25 +106,28 @@ def main(names: list[str]) -> int:
 
 
 def _install(names: list[str]) -> None:
-    _apt_get("update")
-    packages = [_ALL[name] for name in names if name != "promtool"]
-    if packages:
-        _apt_get("install", "--yes", "--no-install-recommends", *packages)
-    if "promtool" in names:
-        _install_promtool()
+    """Install what can be: Ubuntu, for one, has no package of a browser."""
+    if not _apt_get("update"):
+        return
+    for name in names:
+        if name == "promtool":
+            _install_promtool()
+        else:
+            _apt_get("install", "--yes", "--no-install-recommends", _ALL[name])
 
 
 def _install_promtool() -> None:
     """Install this one program: the whole package would start a Prometheus."""
     with tempfile.TemporaryDirectory() as folder:
-        _apt_get("download", PACKAGES["promtool"], cwd=folder)
+        if not _apt_get("download", PACKAGES["promtool"], cwd=folder):
+            return
         [package] = Path(folder).glob("prometheus_*.deb")
         subprocess.run(["dpkg-deb", "--extract", package, folder], check=True)
         shutil.copy(f"{folder}/usr/bin/promtool", "/usr/local/bin/promtool")
 
 
-def _apt_get(*arguments: str, cwd: str | None = None) -> None:
-    """Run apt-get without a word; where it fails, end with its words."""
+def _apt_get(*arguments: str, cwd: str | None = None) -> bool:
+    """Run apt-get without a word, and tell whether it succeeded; where it fails, show its words."""
     done = subprocess.run(
         ["apt-get", "--quiet=2", *arguments],
         cwd=cwd,
@@ -134,7 +137,8 @@ def _apt_get(*arguments: str, cwd: str | None = None) -> None:
         text=True,
     )
     if done.returncode != 0:
-        sys.exit(f"apt-get {arguments[0]} failed:\n{done.stdout}")
+        sys.stdout.write(f"apt-get {' '.join(arguments)}:\n{done.stdout}\n")
+    return done.returncode == 0
 
 
 if __name__ == "__main__":

@@ -84,3 +84,25 @@ def test_browser_that_is_named_is_the_only_one_looked_for(monkeypatch):
     monkeypatch.setenv("CHROMIUM", "/nowhere/chromium")
 
     assert system_packages.find("chromium") is None
+
+
+def test_package_that_can_not_be_installed_keeps_no_other_from_being(monkeypatch, tmp_path, capsys):
+    apt_get = tmp_path / "apt-get"
+    apt_get.write_text(
+        f"""#!/bin/sh
+case "$*" in
+*chromium) echo "no installation candidate"; exit 100 ;;
+*another) touch {tmp_path}/a-program; chmod +x {tmp_path}/a-program ;;
+esac
+"""
+    )
+    apt_get.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.setenv("CHROMIUM", "/nowhere/chromium")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(system_packages, "_ALL", {"chromium": "chromium", "a-program": "another"})
+
+    assert system_packages.main(["chromium", "a-program"]) == 1
+    printed = capsys.readouterr().out
+    assert "no installation candidate" in printed
+    assert "Missing here: chromium. " in printed
