@@ -400,17 +400,24 @@ def test_every_variable_of_the_compose_file_is_in_the_example_of_its_env_file():
         assert re.search(rf"^(# )?{name}=", example, re.MULTILINE), name
 
 
-def test_secrets_of_the_quick_start_are_long_and_nobody_else_reads_them(tmp_path):
+def test_secrets_of_the_quick_start_are_long_private_and_never_overwritten(tmp_path):
     system_packages.need("openssl")
     head = (ROOT / "docker-compose.yml").read_text().split("\nname:")[0]
-    [line] = re.findall(r"^\(umask .+$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    [line] = re.findall(r"^\(set -C; .+$", (ROOT / "README.md").read_text(), re.MULTILINE)
 
     subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True)
 
-    secrets = re.findall(r"^(\w+)=[0-9a-f]{64}$", (tmp_path / ".env").read_text(), re.MULTILINE)
-    assert secrets == ["POSTGRES_PASSWORD", "SECRET_KEY"]
-    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    file = tmp_path / ".env"
+    written = file.read_text()
+    names = re.findall(r"^(\w+)=[0-9a-f]{64}$", written, re.MULTILINE)
+    assert names == ["POSTGRES_PASSWORD", "SECRET_KEY"]
+    assert file.stat().st_mode & 0o777 == 0o600
     assert line in head
+
+    again = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True)
+
+    assert again.returncode != 0
+    assert file.read_text() == written
 
 
 def test_copied_example_lacks_only_the_secrets():
