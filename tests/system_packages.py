@@ -24,8 +24,10 @@ PACKAGES: Final = {
     "nginx": "nginx-light",
     "openssl": "openssl",
     "pgbouncer": "pgbouncer",
-    "promtool": "prometheus",
+    "promtool": "promtool",
 }
+# Has promtool in it before Debian 13, which split them.
+_PROMETHEUS: Final = "prometheus"
 # What `make bench` needs, and no test.
 _OF_THE_BENCHMARKS: Final = {"wrk": "wrk", "cc": "build-essential"}
 _ALL: Final = PACKAGES | _OF_THE_BENCHMARKS
@@ -63,7 +65,20 @@ def _loads(library: str) -> bool:
 
 
 def _install_command(names: Iterable[str]) -> str:
-    return f"sudo apt-get install {' '.join(_ALL[name] for name in names)}"
+    return f"sudo apt-get install {' '.join(map(_package, names))}"
+
+
+def _package(name: str) -> str:
+    if name == "promtool" and not _is_package(_ALL[name]):
+        return _PROMETHEUS
+    return _ALL[name]
+
+
+def _is_package(name: str) -> bool:
+    """Tell whether apt-get, where there is one, has a package of this name."""
+    if shutil.which("apt-cache") is None:
+        return False
+    return subprocess.run(["apt-cache", "show", name], capture_output=True).returncode == 0
 
 
 @pytest.hookimpl(wrapper=True)
@@ -109,17 +124,17 @@ def _install(names: list[str]) -> None:
     """Install what can be: Ubuntu, for one, has no package of a browser."""
     if not _apt_get("update"):
         return
-    for name in names:
-        if name == "promtool":
-            _install_promtool()
+    for package in map(_package, names):
+        if package == _PROMETHEUS:
+            _extract_promtool()
         else:
-            _apt_get("install", "--yes", "--no-install-recommends", _ALL[name])
+            _apt_get("install", "--yes", "--no-install-recommends", package)
 
 
-def _install_promtool() -> None:
-    """Install this one program: the whole package would start a Prometheus."""
+def _extract_promtool() -> None:
+    """Install this one program of Prometheus' package, which would start a Prometheus."""
     with tempfile.TemporaryDirectory() as folder:
-        if not _apt_get("download", PACKAGES["promtool"], cwd=folder):
+        if not _apt_get("download", _PROMETHEUS, cwd=folder):
             return
         [package] = Path(folder).glob("prometheus_*.deb")
         subprocess.run(["dpkg-deb", "--extract", package, folder], check=True)
