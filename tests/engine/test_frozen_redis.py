@@ -35,7 +35,7 @@ def test_engine_serves_on_while_redis_is_frozen(make_engine):
     ]
     assert engine.request("POST", "/v1/ingest", readings)[0] == 201
     assert (efficiency(engine, "LINKED"), efficiency(engine, "UNLINKED")) == (90.0, 95.0)
-    (redis,) = engine.processes_of("redis-server")
+    (redis,) = engine.processes_of("valkey-server")
 
     redis.send_signal(signal.SIGSTOP)
     try:
