@@ -18,8 +18,9 @@ def access_is_open_on_loopback_only(**_: Any) -> list[CheckMessage]:
     return [
         Error(
             "API_AUTH=open lets anybody write and read",
-            hint="Set API_AUTH=required, and make keys with `python manage.py api_key create`; "
-            "open is for `make run` or DEBUG, with HOST on a loopback address",
+            hint="Set API_AUTH=required, and make keys with "
+            f"`{environment.command('api_key create')}`; open is for `make run` or DEBUG, "
+            "with HOST on a loopback address",
             id="energy_engine.E001",
         )
     ]

@@ -5,6 +5,8 @@ writes `.env.example` and the README's table from here, so that neither can drif
 """
 
 import os
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -404,6 +406,19 @@ def pool_url() -> str:
 def data_dir() -> Path:
     """Return the absolute path of ENGINE_DATA_DIR; a relative one starts at the project's root."""
     return (ROOT / str(read("ENGINE_DATA_DIR"))).resolve()
+
+
+def command(words: str = "") -> str:
+    """Return how to run a command of `manage.py` here, for people to copy.
+
+    Such as `.venv/bin/python manage.py check`, or in a container `python manage.py check`.
+    """
+    python = Path(sys.executable)
+    if python.is_relative_to(ROOT):
+        shown = str(python.relative_to(ROOT))
+    else:
+        shown = python.name if shutil.which(python.name) == str(python) else str(python)
+    return f"{shown} manage.py {words}".strip()
 
 
 def launched_on() -> str:

@@ -16,6 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from energy_engine import environment
 from energy_engine.errors import RETRY_AFTER_SECONDS, Error, error_body
 from energy_engine.storage import OK, storage
 from fleet import replica
@@ -101,7 +102,8 @@ class ReadyView(APIView):
 
 def _migrations() -> str:
     missing = _known_migrations() - set(MigrationRecorder(connection).applied_migrations())
-    return f"{len(missing)} not applied: run `python manage.py prepare`" if missing else OK
+    prepare = environment.command("prepare")
+    return f"{len(missing)} not applied: run `{prepare}`" if missing else OK
 
 
 @cache
@@ -113,7 +115,8 @@ def _known_migrations() -> set[tuple[str, str]]:
 def _partitions() -> str:
     until = covered_until()
     if until - timezone.now() < LEAST_PARTITION_HORIZON:
-        return f"exist until {instant(until)} only: run `python manage.py pgpartition`"
+        make = environment.command("pgpartition")
+        return f"exist until {instant(until)} only: run `{make}`"
     return OK
 
 

@@ -13,6 +13,8 @@ from fleet.replica import REPLICA
 
 DATA_DIR = environment.data_dir()
 DEBUG = environment.read("DEBUG")
+# What hints of the lower floors begin with.
+MANAGE_PY = environment.command()
 
 
 def _names(variable: str) -> list[str]:

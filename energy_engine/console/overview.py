@@ -15,6 +15,7 @@ from analytics import formulas
 from analytics.fleet import DeviceCount, FleetTotals, fleet_totals
 from analytics.formulas import Health
 from analytics.models import FaultState, FleetDay
+from energy_engine import environment
 from energy_engine.console import figures
 from energy_engine.console.badges import health_badge, local_time
 from energy_engine.console.durations import duration
@@ -93,6 +94,7 @@ def overview(request: HttpRequest) -> dict[str, Any]:
         "now": now,
         "renew_seconds": SECONDS_BETWEEN_LOOKS + 1 if rate is None else RENEW_SECONDS,
         "url": request.build_absolute_uri("/"),
+        "simulate": environment.command("simulate"),
         "needs_key": settings.API_AUTH == "required",
         "failing_jobs": _failing_jobs(request),
         "is_empty": not totals.vehicles.total and not totals.meters.total,

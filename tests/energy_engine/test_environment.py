@@ -67,3 +67,18 @@ def test_boolean_has_many_spellings(text, value):
 def test_value_without_sense_names_the_variable_and_its_rule(variable, text, rule):
     with pytest.raises(InvalidEnvironment, match=f"{variable.name} must be {rule}"):
         variable.parse(text)
+
+
+def test_command_is_one_that_the_reader_can_copy(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.executable", str(ROOT / ".venv" / "bin" / "python"))
+    assert environment.command("check") == ".venv/bin/python manage.py check"
+
+    # As in the container, whose Python is on the path.
+    python = tmp_path / "python"
+    python.touch(mode=0o755)
+    monkeypatch.setattr("sys.executable", str(python))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert environment.command("check") == "python manage.py check"
+
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert environment.command("check") == f"{python} manage.py check"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, cast
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
@@ -71,7 +72,7 @@ class Command(BaseCommand):
         if gone_until:
             self.stderr.write(
                 f"Some of what was before {instant(gone_until)} is in the archive alone: "
-                "see `manage.py retention plan`"
+                f"see `{settings.MANAGE_PY} retention plan`"
             )
 
     def _export(self, selection: "_Selection", output: str) -> None:
