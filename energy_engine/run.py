@@ -20,10 +20,11 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Final
 
+import psutil
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from energy_engine import embedded, environment
+from energy_engine import embedded, environment, leftovers, private
 from energy_engine.supervisor import Program, Supervisor
 
 _READY_SECONDS: Final = 60.0
@@ -31,18 +32,25 @@ _DATABASE_CONNECT_SECONDS: Final = 5
 _READY_TEXT: Final = """
 Energy Ingestion Engine is ready.
 
-  API        http://{host}:{port}/v1
-  API guide  http://{host}:{port}/v1/docs
-  Console    http://{host}:{port}/admin/
+  API        {address}/v1
+  API guide  {address}/v1/docs
+  Console    {address}/admin/
 
-Try the tour in the README. Ctrl-C stops the engine; the data stays in {data_dir}.
+Try the tour in the README. Ctrl-C stops the engine; the data stays in {places}.
 """
-
-_ACCESS_TEXTS: Final = {
-    "open": "The API is open: every program on this machine may read and write without a key.\n"
-    "Set API_AUTH=required to close it.\n",
-    "required": "The API needs a key: `python manage.py api_key create --help` makes one.\n",
-}
+_OPEN_TEXT: Final = (
+    "The API is open: every program on this machine may read and write without a key.\n"
+    "Set API_AUTH=required to close it.\n"
+)
+_KEY_TEXT: Final = "The API needs a key: `{command}` makes one.\n"
+_ANY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104 # to be told from others
+_OTHER_HOSTS_TEXT: Final = (
+    "Other machines are answered at the names and addresses in ALLOWED_HOSTS, which are {hosts}.\n"
+)
+_HTTPS_TEXT: Final = (
+    "The console is there over HTTPS alone, from a proxy in front (docs/security.md).\n"
+    "To use it over plain HTTP in a network that you trust, set SECURE_COOKIES=false.\n"
+)
 
 
 class CannotStart(Exception):
@@ -54,7 +62,13 @@ def main() -> int:
     stopping = _stop_on_signals()
     try:
         run(stopping)
-    except (CannotStart, embedded.ServiceUnavailable, environment.InvalidEnvironment) as error:
+    except (
+        CannotStart,
+        embedded.ServiceUnavailable,
+        environment.InvalidEnvironment,
+        leftovers.StillThere,
+        private.Unusable,
+    ) as error:
         sys.stderr.write(f"energy-engine: {error}\n")
         return 1
     except OSError as error:
@@ -67,16 +81,18 @@ def main() -> int:
 def run(stopping: Callable[[], bool]) -> None:
     """Start everything, and keep it running until `stopping()` holds.
 
-    Errors: `CannotStart`, `ServiceUnavailable`, `InvalidEnvironment`; nothing keeps running then.
+    Errors: those that `main` says in a line; nothing keeps running then.
     """
     for variable in environment.VARIABLES:
         environment.read(variable.name)
     environment.pool_url()
     host, port = environment.read("HOST"), environment.read("PORT")
     data_dir = environment.data_dir()
-    _require_free_port(host, port)
     with _locked(data_dir), Supervisor() as supervisor:
         _set_defaults(host, data_dir)
+        _wait_for_leftovers(host, port, data_dir, stopping)
+        if stopping():
+            return
         _start_services(supervisor, data_dir)
         _prepare()
         if stopping():
@@ -85,8 +101,7 @@ def run(stopping: Callable[[], bool]) -> None:
             supervisor.start(program)
         _watch_until_ready(supervisor, host, port, stopping)
         if not stopping():
-            _say(_READY_TEXT.format(host=host, port=port, data_dir=data_dir))
-            _say(_ACCESS_TEXTS[environment.read("API_AUTH")])
+            _say(_ready_text(host, port, data_dir))
         supervisor.watch(until=stopping)
         _say("Stopping.")
 
@@ -114,24 +129,48 @@ def _stop_on_signals() -> Callable[[], bool]:
     return lambda: bool(received)
 
 
-def _require_free_port(host: str, port: int) -> None:
+def _wait_for_leftovers(host: str, port: int, data_dir: Path, stopping: Callable[[], bool]) -> None:
+    """Return when nothing of an engine that was killed is in the way.
+
+    Errors: `CannotStart`, at once where another program has the port; `StillThere`.
+    """
+    cluster = (data_dir / "postgres").resolve()
+    socket_path = embedded.redis_url(data_dir).removeprefix("unix://")
+    leftovers.wait_for_end(f"port {port}", lambda: _leftover_on_port(host, port), stopping)
+    leftovers.wait_for_end(
+        socket_path, lambda: leftovers.listener(socket.AF_UNIX, socket_path), stopping
+    )
+    leftovers.wait_for_end(str(cluster), lambda: leftovers.postgres_on(cluster), stopping)
+
+
+def _leftover_on_port(host: str, port: int) -> psutil.Process | None:
+    """Return what an engine that was killed has left on the port; None where that is free."""
+    holder = leftovers.listener(socket.AF_INET, host, port)
+    try:
+        _bind(host, port)
+    except OSError as error:
+        if holder and leftovers.is_leftover(holder):
+            return holder
+        by = f" by {leftovers.described(holder)}" if holder else ""
+        raise CannotStart(
+            f"port {port} of {host} can't be used ({error.strerror}{by}); "
+            "set HOST and PORT, such as `make run PORT=8001`"
+        ) from None
+    return None
+
+
+def _bind(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise CannotStart(
-                f"port {port} of {host} can't be used ({error.strerror}); "
-                "set HOST and PORT, such as `make run PORT=8001`"
-            ) from None
+        probe.bind((host, port))
 
 
 @contextmanager
 def _locked(data_dir: Path) -> Iterator[None]:
     """Hold the data directory, so that two engines never share one."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "engine.lock").open("w") as lock_file:
+    private.make_folder(data_dir)
+    with private.open_file(data_dir / "engine.lock", "w") as lock_file:
         try:
             fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -145,7 +184,9 @@ def _set_defaults(host: str, data_dir: Path) -> None:
     """Fill in what a machine of one's own needs no setting for."""
     secret_file = data_dir / "secret_key"
     if not secret_file.exists():
-        embedded.write_secret(secret_file, secrets.token_urlsafe(50))
+        private.write_secret(secret_file, secrets.token_urlsafe(50))
+    elif not environment.read("SECRET_KEY"):
+        private.read_secret(secret_file, private.MAKE_A_NEW_KEY)
     os.environ.update({environment.LAUNCHED_ON: host})
     if host in environment.LOOPBACK_HOSTS:
         os.environ.setdefault("SECURE_COOKIES", "false")
@@ -153,7 +194,7 @@ def _set_defaults(host: str, data_dir: Path) -> None:
     elif environment.read("API_AUTH") == "open":
         raise CannotStart(
             f"API_AUTH=open would let anybody write who can reach {host}: leave it out, and make "
-            "keys with `python manage.py api_key create`"
+            f"keys with `{environment.command('api_key create')}`"
         )
 
 
@@ -218,6 +259,27 @@ def _is_ready(host: str, port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _ready_text(host: str, port: int, data_dir: Path) -> str:
+    """Return where to go, and what to set for what is not there yet."""
+    shown = environment.own_host() if host in _ANY_ADDRESS else host
+    address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    cluster = data_dir / "postgres"
+    places = str(data_dir)
+    if cluster.is_symlink():
+        places += f" and {cluster.resolve().parent}"
+    text = _READY_TEXT.format(address=address, places=places)
+    if environment.read("API_AUTH") == "open":
+        text += f"\n{_OPEN_TEXT}"
+    else:
+        text += f"\n{_KEY_TEXT.format(command=environment.command('api_key create --help'))}"
+    if host not in environment.LOOPBACK_HOSTS:
+        hosts = str(environment.read("ALLOWED_HOSTS")).replace(",", ", ")
+        text += f"\n{_OTHER_HOSTS_TEXT.format(hosts=hosts)}"
+    if environment.read("SECURE_COOKIES"):
+        text += f"\n{_HTTPS_TEXT}"
+    return text
 
 
 def _say(text: str) -> None:

@@ -8,9 +8,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
-from energy_engine import __version__, databases, embedded, environment, logs
+from energy_engine import __version__, databases, embedded, environment, logs, private
 from fleet.replica import REPLICA
 
+_THE_ENGINE_THAT_RUNS = (
+    "start the engine with `make run`, or set ENGINE_DATA_DIR to that of the one that runs"
+)
 DATA_DIR = environment.data_dir()
 DEBUG = environment.read("DEBUG")
 # What hints of the lower floors begin with.
@@ -24,17 +27,24 @@ def _names(variable: str) -> list[str]:
 def _secret_key() -> str:
     """Return the key of the environment, or the one that `make run` keeps."""
     kept = DATA_DIR / "secret_key"
-    key = environment.read("SECRET_KEY") or (kept.read_text() if kept.exists() else "")
-    if not key:
-        raise ImproperlyConfigured("Set SECRET_KEY, or start the engine with `make run`")
-    return str(key)
+    if key := environment.read("SECRET_KEY"):
+        return str(key)
+    if not kept.exists():
+        raise ImproperlyConfigured(f"Set SECRET_KEY, or {_THE_ENGINE_THAT_RUNS}")
+    try:
+        return private.read_secret(kept, private.MAKE_A_NEW_KEY)
+    except private.Unusable as error:
+        raise ImproperlyConfigured(str(error)) from None
 
 
 def _primary_url() -> str:
     """Return DATABASE_URL, or that of the embedded PostgreSQL."""
-    url = environment.read("DATABASE_URL") or embedded.database_url(DATA_DIR)
+    try:
+        url = environment.read("DATABASE_URL") or embedded.database_url(DATA_DIR)
+    except private.Unusable as error:
+        raise ImproperlyConfigured(str(error)) from None
     if not url:
-        raise ImproperlyConfigured("Set DATABASE_URL, or start the engine with `make run`")
+        raise ImproperlyConfigured(f"Set DATABASE_URL, or {_THE_ENGINE_THAT_RUNS}")
     return str(url)
 
 

@@ -82,3 +82,10 @@ def test_command_is_one_that_the_reader_can_copy(monkeypatch, tmp_path):
 
     monkeypatch.setenv("PATH", "/nowhere")
     assert environment.command("check") == f"{python} manage.py check"
+
+
+def test_hints_ask_how_a_command_is_run_here():
+    for app in ("energy_engine", "ingestion", "analytics", "fleet"):
+        for path in [*(ROOT / app).rglob("*.py"), *(ROOT / app).rglob("*.html")]:
+            if path.name != "environment.py":
+                assert "python manage.py" not in path.read_text(), path

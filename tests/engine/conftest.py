@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +42,9 @@ class Engine:
 
     def start(self) -> "Engine":
         """Start the engine, and return when it says that it is ready."""
+        _let_postgres_through(self.data_dir)
         ready = threading.Event()
+        said_before = len(self.output)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "energy_engine.run"],
             cwd=environment.ROOT,
@@ -53,7 +56,8 @@ class Engine:
         )
         threading.Thread(target=self._listen, args=[self._process, ready], daemon=True).start()
         assert ready.wait(START_SECONDS), "".join(self.output)
-        assert "is ready" in "".join(self.output), "".join(self.output)
+        said = "".join(self.output[said_before:])
+        assert "is ready" in said, said
         return self
 
     def _listen(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
@@ -144,6 +148,40 @@ class Engine:
             return connection.execute(sql).fetchall()
 
 
+def fail_to_start(engine: Engine) -> str:
+    """Return the one line that a start that fails leaves."""
+    failed = subprocess.run(
+        [sys.executable, "-m", "energy_engine.run"],
+        cwd=environment.ROOT,
+        env=engine._environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert failed.returncode != 0
+    (line,) = failed.stderr.splitlines()
+    return line
+
+
+def _let_postgres_through(folder: Path) -> None:
+    """Open pytest's folders above `folder`: under root, PostgreSQL runs as another user.
+
+    It would find another place for its data otherwise, which nobody removes after the test.
+    """
+    temporary = Path(tempfile.gettempdir())
+    for above in folder.parents:
+        if above.is_relative_to(temporary) and above != temporary and above.exists():
+            above.chmod(above.stat().st_mode | 0o011)
+
+
+@contextmanager
+def passable_folder() -> Iterator[Path]:
+    """A folder that PostgreSQL's user can pass through; those of pytest close again at any time."""
+    with tempfile.TemporaryDirectory(prefix="energy-engine-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
 def _command_of(process: psutil.Process) -> str:
     try:
         return str(process.cmdline())
@@ -219,15 +257,17 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def make_engine(tmp_path: Path) -> Iterator[Callable[..., Engine]]:
+def make_engine() -> Iterator[Callable[..., Engine]]:
     """Make engines that are stopped when the test ends."""
     made: list[Engine] = []
 
-    def make(name: str = "data", **variables: str) -> Engine:
-        made.append(Engine(tmp_path / name, **variables))
-        return made[-1]
+    with passable_folder() as folder:
 
-    yield make
-    for engine in made:
-        if engine._process is not None and engine._process.poll() is None:
-            engine.stop()
+        def make(name: str = "data", **variables: str) -> Engine:
+            made.append(Engine(folder / name, **variables))
+            return made[-1]
+
+        yield make
+        for engine in made:
+            if engine._process is not None and engine._process.poll() is None:
+                engine.stop()

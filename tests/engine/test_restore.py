@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +20,7 @@ import pytest
 
 from energy_engine import embedded, environment
 from energy_engine.supervisor import Supervisor
-from tests.engine.conftest import Connection, Engine, at_once, wait_until
+from tests.engine.conftest import Connection, Engine, at_once, passable_folder, wait_until
 from tests.engine.test_resilience import assert_live_state_is_the_newest_reading
 
 # One process of pytest-xdist makes the backup that these tests restore.
@@ -190,14 +189,6 @@ def execute(engine: Engine, sql: str) -> None:
 def clock(engine: Engine) -> datetime:
     ((now,),) = engine.rows("SELECT clock_timestamp()")
     return now
-
-
-@contextmanager
-def passable_folder() -> Iterator[Path]:
-    """A folder that PostgreSQL's user can pass through; those of pytest close again at any time."""
-    with tempfile.TemporaryDirectory(prefix="energy-engine-restore-") as folder:
-        Path(folder).chmod(0o711)
-        yield Path(folder)
 
 
 @pytest.fixture

@@ -1,15 +1,19 @@
 """`make run`: starts everything, stops everything, keeps the data, says clearly why it can't."""
 
+import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
+from urllib.request import urlopen
 
 import psutil
 import pytest
 
 from energy_engine import environment
+from tests.engine.conftest import fail_to_start
 
 READING = {"vehicleId": "V1", "kwhDeliveredDc": 1.5}
 
@@ -31,17 +35,38 @@ def test_engine_stops_whole_and_its_data_survives(make_engine, signal_number):
     assert (status, live_state["kwhDeliveredDc"]) == (200, 1.5)
 
 
-def test_admin_login_is_made_once_and_works(make_engine):
-    engine = make_engine().start()
-    (password,) = re.findall(r"password +(\S+)", "".join(engine.output))
-    engine.stop()
-    engine.output.clear()
-    engine.start()
+@pytest.mark.parametrize(
+    ("variables", "shown"),
+    [
+        ({"HOST": "0.0.0.0"}, "localhost"),  # noqa: S104 # what is tried here
+        ({"HOST": "127.0.0.2", "ALLOWED_HOSTS": "127.0.0.2"}, "127.0.0.2"),
+        ({"HOST": "::1"}, "[::1]"),
+    ],
+)
+def test_printed_address_answers_and_what_is_missing_is_said(make_engine, variables, shown):
+    engine = make_engine(**variables).start()
 
-    assert "password" not in "".join(engine.output)
-    ((users,),) = engine.rows("SELECT count(*) FROM auth_user WHERE is_superuser")
-    assert users == 1
-    assert len(password) >= 12
+    output = "".join(engine.output)
+    (address,) = re.findall(r"API +(http://\S+)/v1\n", output)
+    assert address == f"http://{shown}:{engine.port}"
+    with urlopen(f"{address}/health/ready") as answer:  # noqa: S310 # an address of our own
+        assert answer.status == 200
+    is_open = variables["HOST"] == "::1"
+    for word in ("ALLOWED_HOSTS", "SECURE_COOKIES=false", "manage.py api_key create"):
+        assert (word in output) is not is_open, word
+
+
+def test_command_of_a_hint_exists(make_engine):
+    engine = make_engine(API_AUTH="required").start()
+
+    (command,) = re.findall("`(.* manage.py api_key create --help)`", "".join(engine.output))
+    ran = subprocess.run(
+        ["bash", "-c", command],
+        cwd=environment.ROOT,
+        env=engine._environment(),
+        capture_output=True,
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_engine_that_is_killed_takes_its_processes_along(make_engine):
@@ -70,21 +95,6 @@ def test_engine_runs_where_the_path_is_too_long_for_a_socket(make_engine):
     assert engine.request("GET", "/health/ready")[0] == 200
 
 
-def fail_to_start(engine) -> str:
-    """Return the one line that a start that fails leaves."""
-    failed = subprocess.run(
-        [sys.executable, "-m", "energy_engine.run"],
-        cwd=environment.ROOT,
-        env=engine._environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert failed.returncode != 0
-    (line,) = failed.stderr.splitlines()
-    return line
-
-
 def test_port_in_use_is_said_in_one_line(make_engine):
     engine = make_engine()
     with socket.socket() as other:
@@ -95,6 +105,7 @@ def test_port_in_use_is_said_in_one_line(make_engine):
 
     assert str(engine.port) in line
     assert "PORT" in line
+    assert f"process {os.getpid()} (" in line
 
 
 def test_data_of_another_postgresql_is_said_in_one_line(make_engine):
@@ -139,6 +150,32 @@ def test_second_engine_on_the_same_data_is_refused(make_engine):
 
     assert "another engine" in fail_to_start(second)
     assert first.request("GET", "/health/ready")[0] == 200
+
+
+def test_data_and_logs_are_closed_to_other_users(make_engine):
+    """Also where the folder is from a version that left it open."""
+    engine = make_engine()
+    engine.data_dir.mkdir()
+    (engine.data_dir / "secret_key").write_text("k" * 50)
+    (engine.data_dir / "postgres.log").touch(mode=0o644)
+    engine.data_dir.chmod(0o755)
+
+    engine.start()
+
+    assert stat.S_IMODE(engine.data_dir.stat().st_mode) == 0o700
+    for path in engine.data_dir.iterdir():
+        assert not path.stat().st_mode & 0o077, path
+
+
+def test_folder_with_files_of_others_is_refused_and_stays_open(make_engine):
+    engine = make_engine()
+    engine.data_dir.mkdir(mode=0o755)
+    (engine.data_dir / "thesis.txt").write_text("mine")
+
+    line = fail_to_start(engine)
+
+    assert f"{engine.data_dir}/energy-engine" in line
+    assert engine.data_dir.stat().st_mode & 0o777 == 0o755
 
 
 def test_engine_for_another_host_name_starts(make_engine):
