@@ -2,6 +2,7 @@
 """Run a management command of the engine, such as `python manage.py simulate --help`."""
 
 import os
+import signal
 import sys
 
 if __name__ == "__main__":
@@ -17,9 +18,13 @@ if __name__ == "__main__":
         # What runs in a container prints for nobody: all that it says is logged.
         is_service = sys.argv[1:2] in (["prepare"], ["procrastinate"])
         logs.take_over_output() if is_service else logs.take_over()
+        if sys.argv[1:2] != ["procrastinate"]:  # which stops by itself, in its own time
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         execute_from_command_line(sys.argv)
     except (ImproperlyConfigured, InvalidEnvironment) as error:
         logs.refuse_to_start(error)
+    except KeyboardInterrupt:
+        sys.exit("energy-engine: stopped; what is done is kept, and the same command goes on")
     except OperationalError as error:
         logs.refuse_to_start(
             f"the database is not available ({str(error).strip()}): start the "

@@ -6,6 +6,7 @@ from typing import Final
 
 from django.utils import timezone
 
+from fleet import stopping
 from fleet.statements import Statement
 
 # A device whose firmware begins to report more seldom is judged by its new ways within a day.
@@ -27,6 +28,7 @@ def learn_cadences() -> int:
     for statement in _STATEMENTS:
         looked_at = AT_ONCE
         while looked_at == AT_ONCE:
+            stopping.check()
             (row,) = statement.rows(
                 {
                     "learned_before": now - LEARN_ANEW_AFTER,

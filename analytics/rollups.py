@@ -16,6 +16,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from analytics.models import MeterHour, VehicleHour
+from fleet import stopping
 from fleet.models import Meter, Vehicle
 from fleet.statements import Statement
 from ingestion.models import ChangedMeterHour, ChangedVehicleHour
@@ -84,6 +85,7 @@ def settle() -> None:
     for stream in _STREAMS:
         settled = SETTLED_AT_ONCE
         while settled == SETTLED_AT_ONCE:
+            stopping.check()
             (row,) = stream.settle.rows({"until": until, "most": SETTLED_AT_ONCE})
             settled = row.settled
 
@@ -94,6 +96,7 @@ def sum_up_changed() -> Iterator[int]:
     for stream in _STREAMS:
         while taken := _sum_up_some(stream, changed_before):
             yield taken
+            stopping.check()
 
 
 def mark(starts_at: datetime, ends_at: datetime, device_id: str | None = None) -> int:

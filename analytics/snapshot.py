@@ -18,6 +18,7 @@ from analytics.performance import Account, Performance, accounts, kept, performa
 from analytics.slices import links_in
 from analytics.unlinked import FleetEnergy, keep_day
 from analytics.window import Window
+from fleet import stopping
 from fleet.models import Meter, Vehicle
 from fleet.statements import Statement
 
@@ -73,6 +74,7 @@ def refresh() -> int:
     linked: dict[str, _Linked] = defaultdict(_Linked)
     energy_dc_kwh = 0.0
     for start in range(0, len(vehicle_ids), AT_ONCE):
+        stopping.check()
         part = vehicle_ids[start : start + AT_ONCE]
         asked = [(vehicle_id, window) for vehicle_id in part]
         of_part = accounts(asked, links_in(window, part), window, unlinked)
@@ -188,6 +190,7 @@ def refresh_trend() -> None:
     shown = [first + number * HOUR for number in range((last - first) // HOUR + 1)]
     due = [hour for hour in shown if hour not in known or hour > now - _RECENT]
     for hour in due:
+        stopping.check()
         _sum_up_hour(hour, now)
     began = time.monotonic()
     for hour in known:

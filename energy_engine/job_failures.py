@@ -12,6 +12,7 @@ from analytics import webhooks
 from analytics.webhooks import JobRow
 from energy_engine.logs import summary
 from energy_engine.models import JobFailure
+from fleet.stopping import Stopped
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ def noted(job: str) -> Iterator[None]:
     """Note whether what is done inside succeeds; its error is raised all the same."""
     try:
         yield
+    except Stopped:  # has neither failed nor succeeded
+        raise
     except Exception as error:
         _note_failure(job, summary(error))
         raise

@@ -1,7 +1,8 @@
 """Background jobs, run by the worker process; their queue lives in PostgreSQL.
 
 Of each job one runs at a time, and one waits at most: a job that takes longer than its turn is not
-piled up. What a worker that was killed has left behind is taken up within two minutes.
+piled up. A long one stops when its worker is told to end, and its next turn goes on; of those of
+the night, the next worker does. What one that was killed leaves is taken up within two minutes.
 """
 
 import logging
@@ -14,9 +15,10 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import close_old_connections
 from django.utils import timezone
-from procrastinate import JobContext
+from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.contrib.django import app
-from procrastinate.jobs import Status
+from procrastinate.exceptions import JobAborted
+from procrastinate.jobs import Job, Status
 
 from analytics import cadence, faults, rollups, snapshot, webhooks
 from energy_engine import job_failures
@@ -38,7 +40,16 @@ def _fresh_connection() -> Iterator[None]:
         close_old_connections()
 
 
-def _periodic(cron: str) -> Callable[[Callable[[], object]], object]:
+class _AfterAStop(BaseRetryStrategy):
+    """The next worker goes on with what one that ended has stopped."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        return RetryDecision(retry_in={"seconds": 0}) if isinstance(exception, JobAborted) else None
+
+
+def _periodic(
+    cron: str, retry: BaseRetryStrategy | None = None
+) -> Callable[[Callable[[], object]], object]:
     """Run a function of this module at the times of `cron`, on a connection that is not stale."""
 
     def register(work: Callable[[], object]) -> object:
@@ -49,7 +60,9 @@ def _periodic(cron: str) -> Callable[[Callable[[], object]], object]:
                 work()
 
         run.__doc__ = work.__doc__  # what the page of jobs says of it
-        task = app.task(name=f"energy_engine.jobs.{name}", lock=name, queueing_lock=name)(run)
+        task = app.task(
+            name=f"energy_engine.jobs.{name}", lock=name, queueing_lock=name, retry=retry or False
+        )(run)
         return app.periodic(cron=cron)(task)
 
     return register
@@ -112,20 +125,20 @@ async def forget_old_jobs(context: JobContext, timestamp: int) -> None:
     )
 
 
-@_periodic("17 3 * * *")
+@_periodic("17 3 * * *", _AfterAStop())
 def ensure_partitions() -> None:
     """Create the partitions of the coming three months, every night."""
     partitions.ensure_ahead()
 
 
-@_periodic("37 3 * * *")
+@_periodic("37 3 * * *", _AfterAStop())
 def seal_past_partitions() -> None:
     """Pack the partitions that are past, every night."""
     for name in sealing.seal_past_partitions():
         log.info("sealed %s", name)
 
 
-@_periodic("27 4 * * *")
+@_periodic("27 4 * * *", _AfterAStop())
 def archive_and_drop_history() -> None:
     """Archive and drop the history that is older than RETENTION_DAYS, every night."""
     for name in retention.apply(_logged):
@@ -137,7 +150,7 @@ def _logged(step: str) -> Callable[[int], object]:
     return lambda rows: None
 
 
-@_periodic("57 3 * * *")
+@_periodic("57 3 * * *", _AfterAStop())
 def forget_old_webhook_deliveries() -> None:
     """Delete the log of messages to webhooks that are older than 30 days, every night."""
     webhooks.forget_old()

@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
-from energy_engine import __version__, databases, embedded, environment, logs, private
+from energy_engine import __version__, databases, embedded, environment, job_stops, logs, private
 from fleet.replica import REPLICA
 
 _THE_ENGINE_THAT_RUNS = (
@@ -350,7 +350,10 @@ WEBHOOK_ALLOW_PRIVATE = environment.read("WEBHOOK_ALLOW_PRIVATE")
 # --- Background jobs --------------------------------------------------------------------------
 
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "jobs"
-PROCRASTINATE_WORKER_DEFAULTS = {"worker_middleware": [logs.name_job]}
+PROCRASTINATE_WORKER_DEFAULTS = {
+    "worker_middleware": [logs.name_job, job_stops.stop_with_worker],
+    "shutdown_graceful_timeout": job_stops.GRACE_SECONDS,
+}
 
 # --- Static files -----------------------------------------------------------------------------
 

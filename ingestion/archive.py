@@ -67,16 +67,19 @@ class Archive:
         import pyarrow.parquet
 
         rows_of = ArrowRows([kind])
-        with (
-            _named(self.where(name)),
-            self._created(name) as file,
-            pyarrow.parquet.ParquetWriter(
+        with _named(self.where(name)), self._created(name) as file:
+            writer = pyarrow.parquet.ParquetWriter(
                 file, rows_of.schema, compression="zstd", write_page_checksum=True
-            ) as writer,
-        ):
-            for rows in batches:
-                writer.write_batch(rows_of.batch(kind, rows))
-                progress(len(rows))
+            )
+            try:
+                for rows in batches:
+                    writer.write_batch(rows_of.batch(kind, rows))
+                    progress(len(rows))
+            except BaseException:
+                # What broke off gets no end: a bucket keeps it, and it would pass for whole.
+                writer.is_open = False
+                raise
+            writer.close()
 
     def require_equal(self, name: str, kind: Kind, batches: Rows, progress: Progress) -> None:
         """Read a file back, to its end: its rows are those of `batches`, in their order.

@@ -20,6 +20,7 @@ from django.utils import timezone
 from psycopg import errors
 from psycopg.sql import SQL, Composed, Identifier
 
+from fleet import stopping
 from fleet.statements import Statement
 from ingestion.archive import BATCH_ROWS, Archive, Progress
 from ingestion.models import (
@@ -228,6 +229,7 @@ def apply(steps: Steps) -> list[str]:
     with at_work():
         gone = [_finished(archived, steps) for archived in _broken_off()]
         for partition in plan():
+            stopping.check()
             if not partition.held_by:
                 _retire(partition, steps)
                 gone.append(partition.table_name)
@@ -318,6 +320,7 @@ def _rows(of: _History, table_name: str) -> Iterator[list[tuple[Any, ...]]]:
     ):
         cursor.execute(of.in_order.format(table=Identifier(table_name)))
         while rows := cursor.fetchmany(BATCH_ROWS):
+            stopping.check()
             yield rows
 
 

@@ -12,6 +12,7 @@ from django.db import connection
 from django.utils import timezone
 from psycopg.sql import SQL, Composable, Identifier
 
+from fleet import stopping
 from fleet.statements import Statement
 from ingestion.models import MeterReading, VehicleReading
 
@@ -47,6 +48,7 @@ def _seal(partition: Any) -> None:
 
 
 def _execute(statement: Composable) -> None:
-    """Run one statement in a transaction of its own, as these have to be."""
+    """Run one statement in a transaction of its own, as these have to be; it may take minutes."""
+    stopping.check()
     with connection.cursor() as cursor:
         cursor.execute(statement)

@@ -1,5 +1,6 @@
 """The cast of the tests: a frozen clock, the HTTP API, devices' readings, statements sent."""
 
+import itertools
 import json
 import os
 import tempfile
@@ -16,7 +17,7 @@ from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
 
-from fleet import access, limits
+from fleet import access, limits, stopping
 from fleet.keys import Keyring
 from fleet.limits import Budgets
 from ingestion import partitions
@@ -105,6 +106,17 @@ def log_slot(db: None) -> Iterator[str]:
             yield name
         finally:
             cursor.execute("SELECT pg_drop_replication_slot(%s)", [name])
+
+
+@contextmanager
+def stopped_after(portions: int) -> Iterator[None]:
+    """Let work that asks between portions be told to stop, once it has done so many."""
+    asked = itertools.count()
+    token = stopping.asked.set(lambda: next(asked) >= portions)
+    try:
+        yield
+    finally:
+        stopping.asked.reset(token)
 
 
 def at(clock_time: str) -> datetime:

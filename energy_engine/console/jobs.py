@@ -30,6 +30,8 @@ WORKER_IS_GONE_AFTER: Final = timedelta(minutes=1)
 
 _latest_runs: Final = Statement(Path(__file__).parent / "sql" / "latest_runs.sql")
 
+# The words and the colour of a run that is over; one that stopped with its worker is resumed.
+_OVER: Final = {"succeeded": ("done", "success"), "aborted": ("stopped", "info")}
 _HEADERS: Final = [
     "Job",
     "State",
@@ -100,7 +102,7 @@ def _state(run: Any, due_since: datetime) -> tuple[str, str]:
         return "running", "info"
     if run.started_at < due_since:
         return "late", "warning"
-    return ("done", "success") if run.status == "succeeded" else (run.status, "danger")
+    return _OVER.get(run.status, (run.status, "danger"))
 
 
 def _turn(periodic: PeriodicTask[Any, Any, Any], at: datetime, direction: int) -> datetime:

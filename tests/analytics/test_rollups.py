@@ -14,9 +14,10 @@ from analytics.unlinked import unlinked_energy
 from analytics.window import Window
 from fleet.links import link_vehicle
 from fleet.models import Meter, VehicleLiveState
+from fleet.stopping import Stopped
 from ingestion.models import ChangedMeterHour, ChangedVehicleHour
 from ingestion.writer import record
-from tests.conftest import NOON, at, meter_reading, vehicle_reading
+from tests.conftest import NOON, at, meter_reading, stopped_after, vehicle_reading
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 DAY = Window(at("00:00"), NOON)
@@ -47,6 +48,21 @@ def test_hour_that_is_over_is_summed_up():
     assert (hour.battery_temp_celsius_sum, hour.battery_temp_readings) == (64.0, 2)
     assert hours_from_rollup() == 1  # 11:00 has had no time for late readings yet
     assert dc() == 7.5
+
+
+@pytest.mark.parametrize("portions", range(6))
+def test_roll_up_that_is_told_to_stop_goes_on_with_the_next_run(monkeypatch, portions):
+    monkeypatch.setattr(rollups, "SUMMED_UP_AT_ONCE", 1)
+    record([vehicle_reading("V1", f"0{hour}:10", 1.0) for hour in range(5)], NOON)
+    with stopped_after(portions), pytest.raises(Stopped):
+        rollups.roll_up()
+    done = VehicleHour.objects.count()
+
+    assert done < 5
+    assert dc() == 5
+    rollups.roll_up()
+    assert VehicleHour.objects.count() == 5
+    assert dc() == 5
 
 
 def test_hour_is_left_alone_until_late_readings_have_had_their_time(clock):

@@ -24,8 +24,9 @@ from fleet.models import Meter, Site, Vehicle
 from fleet.redis import redis
 from fleet.registers import announce_register
 from fleet.single_flight import SingleFlight
+from fleet.stopping import Stopped
 from ingestion.writer import record
-from tests.conftest import NOON, at, meter_reading, vehicle_reading
+from tests.conftest import NOON, at, meter_reading, stopped_after, vehicle_reading
 
 PATH = "/v1/analytics/performance"
 COLUMNS_OF_A_ROW = {"site", "periodEnd"}
@@ -90,6 +91,16 @@ def test_fleet_is_the_same_in_portions(api, mixed_fleet, monkeypatch):
 
     assert snapshot.refresh() == 8
     assert rows(api) == at_once
+
+
+def test_look_that_is_told_to_stop_is_whole_with_the_next_one(api, mixed_fleet, monkeypatch):
+    monkeypatch.setattr(snapshot, "AT_ONCE", 3)
+    with stopped_after(portions=1), pytest.raises(Stopped):
+        snapshot.refresh()
+    assert 0 < VehicleDay.objects.count() < 8
+
+    assert snapshot.refresh() == 8
+    assert VehicleDay.objects.count() == 8
 
 
 def test_new_look_takes_the_place_of_the_one_before(api, clock):

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.exceptions import JobAborted
 
 from analytics import webhooks
 from analytics.models import (
@@ -188,3 +190,11 @@ class TestAfterAWorkerWasKilled:
         streak = JobFailure.objects.get()
         assert (streak.job, streak.reason) == ("ensure_partitions", "its worker was killed")
         assert streak.recovered_at is not None
+
+    def test_one_of_the_night_that_stopped_with_its_worker_is_gone_on_with_by_the_next(self):
+        task = app.tasks[f"{jobs.__name__}.seal_past_partitions"]
+
+        assert (
+            task.get_retry_exception(JobAborted(), None).retry_decision.retry_at <= timezone.now()
+        )
+        assert task.get_retry_exception(ValueError(), None) is None

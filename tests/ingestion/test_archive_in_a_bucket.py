@@ -10,9 +10,11 @@ import pyarrow.parquet
 import pytest
 from django.core.management import CommandError, call_command
 
-from ingestion import archive
+from fleet.stopping import Stopped
+from ingestion import archive, retention
 from ingestion.models import ArchivedPartition
 from ingestion.retention import plan
+from tests.conftest import stopped_after
 from tests.ingestion.test_retention import (
     APRIL,
     JUNE,
@@ -112,6 +114,17 @@ def test_upload_that_broke_off_is_begun_anew(history, bucket):
 
     assert attached() == []
     assert pyarrow.parquet.read_metadata(bucket.folder / name).num_rows == 18
+
+
+def test_upload_that_stopped_with_its_worker_is_begun_anew(history, bucket, monkeypatch):
+    monkeypatch.setattr(retention, "BATCH_ROWS", 5)
+    with stopped_after(portions=4), pytest.raises(Stopped):
+        retention.apply(lambda step: lambda rows: None)
+
+    apply()
+
+    assert attached() == []
+    assert pyarrow.parquet.read_metadata(next(bucket.folder.glob("*meter*04*"))).num_rows == 18
 
 
 def test_passwords_in_the_url_are_shown_to_nobody():

@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -21,10 +22,11 @@ from analytics import rollups
 from energy_engine import embedded, environment
 from fleet.links import link_vehicle
 from fleet.models import EnergyRegister, Meter, Vehicle
+from fleet.stopping import Stopped
 from ingestion import archive, retention
 from ingestion.models import ArchivedPartition, MeterReading, VehicleReading
 from ingestion.writer import record
-from tests.conftest import NOON, meter_reading, vehicle_reading
+from tests.conftest import NOON, meter_reading, stopped_after, vehicle_reading
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clock")]
 
@@ -315,6 +317,21 @@ def test_run_that_was_cut_short_is_finished_by_the_next_one(
         row for path in folder.iterdir() for row in pyarrow.parquet.read_table(path).to_pylist()
     ]
     assert len(archived) == len(rows)
+
+
+@pytest.mark.parametrize("portions", range(0, 40, 3))
+def test_run_that_is_told_to_stop_is_finished_by_the_next_one(
+    history, folder, monkeypatch, portions
+):
+    monkeypatch.setattr(retention, "BATCH_ROWS", 5)
+    with stopped_after(portions), suppress(Stopped):
+        retention.apply(lambda step: lambda rows: None)
+
+    apply()
+
+    assert tables() == []
+    rows = sum(pyarrow.parquet.read_metadata(file).num_rows for file in folder.iterdir())
+    assert rows == 18 + 19 + 21 + 22
 
 
 def test_process_that_is_killed_in_the_middle_of_a_file_loses_nothing(history, folder):

@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
+from fleet.stopping import Stopped
 from ingestion.models import VehicleReading
 from ingestion.sealing import seal_past_partitions
 from ingestion.writer import record
-from tests.conftest import NOON, vehicle_reading
+from tests.conftest import NOON, stopped_after, vehicle_reading
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clock")]
 JUNE = "ingestion_vehiclereading_2026_06"
@@ -83,3 +84,12 @@ def test_index_that_an_interrupted_run_left_behind_is_dropped(clock):
     with connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass('left_behind')")
         assert cursor.fetchone() == (None,)
+
+
+def test_sealing_that_is_told_to_stop_goes_on_with_the_next_run(clock):
+    record_in_june(1, 0)
+    with stopped_after(portions=2), pytest.raises(Stopped):
+        seal_past_partitions()
+
+    assert JUNE in seal_past_partitions()
+    assert seal_past_partitions() == []
