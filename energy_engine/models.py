@@ -1,6 +1,7 @@
-"""What the engine notes of itself: which of its background jobs fail, and which sign-ins did."""
+"""What the engine notes of itself: jobs that fail, sign-ins that did, passwords that it made."""
 
 from axes.models import AccessAttempt
+from django.conf import settings
 from django.db import models
 from psqlextra.models import PostgresModel
 
@@ -36,6 +37,20 @@ class StorageCheck(models.Model):
 
     def __str__(self) -> str:
         return str(self.pk)
+
+
+class FirstPassword(PostgresModel):
+    """A user whose password the engine has made, and who has to change it at the first sign-in."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="+"
+    )
+
+    class Meta(PostgresModel.Meta):
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"first password of {self.user}"
 
 
 class FailedSignIn(AccessAttempt):  # type: ignore[misc] # axes has no types

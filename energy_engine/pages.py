@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 
-from energy_engine import second_factor
+from energy_engine import first_login, second_factor
 
 PREFIX: Final = "/admin/"
 
@@ -26,6 +26,14 @@ def is_page(request: HttpRequest) -> bool:
 
 def two_steps_required() -> bool:
     return str(settings.CONSOLE_TOTP) == "required"
+
+
+def _first_to_do(request: HttpRequest) -> str:
+    """Return the page where whoever asks has to do something first; empty where they have not."""
+    if first_login.must_change(request):
+        return reverse("admin:password_change")
+    lacks_a_step = two_steps_required() and not request.session.get(second_factor.TAKEN)
+    return reverse("two_steps") if lacks_a_step and request.user.is_authenticated else ""
 
 
 class _PagesOnly:
@@ -42,16 +50,17 @@ class SessionMiddleware(_PagesOnly, sessions.SessionMiddleware):
 
 
 class AuthenticationMiddleware(_PagesOnly, auth.AuthenticationMiddleware):
-    """Logins, on pages only; whoever lacks a second step that is required is led to set it up."""
+    """Logins, on pages only; whoever has something to do first is led there.
+
+    That is to change a password that the engine has made, and to set up a second step where it is
+    required.
+    """
 
     def process_request(self, request: HttpRequest) -> HttpResponseRedirect | None:  # type: ignore[override]
         super().process_request(request)
-        if not two_steps_required() or request.session.get(second_factor.TAKEN):
-            return None
-        there = reverse("two_steps")
-        if request.path_info in (there, reverse("admin:logout"), reverse("admin:jsi18n")):
-            return None
-        return HttpResponseRedirect(there) if request.user.is_authenticated else None
+        there = _first_to_do(request)
+        allowed = (there, reverse("admin:logout"), reverse("admin:jsi18n"))
+        return HttpResponseRedirect(there) if there and request.path_info not in allowed else None
 
 
 class MessageMiddleware(_PagesOnly, messages.MessageMiddleware):

@@ -127,3 +127,22 @@ class TestSigningIn:
         expect(page.get_by_role("alert")).to_contain_text("Try again in 15 minutes")
         looks_well(page)
         context.close()
+
+    def test_first_login_is_given_a_password_of_its_owner_before_anything_else(
+        self, browser, engine
+    ):
+        file = engine.data_dir / "first_login"
+        made = file.read_text().split()[-1]
+        with watched_page(browser, engine, viewport=DESKTOP) as page:
+            self.enter(page, "admin", made)
+            expect(page.locator("#why")).to_contain_text("Choose a password of your own to go on")
+            looks_well(page)
+            page.fill("input[name=old_password]", made)
+            page.fill("input[name=new_password1]", PASSWORD)
+            page.fill("input[name=new_password2]", PASSWORD)
+            page.get_by_role("button", name="Change password").click()
+            expect(page).to_have_url(re.compile("/admin/password_change/done/"))
+            page.goto("/admin/fleet/vehicle/")
+            expect(page).to_have_url(re.compile("/admin/fleet/vehicle/"))
+
+        assert not file.exists()

@@ -29,14 +29,6 @@ def test_prepare_makes_partitions_and_no_login_unless_told(clock):
     assert not get_user_model().objects.exists()
 
 
-def test_prepare_makes_the_first_login_once_and_prints_it_once(clock, client):
-    password = prepare("--first-login").split("password")[1].strip()
-
-    client.post("/admin/login/", {"username": "admin", "password": password})
-    assert client.get("/admin/").status_code == 200
-    assert prepare("--first-login") == ""
-
-
 def test_prepare_refuses_more_connections_than_there_are(clock, monkeypatch):
     monkeypatch.setenv("WEB_WORKERS", "12")
 

@@ -1,12 +1,14 @@
 """`make run`: starts everything, stops everything, keeps the data, says clearly why it can't."""
 
 import os
+import pty
 import re
 import signal
 import socket
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from urllib.request import urlopen
 
 import psutil
@@ -33,6 +35,44 @@ def test_engine_stops_whole_and_its_data_survives(make_engine, signal_number):
     engine.start()
     status, live_state = engine.request("GET", "/v1/status/vehicle/V1")
     assert (status, live_state["kwhDeliveredDc"]) == (200, 1.5)
+
+
+def test_first_login_is_in_a_closed_file_and_not_in_the_log(make_engine):
+    engine = make_engine().start()
+
+    file = engine.data_dir / "first_login"
+    password = file.read_text().split()[-1]
+    assert f"see {file}" in "".join(engine.output)
+    assert password not in "".join(engine.output)
+    assert file.stat().st_mode & 0o777 == 0o600
+    ((users,),) = engine.rows("SELECT count(*) FROM auth_user WHERE is_superuser")
+    assert users == 1
+
+
+def test_terminal_shows_the_first_login_and_no_file_has_it(make_engine):
+    engine = make_engine()
+    terminal, its_end = pty.openpty()
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "energy_engine.run"],
+        cwd=environment.ROOT,
+        env=engine._environment(),
+        stdout=its_end,
+        stderr=its_end,
+        start_new_session=True,
+    )
+    os.close(its_end)
+    shown = b""
+    while b"is ready" not in shown:
+        shown += os.read(terminal, 4096)
+    launcher.terminate()
+    with suppress(OSError):  # which the end of a terminal is
+        while os.read(terminal, 4096):
+            pass
+    os.close(terminal)
+
+    assert launcher.wait(60) == 0
+    assert re.search(rb"user +admin\s+password +\S{16}\s", shown)
+    assert not (engine.data_dir / "first_login").exists()
 
 
 @pytest.mark.parametrize(

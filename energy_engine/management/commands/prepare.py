@@ -1,16 +1,15 @@
 """Bring the database to what this code needs."""
 
-import secrets
+import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import ProgrammingError, connection
 from psycopg.sql import SQL, Identifier
 
-from energy_engine import connection_budget, databases, environment
+from energy_engine import connection_budget, databases, environment, first_login
 from ingestion import partitions
 
 
@@ -23,7 +22,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--first-login",
             action="store_true",
-            help="create an admin login with a random password, and print it, if nobody has one",
+            help="create an admin login with a random password, if nobody has one: printed on a "
+            "terminal, else in a file of ENGINE_DATA_DIR",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -51,12 +51,11 @@ class Command(BaseCommand):
             raise CommandError(f"DATABASE_POOL_URL: {str(error).strip()}") from None
 
     def _create_first_login(self) -> None:
-        users = get_user_model().objects
-        if users.filter(is_superuser=True).exists():
-            return
-        password = secrets.token_urlsafe(12)
-        users.create_superuser("admin", password=password)
-        self.stdout.write(
-            "\nLogin to the console (shown only this once):\n\n"
-            f"  user      admin\n  password  {password}\n"
-        )
+        try:
+            said = first_login.make(is_terminal=sys.stdout.isatty())
+        except OSError as error:
+            raise CommandError(
+                f"{first_login.file()} can't be written ({error.strerror}): run this on a terminal"
+            ) from None
+        if said:
+            self.stdout.write(f"\n{said}")

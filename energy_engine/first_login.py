@@ -1,0 +1,82 @@
+"""The first login to the console: made by the engine, and changed by the one who signs in with it.
+
+A terminal shows its password once. What is not a terminal may be a log that is kept for good: then
+the password lies in a file that its owner alone reads, until it is changed.
+"""
+
+import secrets
+from pathlib import Path
+from typing import Any, Final
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_logged_in
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.dispatch import receiver
+from django.http import HttpRequest
+
+from energy_engine import private
+from energy_engine.models import FirstPassword
+
+# In a session: that the password has to be changed before anything else.
+MUST_CHANGE: Final = "first_password"
+_NAME: Final = "admin"
+
+
+def file() -> Path:
+    """Return where the password is, where no terminal has shown it."""
+    return Path(settings.DATA_DIR) / "first_login"
+
+
+def make(is_terminal: bool) -> str:
+    """Make the first login where nobody has one; return what to say of it, empty if nothing.
+
+    Errors: `OSError`, where the file can't be written; nobody can sign in then.
+    """
+    users = get_user_model().objects
+    if users.filter(is_superuser=True).exists():
+        return ""
+    password = secrets.token_urlsafe(12)
+    login = f"  user      {_NAME}\n  password  {password}\n"
+    if not is_terminal:
+        private.write_secret(file(), login)
+    with transaction.atomic():
+        user = users.create_superuser(_NAME, password=password)
+        FirstPassword.objects.create(user=user)
+    if is_terminal:
+        return f"Login to the console, shown only this once, for you to change there:\n\n{login}"
+    return f"Login to the console, which you change there: see {file()}\n"
+
+
+@receiver(user_logged_in)
+def _note_in_session(request: HttpRequest, user: Any, **_: Any) -> None:
+    if FirstPassword.objects.filter(user=user).exists():
+        request.session[MUST_CHANGE] = True
+
+
+def must_change(request: HttpRequest) -> bool:
+    """Return whether whoever asks has to change their password first."""
+    if not request.session.get(MUST_CHANGE):
+        return False
+    if request.user.is_authenticated and FirstPassword.objects.filter(user=request.user).exists():
+        return True
+    del request.session[MUST_CHANGE]
+    return False
+
+
+class FirstPasswordIsChanged:
+    """Django's hook for passwords: takes note of the change, and takes no password for its own."""
+
+    def validate(self, password: str, user: Any = None) -> None:
+        first = user and user.pk and FirstPassword.objects.filter(user=user).exists()
+        if first and user.check_password(password):
+            raise ValidationError("This is the password that you have to change.", "same")
+
+    def password_changed(self, password: str, user: Any = None) -> None:
+        gone, _ = FirstPassword.objects.filter(user=user).delete()
+        if gone:
+            file().unlink(missing_ok=True)
+
+    def get_help_text(self) -> str:
+        return ""
