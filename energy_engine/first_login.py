@@ -71,7 +71,7 @@ class FirstPasswordIsChanged:
     def validate(self, password: str, user: Any = None) -> None:
         first = user and user.pk and FirstPassword.objects.filter(user=user).exists()
         if first and user.check_password(password):
-            raise ValidationError("This is the password that you have to change.", "same")
+            raise ValidationError("The engine made this password. Choose another one.", "same")
 
     def password_changed(self, password: str, user: Any = None) -> None:
         gone, _ = FirstPassword.objects.filter(user=user).delete()

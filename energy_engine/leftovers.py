@@ -95,7 +95,7 @@ def _is_at_work(process: psutil.Process, cluster: Path) -> bool:
     if process.status() == psutil.STATUS_ZOMBIE:
         return False
     try:
-        return process.cwd() == str(cluster)
+        return bool(process.cwd() == str(cluster))
     except psutil.AccessDenied:  # root without the right to look into processes of others
         return str(cluster) in process.cmdline()
 

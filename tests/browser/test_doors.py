@@ -142,7 +142,7 @@ class TestSigningIn:
             page.fill("input[name=new_password2]", PASSWORD)
             page.get_by_role("button", name="Change password").click()
             expect(page).to_have_url(re.compile("/admin/password_change/done/"))
-            page.goto("/admin/fleet/vehicle/")
-            expect(page).to_have_url(re.compile("/admin/fleet/vehicle/"))
+            page.goto("/admin/auth/group/")
+            expect(page).to_have_url(re.compile("/admin/auth/group/"))
 
         assert not file.exists()
