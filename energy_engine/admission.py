@@ -44,12 +44,6 @@ MOST_SECONDS_IN_LINE: Final = 1.0
 PARKED_SECONDS: Final = 0.3
 MOST_PARKED: Final = 2_000
 
-_RESERVED: Final = 32
-# Nobody joins a line whose first has waited for so long.
-SLOW_LINE_SECONDS: Final = 1.0
-# With what the engine takes for the request itself, within the two seconds of the contract.
-MOST_SECONDS_IN_LINE: Final = 1.5
-
 _RESERVED: Final = (
     *(b"GET /health/", b"HEAD /health/", b"GET /metrics"),
     *(b"GET /admin", b"POST /admin", b"GET /static/"),

@@ -155,6 +155,7 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     It goes when those who replace it serve: see `energy_engine.handover`.
     """
 
+    worker_connections: int
     _is_leaving = False
 
     def init_process(self) -> None:
