@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from energy_engine import environment
 from tests import system_packages
-from tests.engine.conftest import Engine
+from tests.engine.conftest import Engine, passable_folder
 
 VEHICLES = 20
 PASSWORD = "correct-horse-battery"
@@ -75,8 +75,8 @@ def filled_engine(data_dir: Path) -> Iterator[tuple[Engine, list[str]]]:
 
 
 @pytest.fixture(scope="package")
-def filled(tmp_path_factory) -> Iterator[tuple[Engine, list[str]]]:
-    with filled_engine(tmp_path_factory.mktemp("console")) as filled:
+def filled() -> Iterator[tuple[Engine, list[str]]]:
+    with passable_folder() as folder, filled_engine(folder / "data") as filled:
         yield filled
 
 

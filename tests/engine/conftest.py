@@ -246,14 +246,15 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine() -> Iterator[Engine]:
     """One engine for all tests that harm none; after the last of them it has to be well."""
-    engine = Engine(tmp_path_factory.mktemp("engine")).start()
-    yield engine
-    try:
-        engine.assert_well()
-    finally:
-        engine.stop()
+    with passable_folder() as folder:
+        engine = Engine(folder / "data").start()
+        yield engine
+        try:
+            engine.assert_well()
+        finally:
+            engine.stop()
 
 
 @pytest.fixture

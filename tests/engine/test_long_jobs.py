@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import psutil
 
 from energy_engine import environment
-from tests.engine.conftest import wait_until
+from tests.engine.conftest import Engine, wait_until
 
 VEHICLES = 100
 HOURS = 250
@@ -26,6 +26,16 @@ _HOURS_LIKE_HISTORY = """
 """
 
 
+# Lets the roll-up take ten seconds however fast the machine is.
+_SLOW_DOWN = """
+    CREATE FUNCTION slow_down() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END';
+    CREATE TRIGGER slow_down BEFORE INSERT ON analytics_vehiclehour
+        FOR EACH STATEMENT EXECUTE FUNCTION slow_down()
+"""
+_FULL_SPEED = "DROP FUNCTION slow_down CASCADE"
+
+
 def write_readings(path) -> None:
     """Write a reading of each hour and vehicle, of hours that are over."""
     last = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(minutes=90)
@@ -37,8 +47,14 @@ def write_readings(path) -> None:
                 file.write(json.dumps(reading | {"timestamp": at}) + "\n")
 
 
+def execute(engine: Engine, statements: str) -> None:
+    with engine.connected() as connection:
+        connection.execute(statements)
+
+
 def test_roll_up_that_is_told_to_end_stops_at_once_and_the_next_one_finishes(make_engine, tmp_path):
     engine = make_engine().start()
+    execute(engine, _SLOW_DOWN)
     write_readings(tmp_path / "readings.ndjson")
     engine.manage("import_readings", str(tmp_path / "readings.ndjson"))
 
@@ -64,6 +80,7 @@ def test_roll_up_that_is_told_to_end_stops_at_once_and_the_next_one_finishes(mak
         "WHERE task_name = 'energy_engine.jobs.roll_up' AND status NOT IN ('succeeded', 'todo')"
     ) == [("aborted",)]
     assert engine.rows("SELECT job FROM energy_engine_jobfailure") == []
+    execute(engine, _FULL_SPEED)
     wait_until(lambda: pending() == 0, 150, "the next turn")
     assert engine.rows(_HOURS_LIKE_HISTORY) == [(ALL,)]
     engine.assert_well()

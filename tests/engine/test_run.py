@@ -196,6 +196,7 @@ def test_data_and_logs_are_closed_to_other_users(make_engine):
     """Also where the folder is from a version that left it open."""
     engine = make_engine()
     engine.data_dir.mkdir()
+    (engine.data_dir / "secret_key").touch(mode=0o600)
     (engine.data_dir / "secret_key").write_text("k" * 50)
     (engine.data_dir / "postgres.log").touch(mode=0o644)
     engine.data_dir.chmod(0o755)

