@@ -51,9 +51,12 @@ def user_id() -> int | None:
 
 def can(*command: str | Path) -> bool:
     """Return whether a command succeeds when the system user runs it."""
-    ran = subprocess.run(
-        command, user=NAME, group=NAME, extra_groups=[], cwd="/", capture_output=True
-    )
+    try:
+        ran = subprocess.run(
+            command, user=NAME, group=NAME, extra_groups=[], cwd="/", capture_output=True
+        )
+    except OSError:  # it can't even be begun
+        return False
     return ran.returncode == 0
 
 
