@@ -461,9 +461,9 @@ def test_document_describes_every_route_of_analytics(api):
     validate_schema(document)
     assert described == {
         "/v1/analytics/performance": "#/components/schemas/VehiclePage",
-        "/v1/analytics/performance/{vehicle_id}": "#/components/schemas/Performance",
-        "/v1/analytics/performance/{vehicle_id}/series": "#/components/schemas/Series",
-        "/v1/analytics/performance/{vehicle_id}/explain": "#/components/schemas/Explanation",
+        "/v1/analytics/performance/{vehicleId}": "#/components/schemas/Performance",
+        "/v1/analytics/performance/{vehicleId}/series": "#/components/schemas/Series",
+        "/v1/analytics/performance/{vehicleId}/explain": "#/components/schemas/Explanation",
         "/v1/analytics/fleet": "#/components/schemas/FleetTotals",
     }
     for reference in described.values():
@@ -473,9 +473,9 @@ def test_document_describes_every_route_of_analytics(api):
 @pytest.mark.parametrize(
     ("path", "parameters"),
     [
-        ("/v1/analytics/performance/{vehicle_id}", {"start", "end", "window"}),
+        ("/v1/analytics/performance/{vehicleId}", {"start", "end", "window"}),
         (
-            "/v1/analytics/performance/{vehicle_id}/series",
+            "/v1/analytics/performance/{vehicleId}/series",
             {"start", "end", "window", "granularity", "tz"},
         ),
         (

@@ -406,7 +406,7 @@ def handler_for(engine: Engine) -> type[BaseHTTPRequestHandler]:
 def waits(monkeypatch) -> list[float]:
     """What the command would have waited, in seconds."""
     waited: list[float] = []
-    monkeypatch.setattr(simulate.time, "sleep", waited.append)
+    monkeypatch.setattr(simulate, "sleep", waited.append)
     return waited
 
 

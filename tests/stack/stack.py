@@ -65,7 +65,7 @@ class Stack:
         if self.starts_primary:
             self.start_primary()
         self.start_replica()
-        embedded.start_redis(self.supervisor, self.data_dir)
+        embedded.start_redis(self.supervisor, self.data_dir / "redis")
         self.start_pooler()
         self.manage("prepare")
         self.start_web()
@@ -259,7 +259,7 @@ class Stack:
             "DATABASE_POOL_URL": self.pool_url,
             "USE_DATABASE_POOLER": "true",
             "DATABASE_REPLICA_URL": self.replica_url,
-            "REDIS_URL": embedded.redis_url(self.data_dir),
+            "REDIS_URL": embedded.redis_url(self.data_dir / "redis"),
             "SECRET_KEY": "only for tests " * 4,
             "API_AUTH": "required",
             "TRUSTED_PROXIES": "127.0.0.1",

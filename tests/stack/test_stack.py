@@ -171,11 +171,13 @@ def test_frozen_replica_holds_up_no_figure(stack, client, vehicle):
 
 def test_frozen_primary_is_503_in_time_behind_the_pooler_too(stack, client, vehicle):
     charged(client, vehicle)
+    # The replica has the figure, as long as it is near enough.
+    paths = {"/v1/faults": {503}, f"/v1/analytics/performance/{vehicle}?window=7d": {200, 503}}
     with stack.frozen("primary"):
-        for path in ("/v1/faults", f"/v1/analytics/performance/{vehicle}?window=7d"):
+        for path, statuses in paths.items():
             began = time.monotonic()
             assert client.post({"vehicleId": vehicle, "kwhDeliveredDc": 1}).status == 503
-            assert client.get(path).status == 503
+            assert client.get(path).status in statuses
             assert time.monotonic() - began < 2 * (2.5 + 2)
 
     stack.until(

@@ -9,6 +9,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from time import sleep
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -183,7 +184,7 @@ class _Api:
                 if attempt == _ATTEMPTS:
                     raise CommandError(f"{error}, {_ATTEMPTS} times in a row") from None
                 tqdm.write(f"{error}; trying again", file=sys.stderr)
-                time.sleep(error.wait_seconds(attempt))
+                sleep(error.wait_seconds(attempt))
                 attempt += 1
 
     def _exchange(self, method: str, path: str, content: bytes) -> _Answer:
