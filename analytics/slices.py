@@ -58,7 +58,8 @@ class Link(NamedTuple):
 def links_in(window: Window, vehicle_ids: Sequence[str]) -> dict[str, list[Link]]:
     """Return the links of vehicles in `window`, in time order; one statement.
 
-    A vehicle without a link has an empty list; an unknown one is absent.
+    Links of a vehicle to a meter that touch are one. A vehicle without a link has an empty list; an
+    unknown one is absent.
     """
     rows = _links_in_window.rows(
         {
@@ -75,7 +76,30 @@ def links_in(window: Window, vehicle_ids: Sequence[str]) -> dict[str, list[Link]
         own = Span(meter_id, starts_at, ends_at)
         other = Span(other_id, other_starts_at, other_ends_at or ends_at)
         of_vehicle.setdefault(own, Link(own, [])).beside.append(other)
-    return {vehicle_id: list(of_vehicle.values()) for vehicle_id, of_vehicle in links.items()}
+    return {vehicle_id: _joined(of_vehicle.values()) for vehicle_id, of_vehicle in links.items()}
+
+
+def _joined(links: Iterable[Link]) -> list[Link]:
+    joined: list[Link] = []
+    for (meter_id, starts_at, ends_at), beside in links:
+        before = joined[-1] if joined else None
+        if before and before.meter.device_id == meter_id and before.meter.ends_at == starts_at:
+            starts_at, beside = before.meter.starts_at, before.beside + beside
+            joined.pop()
+        joined.append(Link(Span(meter_id, starts_at, ends_at), beside))
+    return [Link(link.meter, _union(link.beside)) for link in joined]
+
+
+def _union(spans: Iterable[Span]) -> list[Span]:
+    """Return the spans of devices with those of each that overlap or touch as one."""
+    union: list[Span] = []
+    for span in sorted(spans):
+        before = union[-1] if union else None
+        if before and before.device_id == span.device_id and span.starts_at <= before.ends_at:
+            span = before._replace(ends_at=max(before.ends_at, span.ends_at))
+            union.pop()
+        union.append(span)
+    return union
 
 
 def slices(links: Iterable[Link]) -> list[Slice]:
