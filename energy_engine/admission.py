@@ -30,15 +30,15 @@ log = logging.getLogger(__name__)
 
 # Enough for full groups in a commit, and few enough for short turns of the event loop.
 MOST_ACTIVE: Final = 64
-# A small machine serves as many in a second with a worker, also beside a flood.
-MOST_IN_HAND: Final = 800
+# About as many as a worker of a small machine serves in a second.
+MOST_IN_HAND: Final = 1_000
 MOST_RESERVED: Final = 32
 # Connections that may have sent nothing yet while there is no room for others.
 MOST_SILENT: Final = 500
 # Nobody joins a line whose first has waited for so long.
-SLOW_LINE_SECONDS: Final = 0.5
+SLOW_LINE_SECONDS: Final = 0.8
 # With what the engine takes for the request itself, within the two seconds of the contract.
-MOST_SECONDS_IN_LINE: Final = 1.0
+MOST_SECONDS_IN_LINE: Final = 1.3
 # A client that sends again as soon as it is refused would take the processor from those that are
 # served: with 2,000 of them, 4 requests of 5. So a refusal waits a little, unless too many do.
 PARKED_SECONDS: Final = 0.3

@@ -37,9 +37,10 @@ _STATUSES: Final = {
     errors.UnsupportedTransferCoding: (HTTPStatus.NOT_IMPLEMENTED, "Unknown Transfer-Encoding"),
     errors.ExpectationFailed: (HTTPStatus.EXPECTATION_FAILED, "Unknown Expect header"),
 }
-# Connections that a worker accepts in a turn: few while others of its kind have time for them too,
-# and as many as it has in hand where nobody can wait any longer.
-_ACCEPTED_AT_ONCE: Final = 32
+# Connections that a worker accepts in a turn: a few, so that the others of its kind get their part;
+# twice as many each time that more are left over, so that nobody waits in the kernel's queue.
+_ACCEPTED_AT_ONCE: Final = 16
+_MOST_ACCEPTED_AT_ONCE: Final = 1_024
 # Then the requests that are served have their turn.
 _REFUSED_AT_ONCE: Final = 2_000
 # Files that a worker needs for itself: connections to PostgreSQL and Redis, logs, counters.
@@ -96,9 +97,8 @@ class _Response(wsgi.Response):  # type: ignore[misc] # gunicorn has no types
 class _Server(ggevent.StreamServer):  # type: ignore[misc] # gunicorn has no types
     """Accepts every connection at once, and refuses the requests that are too many."""
 
-    max_accept = property(
-        lambda _: max(_ACCEPTED_AT_ONCE, Client.admission.in_hand), lambda _, __: None
-    )
+    _accepts = _ACCEPTED_AT_ONCE // 2
+    max_accept = property(lambda self: self._accepts, lambda _, __: None)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -109,6 +109,10 @@ class _Server(ggevent.StreamServer):  # type: ignore[misc] # gunicorn has no typ
         super().set_spawn(spawn)
         del self.full  # the pool's, which would let connections wait where nobody counts them
 
+    def _do_read(self) -> None:
+        self._accepts = min(2 * self._accepts, _MOST_ACCEPTED_AT_ONCE)
+        super()._do_read()
+
     def do_read(self) -> tuple[Client, Any] | None:
         """Return the next connection that may come in; None once there is no other."""
         admission = Client.admission
@@ -116,6 +120,7 @@ class _Server(ggevent.StreamServer):  # type: ignore[misc] # gunicorn has no typ
             try:
                 file, address = self.socket._accept()
             except BlockingIOError:
+                self._accepts = _ACCEPTED_AT_ONCE // 2  # which the next turn doubles
                 return None
             except OSError as error:
                 if error.errno not in _NO_FILES:
