@@ -140,10 +140,10 @@ def test_refused_client_reads_its_answer_while_it_sends_a_large_body(engine):
 
 
 def test_clients_that_dawdle_take_no_place(engine):
-    with Crowd(engine) as crowd, connected(engine) as client:
+    with Crowd(engine) as crowd:
         crowd.send(MOST_IN_HAND + MORE, ONE_READING[:-5])
         # They are dropped after 20 s; while they arrive, all at once, they are many.
-        wait_until(lambda: exchange(client, ONE_READING)[0] == 201, 10, "to be served")
+        wait_until(lambda: answer_to(engine, ONE_READING).status == 201, 10, "to be served")
 
 
 def test_console_and_health_checks_have_places_of_their_own(engine):
