@@ -52,7 +52,7 @@ def test_start_right_after_the_launcher_was_killed_waits_for_what_it_left(make_e
 
     output = "".join(engine.output)
     [said] = [line for line in engine.output if f"still holds port {engine.port}" in line]
-    assert "energy_engine.wsgi" in said
+    assert "gunicorn" in said
     assert "can't be used" not in output
     status, live_state = engine.request("GET", "/v1/status/vehicle/V1")
     assert (status, live_state["kwhDeliveredDc"]) == (200, 1.5)
