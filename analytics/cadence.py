@@ -1,11 +1,11 @@
 """How often each device reports, learned from its history: what its coverage is measured by."""
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
 
 from django.utils import timezone
 
+from analytics.sql import STATEMENTS
 from fleet import stopping
 from fleet.statements import Statement
 
@@ -14,10 +14,9 @@ LEARN_ANEW_AFTER: Final = timedelta(days=1)
 TRY_AGAIN_AFTER: Final = timedelta(minutes=10)
 AT_ONCE: Final = 1_000
 
-_SQL: Final = Path(__file__).parent / "sql"
 _STATEMENTS: Final = (
-    Statement(_SQL / "learn_meter_cadence.sql"),
-    Statement(_SQL / "learn_vehicle_cadence.sql"),
+    Statement(STATEMENTS / "learn_meter_cadence.sql"),
+    Statement(STATEMENTS / "learn_vehicle_cadence.sql"),
 )
 
 

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from analytics.sql import STATEMENTS
 from analytics.window import InvalidWindow
 from fleet.statements import Statement
 from fleet.wire import instant
 
-_SQL: Final = Path(__file__).parent / "sql"
-_meter_energy = Statement(_SQL / "meter_energy.sql")
-_vehicle_energy = Statement(_SQL / "vehicle_energy.sql")
+_meter_energy = Statement(STATEMENTS / "meter_energy.sql")
+_vehicle_energy = Statement(STATEMENTS / "vehicle_energy.sql")
 
 
 class Span(NamedTuple):

@@ -2,18 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import Final
 
 import msgspec
 
 from analytics.energy import Energy, Span
 from analytics.performance import Account, Part, Performance, kept, performance
+from analytics.sql import STATEMENTS
 from fleet.statements import Statement
 
-_SQL: Final = Path(__file__).parent / "sql"
-_meter_deliveries = Statement(_SQL / "meter_deliveries.sql")
-_vehicle_deliveries = Statement(_SQL / "vehicle_deliveries.sql")
+_meter_deliveries = Statement(STATEMENTS / "meter_deliveries.sql")
+_vehicle_deliveries = Statement(STATEMENTS / "vehicle_deliveries.sql")
 
 
 class Counted(msgspec.Struct):

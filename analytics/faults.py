@@ -13,7 +13,6 @@ does not: the device may be retired.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser
@@ -23,6 +22,7 @@ from django.utils import timezone
 from analytics import webhooks
 from analytics.findings import Finding, findings
 from analytics.models import Fault, FaultChange, FaultKind, FaultState
+from analytics.sql import STATEMENTS
 from fleet.statements import Statement
 
 CLOSES_AFTER: Final = timedelta(minutes=5)
@@ -34,9 +34,8 @@ _LONGEST_NOTE: Final = 1000
 # Locks out a second watch; any number that nothing else locks.
 _WATCH_LOCK: Final = 3_052_617_401
 
-_SQL: Final = Path(__file__).parent / "sql"
-_step_faults = Statement(_SQL / "step_faults.sql")
-_open_faults = Statement(_SQL / "open_faults.sql")
+_step_faults = Statement(STATEMENTS / "step_faults.sql")
+_open_faults = Statement(STATEMENTS / "open_faults.sql")
 
 
 class FaultClosed(Exception):

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from math import inf
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from django.conf import settings
@@ -12,6 +11,7 @@ from django.db.models import Q
 
 from analytics import thresholds
 from analytics.models import Fault, FaultKind, FaultState
+from analytics.sql import STATEMENTS
 from fleet.statements import Statement
 
 # An older temperature says nothing of now.
@@ -19,10 +19,9 @@ TEMPERATURE_IS_KNOWN_FOR: Final = timedelta(hours=1)
 # Nor do the last 24 hours of a vehicle that nobody has looked at since.
 SNAPSHOT_MAY_BE_LATE: Final = timedelta(minutes=5)
 
-_SQL: Final = Path(__file__).parent / "sql"
-_low_efficiency = Statement(_SQL / "low_efficiency.sql")
-_hot_batteries = Statement(_SQL / "hot_batteries.sql")
-_silent_devices = Statement(_SQL / "silent_devices.sql")
+_low_efficiency = Statement(STATEMENTS / "low_efficiency.sql")
+_hot_batteries = Statement(STATEMENTS / "hot_batteries.sql")
+_silent_devices = Statement(STATEMENTS / "silent_devices.sql")
 
 
 class Finding(NamedTuple):

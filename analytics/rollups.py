@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from analytics.models import MeterHour, VehicleHour
+from analytics.sql import STATEMENTS
 from fleet import stopping
 from fleet.models import Meter, Vehicle
 from fleet.statements import Statement
@@ -30,8 +30,6 @@ QUIET: Final = timedelta(minutes=1)
 # Writers of the same devices wait for one portion at most: some 20 ms, and some 100 ms.
 SETTLED_AT_ONCE: Final = 500
 SUMMED_UP_AT_ONCE: Final = 1_000
-
-_SQL: Final = Path(__file__).parent / "sql"
 
 
 @dataclass(frozen=True)
@@ -48,17 +46,17 @@ class _Stream:
 _STREAMS: Final = (
     _Stream(
         ChangedMeterHour,
-        Statement(_SQL / "settle_meters.sql"),
-        Statement(_SQL / "mark_meter_hours.sql"),
-        Statement(_SQL / "take_changed_meter_hours.sql"),
-        Statement(_SQL / "sum_up_meter_hours.sql"),
+        Statement(STATEMENTS / "settle_meters.sql"),
+        Statement(STATEMENTS / "mark_meter_hours.sql"),
+        Statement(STATEMENTS / "take_changed_meter_hours.sql"),
+        Statement(STATEMENTS / "sum_up_meter_hours.sql"),
     ),
     _Stream(
         ChangedVehicleHour,
-        Statement(_SQL / "settle_vehicles.sql"),
-        Statement(_SQL / "mark_vehicle_hours.sql"),
-        Statement(_SQL / "take_changed_vehicle_hours.sql"),
-        Statement(_SQL / "sum_up_vehicle_hours.sql"),
+        Statement(STATEMENTS / "settle_vehicles.sql"),
+        Statement(STATEMENTS / "mark_vehicle_hours.sql"),
+        Statement(STATEMENTS / "take_changed_vehicle_hours.sql"),
+        Statement(STATEMENTS / "sum_up_vehicle_hours.sql"),
     ),
 )
 

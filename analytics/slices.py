@@ -5,15 +5,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from analytics.energy import Span
+from analytics.sql import STATEMENTS
 from analytics.window import Window
 from fleet.statements import Statement
 
 _HOUR: Final = timedelta(hours=1)
-_links_in_window = Statement(Path(__file__).parent / "sql" / "links_in_window.sql")
+_links_in_window = Statement(STATEMENTS / "links_in_window.sql")
 
 
 class Slice(NamedTuple):

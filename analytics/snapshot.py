@@ -4,7 +4,6 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 from psqlextra.manager import PostgresManager
@@ -16,6 +15,7 @@ from analytics.formulas import Health
 from analytics.models import FleetDay, FleetHour
 from analytics.performance import Account, Performance, accounts, kept, performance
 from analytics.slices import links_in
+from analytics.sql import STATEMENTS
 from analytics.unlinked import FleetEnergy, keep_day
 from analytics.window import Window
 from fleet import stopping
@@ -30,9 +30,8 @@ _RECENT: Final = 2 * HOUR
 _AGAIN_SECONDS: Final = 0.5
 _THE_FLEET: Final = 1
 
-_SQL: Final = Path(__file__).parent / "sql"
-_keep_vehicle_days = Statement(_SQL / "keep_vehicle_days.sql")
-_keep_meter_days = Statement(_SQL / "keep_meter_days.sql")
+_keep_vehicle_days = Statement(STATEMENTS / "keep_vehicle_days.sql")
+_keep_meter_days = Statement(STATEMENTS / "keep_meter_days.sql")
 
 
 class _Linked(NamedTuple):

@@ -1,7 +1,6 @@
 """When faults open: what is set, and what it would have opened last week."""
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from django.conf import settings
@@ -9,6 +8,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from analytics.models import FaultKind, FaultThresholds
+from analytics.sql import STATEMENTS
 from fleet.models import Site
 from fleet.statements import Statement
 
@@ -19,10 +19,9 @@ _LOOK_BACK: Final = timedelta(hours=24)
 _SUMMED_UP_AFTER: Final = timedelta(minutes=10)
 _NO_SITE: Final = 0
 
-_SQL: Final = Path(__file__).parent / "sql"
-_low_efficiency = Statement(_SQL / "low_efficiency_last_week.sql")
-_hot_batteries = Statement(_SQL / "hot_batteries_last_week.sql")
-_silence = Statement(_SQL / "silence_last_week.sql")
+_low_efficiency = Statement(STATEMENTS / "low_efficiency_last_week.sql")
+_hot_batteries = Statement(STATEMENTS / "hot_batteries_last_week.sql")
+_silence = Statement(STATEMENTS / "silence_last_week.sql")
 
 
 def elsewhere() -> FaultThresholds:

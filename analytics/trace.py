@@ -1,24 +1,23 @@
 """What a device told, as it told it: state over time for charts, and its latest deliveries."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from analytics.sql import STATEMENTS
 from analytics.window import Window
 from fleet.models import Meter, Vehicle
 from fleet.statements import Statement
 
 LATE_AFTER: Final = timedelta(minutes=5)
 
-_SQL: Final = Path(__file__).parent / "sql"
 _traces: Final = {
-    Vehicle: Statement(_SQL / "vehicle_trace.sql"),
-    Meter: Statement(_SQL / "meter_trace.sql"),
+    Vehicle: Statement(STATEMENTS / "vehicle_trace.sql"),
+    Meter: Statement(STATEMENTS / "meter_trace.sql"),
 }
 _deliveries: Final = {
-    Vehicle: Statement(_SQL / "recent_vehicle_deliveries.sql"),
-    Meter: Statement(_SQL / "recent_meter_deliveries.sql"),
+    Vehicle: Statement(STATEMENTS / "recent_vehicle_deliveries.sql"),
+    Meter: Statement(STATEMENTS / "recent_meter_deliveries.sql"),
 }
 _VALUES: Final = {
     Vehicle: ("soc_percent", "battery_temp_celsius"),

@@ -1,7 +1,6 @@
 """Energy of the devices that have no link: what a vehicle without one has a share of."""
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Final, cast
 from uuid import uuid4
 
@@ -14,6 +13,7 @@ from psqlextra.types import ConflictAction
 
 from analytics.energy import Span, meter_energies, vehicle_energies
 from analytics.models import UnlinkedDay
+from analytics.sql import STATEMENTS
 from analytics.window import Window
 from fleet.statements import Statement
 
@@ -21,7 +21,7 @@ from fleet.statements import Statement
 _SLACK: Final = timedelta(seconds=30)
 _THE_FLEET: Final = 1
 
-_unlinked_devices: Final = Statement(Path(__file__).parent / "sql" / "unlinked_devices.sql")
+_unlinked_devices: Final = Statement(STATEMENTS / "unlinked_devices.sql")
 
 
 class FleetEnergy(msgspec.Struct):

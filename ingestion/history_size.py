@@ -1,17 +1,17 @@
 """How large history has become, without a look at any row of it."""
 
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from fleet.statements import Statement
 from ingestion.models import MeterReading, VehicleReading
 from ingestion.readings import Kind
+from ingestion.sql import STATEMENTS
 
 _TABLES: Final = {
     MeterReading._meta.db_table: Kind.METER,
     VehicleReading._meta.db_table: Kind.VEHICLE,
 }
-_history_size: Final = Statement(Path(__file__).parent / "sql" / "history_size.sql")
+_history_size: Final = Statement(STATEMENTS / "history_size.sql")
 
 
 class Size(NamedTuple):

@@ -1,6 +1,5 @@
 """How many readings come in per second now, without a look at history or a word from the writer."""
 
-from pathlib import Path
 from typing import Final
 
 from django.core.cache import cache
@@ -8,6 +7,7 @@ from django.utils import timezone
 from redis.exceptions import RedisError
 
 from fleet.statements import Statement
+from ingestion.sql import STATEMENTS
 
 # A rate is that between two looks; older ones tell of another time.
 OLDEST_LOOK_SECONDS: Final = 90
@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LOOKS: Final = 10
 
 _KEY: Final = "ingestion:looks"
 
-_deliveries_so_far = Statement(Path(__file__).parent / "sql" / "deliveries_so_far.sql")
+_deliveries_so_far = Statement(STATEMENTS / "deliveries_so_far.sql")
 
 
 def readings_per_second() -> float | None:

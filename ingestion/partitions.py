@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, cast
 
 import psycopg
@@ -22,6 +21,7 @@ from psqlextra.partitioning import (
 from psqlextra.partitioning.constants import AUTO_PARTITIONED_COMMENT
 
 from fleet.statements import Statement
+from ingestion.sql import STATEMENTS
 
 # The same key wherever partitions are made, so that two processes never make one at once.
 _ADVISORY_LOCK: Final = 0x656E65726779  # "energy"
@@ -40,7 +40,7 @@ _SIZES: Final = {"month": _Size(months=1), "week": _Size(weeks=1), "day": _Size(
 # The current partition and three months more.
 _COUNTS: Final = {"month": 4, "week": 14, "day": 93}
 
-_names: Final = Statement(Path(__file__).parent / "sql" / "partition_names.sql")
+_names: Final = Statement(STATEMENTS / "partition_names.sql")
 
 SIZE = _SIZES[settings.HISTORY_PARTITION_SIZE]
 NAME_FORMAT = _NAME_FORMATS[settings.HISTORY_PARTITION_SIZE]

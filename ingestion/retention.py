@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from django.apps import apps
@@ -31,6 +30,7 @@ from ingestion.models import (
     VehicleReading,
 )
 from ingestion.readings import Kind
+from ingestion.sql import STATEMENTS
 
 # History that was brought back would otherwise go again the next night.
 BROUGHT_BACK_IS_KEPT: Final = timedelta(days=30)
@@ -45,9 +45,8 @@ _ATTEMPTS: Final = 20
 # Sums of one set of floats differ by the order in which they are added.
 _SAME_SUM: Final = 1e-9
 
-_SQL: Final = Path(__file__).parent / "sql"
-_past_partitions = Statement(_SQL / "past_partitions.sql")
-_how_attached = Statement(_SQL / "how_attached.sql")
+_past_partitions = Statement(STATEMENTS / "past_partitions.sql")
+_how_attached = Statement(STATEMENTS / "how_attached.sql")
 
 
 class RetentionFailed(Exception):
@@ -73,7 +72,7 @@ def _history(
     kind: Kind, model: Any, changed: type[ChangedMeterHour | ChangedVehicleHour], energy: str
 ) -> _History:
     in_order, keep_registers = (
-        SQL((_SQL / f"{name}.sql").read_text())
+        SQL((STATEMENTS / f"{name}.sql").read_text())
         for name in (f"archived_{kind}_readings", f"keep_{kind}_registers")
     )
     return _History(kind, model, changed, energy, in_order, keep_registers)

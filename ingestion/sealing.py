@@ -5,7 +5,6 @@ of them empty. Once it is past, that room is given back; late readings are taken
 """
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from django.db import connection
@@ -15,12 +14,13 @@ from psycopg.sql import SQL, Composable, Identifier
 from fleet import stopping
 from fleet.statements import Statement
 from ingestion.models import MeterReading, VehicleReading
+from ingestion.sql import STATEMENTS
 
 # Most late readings have come by then.
 GRACE: Final = timedelta(days=2)
 _TABLES: Final = [model._meta.db_table for model in (MeterReading, VehicleReading)]
 
-_unsealed = Statement(Path(__file__).parent / "sql" / "unsealed_partitions.sql")
+_unsealed = Statement(STATEMENTS / "unsealed_partitions.sql")
 
 
 def seal_past_partitions() -> list[str]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from django.conf import settings
@@ -22,8 +21,7 @@ from fleet.models import Meter, Vehicle
 from fleet.statements import Statement
 from ingestion.partitions import ensure_partitions, is_missing_partition
 from ingestion.readings import Kind, MeterReading, Reading, VehicleReading
-
-_SQL: Final = Path(__file__).parent / "sql"
+from ingestion.sql import STATEMENTS
 
 # A reading as a row: id, energy, optional values, `measured_at`, `received_at`.
 _Row = tuple[Any, ...]
@@ -73,14 +71,14 @@ _STREAMS: Final = (
         Kind.METER,
         MeterReading,
         Meter,
-        Statement(_SQL / "record_meter_readings.sql"),
+        Statement(STATEMENTS / "record_meter_readings.sql"),
         READINGS.labels(Kind.METER, "stored"),
     ),
     _Stream(
         Kind.VEHICLE,
         VehicleReading,
         Vehicle,
-        Statement(_SQL / "record_vehicle_readings.sql"),
+        Statement(STATEMENTS / "record_vehicle_readings.sql"),
         READINGS.labels(Kind.VEHICLE, "stored"),
     ),
 )

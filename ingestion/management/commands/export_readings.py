@@ -20,14 +20,14 @@ from ingestion import retention
 from ingestion.exchange import Unreadable, format_of, sink
 from ingestion.management.arguments import instant_of
 from ingestion.readings import Kind
+from ingestion.sql import STATEMENTS
 
 # Rows held in memory at once, and a row group of Parquet.
 BATCH_ROWS: Final = 20_000
 
-_SQL: Final = Path(__file__).parents[2] / "sql"
 _STATEMENTS: Final = {
-    Kind.METER: (_SQL / "export_meter_readings.sql").read_text(),
-    Kind.VEHICLE: (_SQL / "export_vehicle_readings.sql").read_text(),
+    Kind.METER: (STATEMENTS / "export_meter_readings.sql").read_text(),
+    Kind.VEHICLE: (STATEMENTS / "export_vehicle_readings.sql").read_text(),
 }
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
 _REGISTRIES: Final = {Kind.METER: Meter, Kind.VEHICLE: Vehicle}

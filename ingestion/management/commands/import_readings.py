@@ -29,13 +29,14 @@ from ingestion.intake import record_known
 from ingestion.lanes import Lanes
 from ingestion.readings import Decoded, ItemError, of_any_age
 from ingestion.retention import RetentionFailed
+from ingestion.sql import STATEMENTS
 
 BLOCKS_AHEAD: Final = 3
 # With the waits between them, some six seconds: PostgreSQL may start anew meanwhile.
 ATTEMPTS: Final = 6
 
 _NOT_NOW: Final = (OperationalError, InterfaceError, Overloaded)
-_identity = Statement(Path(__file__).parents[2] / "sql" / "database_identity.sql")
+_identity = Statement(STATEMENTS / "database_identity.sql")
 
 
 class Command(BaseCommand):
