@@ -13,8 +13,8 @@ from analytics.fault_list import STATES, FaultHistory, FaultPage
 from analytics.fleet import InvalidFilter
 from analytics.models import FaultKind
 from fleet.access import grant_of
-from fleet.openapi import answer
-from fleet.pages import CURSOR, LIMIT, Pages
+from fleet.http.openapi import answer
+from fleet.http.pagination import CURSOR, LIMIT, Pages
 
 _FILTERS: Final = (
     OpenApiParameter(

@@ -10,10 +10,11 @@ from django.db.models import Count, F, FloatField, OuterRef, Q, QuerySet, Subque
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from analytics import formulas, spreadsheets
+from analytics import formulas
 from analytics.formulas import Health, Reason
 from analytics.models import FleetDay, VehicleDay
 from analytics.performance import AcSource, Coverage, DataPoints, Period
+from fleet.http import csv_answers
 from fleet.models import Meter, MeterLiveState, Vehicle, VehicleLiveState
 
 # What a list may be ordered by: the names of the wire, and the columns behind them.
@@ -197,4 +198,4 @@ def csv_rows(days: QuerySet[Any]) -> Iterator[list[Any]]:
     yield list(CSV_COLUMNS)
     for day in days.iterator(chunk_size=1_000):
         wire = msgspec.to_builtins(row(day))
-        yield [spreadsheets.cell(wire[column]) for column in CSV_COLUMNS]
+        yield [csv_answers.cell(wire[column]) for column in CSV_COLUMNS]

@@ -34,8 +34,8 @@ from analytics.series import Granularity, Series, TooManyPoints, vehicle_series
 from analytics.window import InvalidWindow, Window
 from fleet import replica
 from fleet.access import grant_of
-from fleet.openapi import answer
-from fleet.pages import CURSOR, LIMIT, Pages
+from fleet.http.openapi import answer
+from fleet.http.pagination import CURSOR, LIMIT, Pages
 
 _WINDOW: Final = (
     OpenApiParameter("start", datetime, description="RFC 3339; default 24 hours before end"),

@@ -12,7 +12,8 @@ from rest_framework.exceptions import APIException
 import energy_engine.urls  # noqa: F401 # brings every exception of every view along
 from analytics import series, window
 from energy_engine.environment import ROOT
-from fleet import body, device_ids, links, pages, wire
+from fleet import device_ids, links
+from fleet.http import body, pagination, wire
 from ingestion import intake, readings, stream
 
 DOCUMENT: Final = ROOT / "docs" / "api.md"
@@ -143,7 +144,7 @@ def _limits() -> str:
         ("points of a series", f"{series.MAX_POINTS:,}"),
         (
             "rows of a page",
-            f"{pages.Pages.max_page_size:,}; {pages.Pages.page_size} without `limit`",
+            f"{pagination.Pages.max_page_size:,}; {pagination.Pages.page_size} without `limit`",
         ),
     )
 

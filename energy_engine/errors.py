@@ -28,8 +28,8 @@ from energy_engine.deadlines import ClientGone
 from energy_engine.pages import is_page
 from energy_engine.request_id import request_id_of
 from energy_engine.request_log import blame
+from fleet.http.wire import FieldError
 from fleet.together import Overloaded
-from fleet.wire import FieldError
 from ingestion.readings import ItemError
 from ingestion.server_clock import ServerClockBehind
 from ingestion.stream import StreamInterrupted

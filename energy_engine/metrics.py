@@ -35,9 +35,9 @@ from energy_engine.sampling import sample
 from energy_engine.storage import OK, storage
 from fleet import replica
 from fleet.access import KeyHolds, grant_of
+from fleet.http.parameters import KnownParameters
 from fleet.metrics import REQUEST_SECONDS
 from fleet.models import ApiKey
-from fleet.parameters import KnownParameters
 from fleet.statements import Statement
 from ingestion.history_size import history_size
 from ingestion.models import ChangedMeterHour, ChangedVehicleHour

@@ -223,7 +223,10 @@ TRUSTED_PROXIES = [ip_network(proxy) for proxy in _names("TRUSTED_PROXIES")]
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
-    "DEFAULT_PERMISSION_CLASSES": ["fleet.access.KeyHolds", "fleet.parameters.KnownParameters"],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "fleet.access.KeyHolds",
+        "fleet.http.parameters.KnownParameters",
+    ],
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_RENDERER_CLASSES": ["energy_engine.rendering.JsonRenderer"],
     "DEFAULT_PARSER_CLASSES": [],

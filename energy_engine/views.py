@@ -16,8 +16,8 @@ from rest_framework.views import APIView
 
 from energy_engine import __version__
 from energy_engine.rendering import JsonRenderer
-from fleet.openapi import answer
-from fleet.parameters import KnownParameters
+from fleet.http.openapi import answer
+from fleet.http.parameters import KnownParameters
 
 
 class Service(msgspec.Struct):

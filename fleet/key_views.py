@@ -14,13 +14,13 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from fleet.access import grant_of
-from fleet.body import json_body, require_no_fields
 from fleet.device_ids import DEVICE_ID_RULE, are_device_ids
+from fleet.http.body import json_body, require_no_fields
+from fleet.http.openapi import answer, body, schema
+from fleet.http.pagination import CURSOR, LIMIT, Pages
+from fleet.http.wire import FieldError, InvalidBody, Order, decode_struct
 from fleet.keys import NewKey, NotUsable, make_key, revoke, rotate
 from fleet.models import ApiKey, Scope, Site
-from fleet.openapi import answer, body, schema
-from fleet.pages import CURSOR, LIMIT, Pages
-from fleet.wire import FieldError, InvalidBody, Order, decode_struct
 
 ScopeName = Literal["ingest", "read", "manage"]
 _IDS_RULE: Final = f"a list of ids: {DEVICE_ID_RULE}"

@@ -19,7 +19,7 @@ from limits.storage import MemoryStorage, RedisStorage, Storage
 from redis.exceptions import RedisError
 from rest_framework.exceptions import APIException
 
-from fleet.body import BodyTooLarge
+from fleet.http.body import BodyTooLarge
 from fleet.metrics import THROTTLED
 from fleet.redis import redis
 

@@ -13,14 +13,14 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from fleet.access import grant_of
-from fleet.body import json_body, require_no_fields
 from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE, are_device_ids
+from fleet.http.body import json_body, require_no_fields
+from fleet.http.openapi import answer, body, schema
+from fleet.http.pagination import CURSOR, LIMIT, Pages
+from fleet.http.wire import FieldError, InvalidBody, Order, decode_struct
 from fleet.links import NoLinkInForce, OutOfBounds, UnknownDevice, end_link, link_vehicle
 from fleet.models import VehicleMeterLink
-from fleet.openapi import answer, body, schema
-from fleet.pages import CURSOR, LIMIT, Pages
 from fleet.status import MeterStatus, VehicleStatus, meter_status, vehicle_status
-from fleet.wire import FieldError, InvalidBody, Order, decode_struct
 
 _DeviceId = Annotated[
     str,

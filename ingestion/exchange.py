@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast
 
 import msgspec
 
-from fleet.wire import instant
+from fleet.http.wire import instant
 from ingestion import parquet
 from ingestion.readings import Decoded, ItemError, Kind, MeterReading, VehicleReading, decode_lines
 from ingestion.stream import MAX_LINE_BYTES

@@ -17,7 +17,7 @@ import msgspec
 from django.conf import settings
 
 from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE, are_device_ids
-from fleet.wire import (
+from fleet.http.wire import (
     DECODE_ERRORS,
     Buffer,
     FieldError,

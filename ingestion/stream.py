@@ -11,7 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 from rest_framework.exceptions import APIException
 
-from fleet.body import BLOCK_BYTES, BodyTooLarge
+from fleet.http.body import BLOCK_BYTES, BodyTooLarge
 from fleet.keys import Grant
 from fleet.limits import TooMuch, take_most_readings
 from ingestion.group_commit import ALONE_FROM_READINGS

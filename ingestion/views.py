@@ -10,9 +10,9 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from fleet.access import grant_of
-from fleet.body import BodyTooLarge, MediaType, blocks, json_body, media_type
+from fleet.http.body import BodyTooLarge, MediaType, blocks, json_body, media_type
+from fleet.http.openapi import answer, array, body, schema, stream
 from fleet.models import Scope
-from fleet.openapi import answer, array, body, schema, stream
 from ingestion.intake import ArrayExpected, NoReadings, Outcome, take_in
 from ingestion.readings import Kind, MeterReading, TooManyReadings, VehicleReading
 from ingestion.stream import take_in_stream

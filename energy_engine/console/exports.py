@@ -13,9 +13,9 @@ from django.http import HttpRequest, HttpResponseRedirect, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import path, reverse
 
-from analytics import spreadsheets
 from energy_engine.console.listing import Column
 from energy_engine.console.pages import ConsoleAdmin
+from fleet.http import csv_answers
 
 # Without it, a spreadsheet takes the text for that of its own country's old character set.
 _BYTE_ORDER_MARK: Final = "\ufeff"
@@ -73,5 +73,5 @@ def _cell(value: object) -> object:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, list):
-        return spreadsheets.cell(" ".join(value))
-    return spreadsheets.cell(value)
+        return csv_answers.cell(" ".join(value))
+    return csv_answers.cell(value)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analytics import spreadsheets
+from fleet.http import csv_answers
 
 FULL_WIDTH = ["\uff1d", "\uff0b", "\uff0d", "\uff20"]
 SMALL = ["\ufe66", "\ufe62", "\ufe63", "\ufe6b"]
@@ -31,12 +31,12 @@ SMALL = ["\ufe66", "\ufe62", "\ufe63", "\ufe6b"]
     ids=ascii,
 )
 def test_sign_of_a_formula_of_any_width_behind_what_is_not_seen_is_text(unseen, sign):
-    assert spreadsheets.cell(f"{unseen}{sign}1+1") == f"'{unseen}{sign}1+1"
+    assert csv_answers.cell(f"{unseen}{sign}1+1") == f"'{unseen}{sign}1+1"
 
 
 @pytest.mark.parametrize("text", ["\tDepot", "\rDepot", "\nDepot"])
 def test_text_that_begins_with_a_control_character_is_marked(text):
-    assert spreadsheets.cell(text) == f"'{text}"
+    assert csv_answers.cell(text) == f"'{text}"
 
 
 @pytest.mark.parametrize(
@@ -45,5 +45,5 @@ def test_text_that_begins_with_a_control_character_is_marked(text):
     ids=ascii,
 )
 def test_everything_else_stays_as_it_is(value):
-    assert spreadsheets.cell(value) == value
-    assert type(spreadsheets.cell(value)) is type(value)
+    assert csv_answers.cell(value) == value
+    assert type(csv_answers.cell(value)) is type(value)

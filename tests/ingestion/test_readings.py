@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.wire import MalformedBody
+from fleet.http.wire import MalformedBody
 from ingestion.readings import Kind, MeterReading, TooManyReadings, VehicleReading, decode
 from tests.conftest import NOON, at
 

@@ -12,7 +12,7 @@ from django.db import OperationalError
 from django.test import Client
 
 from fleet.access import EVERYTHING
-from fleet.body import BLOCK_BYTES, BodyCutShort
+from fleet.http.body import BLOCK_BYTES, BodyCutShort
 from fleet.keys import make_key
 from fleet.models import Scope
 from fleet.together import Overloaded

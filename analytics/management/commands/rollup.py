@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from analytics import rollups
-from fleet.wire import instant
+from fleet.http.wire import instant
 from ingestion import retention
 from ingestion.management.arguments import instant_of
 

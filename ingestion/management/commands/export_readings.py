@@ -14,8 +14,8 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 from tqdm import tqdm
 
+from fleet.http.wire import instant
 from fleet.models import Meter, Vehicle
-from fleet.wire import instant
 from ingestion import retention
 from ingestion.exchange import Unreadable, format_of, sink
 from ingestion.management.arguments import instant_of

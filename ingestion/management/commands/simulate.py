@@ -20,8 +20,8 @@ from django.db import OperationalError
 from django.utils import timezone
 from tqdm import tqdm
 
+from fleet.http.wire import DECODE_ERRORS, instant
 from fleet.links import UnknownDevice, link_vehicle
-from fleet.wire import DECODE_ERRORS, instant
 from ingestion.management.arguments import instant_of
 from ingestion.readings import MAX_AHEAD, MeterReading, Reading, VehicleReading
 from ingestion.simulation import Scenario, batches

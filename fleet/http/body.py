@@ -14,7 +14,7 @@ from gunicorn.http.errors import ChunkMissingTerminator, ParseException
 from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
 from rest_framework.request import Request
 
-from fleet.wire import Buffer, Order, decode_struct
+from fleet.http.wire import Buffer, Order, decode_struct
 
 MAX_JSON_BYTES: Final = 10 * 1024 * 1024
 BLOCK_BYTES: Final = 64 * 1024

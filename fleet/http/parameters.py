@@ -13,7 +13,7 @@ from rest_framework.exceptions import APIException
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from fleet.wire import listed, suggestion
+from fleet.http.wire import listed, suggestion
 
 # By handler: the parameters that it takes, and whether they may be repeated.
 _taken: Final[dict[Callable[..., Any], Mapping[str, bool]]] = {}
