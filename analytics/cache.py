@@ -21,12 +21,12 @@ from redis.exceptions import RedisError
 from analytics.performance import Performance, UnknownVehicle, vehicle_performance
 from analytics.unlinked import FleetEnergy, forget_day, kept_day, unlinked_energy
 from analytics.window import DEFAULT_LENGTH, Window
-from fleet import replica
 from fleet.metrics import CACHED_FIGURES
 from fleet.models import Meter, Vehicle, VehicleMeterLink
-from fleet.redis import insist, redis
-from fleet.single_flight import SingleFlight
-from fleet.together import Member, Overloaded, Together
+from fleet.stores import replica
+from fleet.stores.batching import Member, Overloaded, Together
+from fleet.stores.redis import insist, redis
+from fleet.stores.single_flight import SingleFlight
 
 _WAIT_SECONDS: Final = 2.0
 # Longer than any figure takes; a vehicle whose links rest needs no generation.

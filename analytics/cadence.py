@@ -6,8 +6,8 @@ from typing import Final
 from django.utils import timezone
 
 from analytics.sql import STATEMENTS
-from fleet import stopping
-from fleet.statements import Statement
+from fleet.stores import stopping
+from fleet.stores.statements import Statement
 
 # A device whose firmware begins to report more seldom is judged by its new ways within a day.
 LEARN_ANEW_AFTER: Final = timedelta(days=1)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from analytics.sql import STATEMENTS
 from analytics.window import InvalidWindow
 from fleet.http.wire import instant
-from fleet.statements import Statement
+from fleet.stores.statements import Statement
 
 _meter_energy = Statement(STATEMENTS / "meter_energy.sql")
 _vehicle_energy = Statement(STATEMENTS / "vehicle_energy.sql")

@@ -8,7 +8,7 @@ import msgspec
 from analytics.energy import Energy, Span
 from analytics.performance import Account, Part, Performance, kept, performance
 from analytics.sql import STATEMENTS
-from fleet.statements import Statement
+from fleet.stores.statements import Statement
 
 _meter_deliveries = Statement(STATEMENTS / "meter_deliveries.sql")
 _vehicle_deliveries = Statement(STATEMENTS / "vehicle_deliveries.sql")

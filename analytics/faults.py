@@ -23,7 +23,7 @@ from analytics import webhooks
 from analytics.findings import Finding, findings
 from analytics.models import Fault, FaultChange, FaultKind, FaultState
 from analytics.sql import STATEMENTS
-from fleet.statements import Statement
+from fleet.stores.statements import Statement
 
 CLOSES_AFTER: Final = timedelta(minutes=5)
 HELD_BACK: Final = timedelta(hours=24)

@@ -12,7 +12,7 @@ from django.db.models import Q
 from analytics import thresholds
 from analytics.models import Fault, FaultKind, FaultState
 from analytics.sql import STATEMENTS
-from fleet.statements import Statement
+from fleet.stores.statements import Statement
 
 # An older temperature says nothing of now.
 TEMPERATURE_IS_KNOWN_FOR: Final = timedelta(hours=1)

@@ -16,9 +16,9 @@ from django.utils import timezone
 
 from analytics.models import MeterHour, VehicleHour
 from analytics.sql import STATEMENTS
-from fleet import stopping
 from fleet.models import Meter, Vehicle
-from fleet.statements import Statement
+from fleet.stores import stopping
+from fleet.stores.statements import Statement
 from ingestion.models import ChangedMeterHour, ChangedVehicleHour
 from ingestion.partitions import ensure_partitions, is_missing_partition
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from analytics.energy import Span
 from analytics.sql import STATEMENTS
 from analytics.window import Window
-from fleet.statements import Statement
+from fleet.stores.statements import Statement
 
 _HOUR: Final = timedelta(hours=1)
 _links_in_window = Statement(STATEMENTS / "links_in_window.sql")

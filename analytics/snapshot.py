@@ -18,9 +18,9 @@ from analytics.slices import links_in
 from analytics.sql import STATEMENTS
 from analytics.unlinked import FleetEnergy, keep_day
 from analytics.window import Window
-from fleet import stopping
 from fleet.models import Meter, Vehicle
-from fleet.statements import Statement
+from fleet.stores import stopping
+from fleet.stores.statements import Statement
 
 AT_ONCE: Final = 5_000
 DAY: Final = timedelta(days=1)

@@ -10,7 +10,7 @@ from django.utils import timezone
 from analytics.models import FaultKind, FaultThresholds
 from analytics.sql import STATEMENTS
 from fleet.models import Site
-from fleet.statements import Statement
+from fleet.stores.statements import Statement
 
 WEEK: Final = timedelta(days=7)
 # Before it: of the first figure, all 24 hours; of what was open already, a trace.

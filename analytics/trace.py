@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from analytics.sql import STATEMENTS
 from analytics.window import Window
 from fleet.models import Meter, Vehicle
-from fleet.statements import Statement
+from fleet.stores.statements import Statement
 
 LATE_AFTER: Final = timedelta(minutes=5)
 

@@ -15,7 +15,7 @@ from analytics.energy import Span, meter_energies, vehicle_energies
 from analytics.models import UnlinkedDay
 from analytics.sql import STATEMENTS
 from analytics.window import Window
-from fleet.statements import Statement
+from fleet.stores.statements import Statement
 
 # What the worker needs for it, beside the minutes between two turns.
 _SLACK: Final = timedelta(seconds=30)

@@ -32,10 +32,10 @@ from analytics.performance import (
 )
 from analytics.series import Granularity, Series, TooManyPoints, vehicle_series
 from analytics.window import InvalidWindow, Window
-from fleet import replica
 from fleet.access import grant_of
 from fleet.http.openapi import answer
 from fleet.http.pagination import CURSOR, LIMIT, Pages
+from fleet.stores import replica
 
 _WINDOW: Final = (
     OpenApiParameter("start", datetime, description="RFC 3339; default 24 hours before end"),

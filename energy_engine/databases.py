@@ -3,7 +3,7 @@
 `default` takes every write, and every read that has to be of this moment. In the processes that
 answer requests it leads through the pooler, where there is one; everything else (commands, the
 background worker, whose queue listens on a session) goes to DATABASE_URL itself. `replica` is there
-where DATABASE_REPLICA_URL is; `fleet.replica` says what is read from it.
+where DATABASE_REPLICA_URL is; `fleet.stores.replica` says what is read from it.
 """
 
 import logging
@@ -17,7 +17,7 @@ from psycopg import IsolationLevel
 from energy_engine import environment
 from energy_engine.pulse import wait_while_frozen
 from energy_engine.sql_comments import CommentingCursor
-from fleet.replica import REPLICA
+from fleet.stores.replica import REPLICA
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def _described(url: str, **options: Any) -> dict[str, Any]:
 
 
 def _direct(url: str, **options: Any) -> dict[str, Any]:
-    # Statements run with `fleet.statements` are planned once per connection.
+    # Statements run with `fleet.stores.statements` are planned once per connection.
     database = _described(url, prepare_threshold=0, **options)
     given = database["OPTIONS"].get("options", "")
     database["OPTIONS"]["options"] = f"{given} {_SESSION} {_limits()}".strip()

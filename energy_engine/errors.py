@@ -29,7 +29,7 @@ from energy_engine.pages import is_page
 from energy_engine.request_id import request_id_of
 from energy_engine.request_log import blame
 from fleet.http.wire import FieldError
-from fleet.together import Overloaded
+from fleet.stores.batching import Overloaded
 from ingestion.readings import ItemError
 from ingestion.server_clock import ServerClockBehind
 from ingestion.stream import StreamInterrupted

@@ -19,11 +19,11 @@ from rest_framework.views import APIView
 from energy_engine import environment
 from energy_engine.errors import RETRY_AFTER_SECONDS, Error, error_body
 from energy_engine.storage import OK, storage
-from fleet import replica
 from fleet.http.openapi import answer
 from fleet.http.parameters import KnownParameters
 from fleet.http.wire import instant
-from fleet.redis import redis
+from fleet.stores import replica
+from fleet.stores.redis import redis
 from ingestion.partitions import covered_until
 
 # Less than this ahead, and the job that makes partitions has failed for weeks.

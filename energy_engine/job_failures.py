@@ -12,7 +12,7 @@ from analytics import webhooks
 from analytics.webhooks import JobRow
 from energy_engine.logs import summary
 from energy_engine.models import JobFailure
-from fleet.stopping import Stopped
+from fleet.stores.stopping import Stopped
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from fleet import stopping
+from fleet.stores import stopping
 
 if TYPE_CHECKING:
     from procrastinate import JobContext

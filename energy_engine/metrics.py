@@ -33,12 +33,12 @@ from energy_engine.lock_outs import failures
 from energy_engine.request_log import is_logged, log_request
 from energy_engine.sampling import sample
 from energy_engine.storage import OK, storage
-from fleet import replica
 from fleet.access import KeyHolds, grant_of
 from fleet.http.parameters import KnownParameters
 from fleet.metrics import REQUEST_SECONDS
 from fleet.models import ApiKey
-from fleet.statements import Statement
+from fleet.stores import replica
+from fleet.stores.statements import Statement
 from ingestion.history_size import history_size
 from ingestion.models import ChangedMeterHour, ChangedVehicleHour
 from ingestion.partitions import covered_until

@@ -9,7 +9,7 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 from energy_engine import __version__, databases, embedded, environment, job_stops, logs, private
-from fleet.replica import REPLICA
+from fleet.stores.replica import REPLICA
 
 _THE_ENGINE_THAT_RUNS = (
     "start the engine with `make run`, or set ENGINE_DATA_DIR to that of the one that runs"
@@ -182,7 +182,7 @@ DATABASES = databases.databases(_primary_url())
 DATABASE_SERVERS = databases.servers(_primary_url())
 STATEMENT_TIMEOUT_SECONDS = environment.read("STATEMENT_TIMEOUT_SECONDS")
 LONG_STATEMENT_TIMEOUT_SECONDS = environment.read("LONG_STATEMENT_TIMEOUT_SECONDS")
-DATABASE_ROUTERS = ["fleet.replica.Router"] if REPLICA in DATABASES else []
+DATABASE_ROUTERS = ["fleet.stores.replica.Router"] if REPLICA in DATABASES else []
 REPLICA_MAX_LAG_SECONDS = environment.read("REPLICA_MAX_LAG_SECONDS")
 POSTGRES_EXTRA_AUTO_EXTENSION_SET_UP = False  # hstore, which the engine does not use
 PSQLEXTRA_PARTITIONING_MANAGER = "ingestion.partitions.manager"
@@ -204,7 +204,7 @@ CACHES = {
             # Not pickle: whoever writes to Redis must not run code here.
             "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
             # Fails at once for everybody where Redis has not answered one.
-            "CONNECTION_POOL_CLASS": "fleet.redis.Pool",
+            "CONNECTION_POOL_CLASS": "fleet.stores.redis.Pool",
             # Who finds Redis frozen waits for both at most: a third of a second is noticed.
             "SOCKET_CONNECT_TIMEOUT": 0.1,
             "SOCKET_TIMEOUT": 0.2,

@@ -18,7 +18,7 @@ from django.db import Error, transaction
 from django.utils import timezone
 
 from fleet.models import ApiKey, Meter, Reach, Scope, Site, Vehicle
-from fleet.together import Member, Together
+from fleet.stores.batching import Member, Together
 
 _BEGINS: Final = "eie"
 _SECRET_BYTES: Final = 32

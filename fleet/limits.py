@@ -21,7 +21,7 @@ from rest_framework.exceptions import APIException
 
 from fleet.http.body import BodyTooLarge
 from fleet.metrics import THROTTLED
-from fleet.redis import redis
+from fleet.stores.redis import redis
 
 MINUTE: Final = 60
 _TAKEN_AT_ONCE: Final = 100

@@ -11,7 +11,7 @@ from typing import Final
 from django.db import InterfaceError, OperationalError
 
 from fleet.metrics import COMMIT_SECONDS, GROUP_REQUESTS
-from fleet.together import Member, Together
+from fleet.stores.batching import Member, Together
 from ingestion.readings import Reading
 from ingestion.writer import Delivery, record_all
 

@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from fleet.statements import Statement
+from fleet.stores.statements import Statement
 from ingestion.models import MeterReading, VehicleReading
 from ingestion.readings import Kind
 from ingestion.sql import STATEMENTS

@@ -15,7 +15,7 @@ from fleet.http.wire import Buffer
 from fleet.keys import Grant
 from fleet.limits import take_readings
 from fleet.metrics import READINGS
-from fleet.together import Overloaded
+from fleet.stores.batching import Overloaded
 from ingestion.group_commit import group_commit
 from ingestion.readings import Decoded, ItemError, Kind, MeterReading, Reading, decode, device_id
 from ingestion.server_clock import server_clock

@@ -6,7 +6,7 @@ from django.core.cache import cache
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from fleet.statements import Statement
+from fleet.stores.statements import Statement
 from ingestion.sql import STATEMENTS
 
 # A rate is that between two looks; older ones tell of another time.

@@ -20,7 +20,7 @@ from psqlextra.partitioning import (
 )
 from psqlextra.partitioning.constants import AUTO_PARTITIONED_COMMENT
 
-from fleet.statements import Statement
+from fleet.stores.statements import Statement
 from ingestion.sql import STATEMENTS
 
 # The same key wherever partitions are made, so that two processes never make one at once.

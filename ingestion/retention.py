@@ -19,8 +19,8 @@ from django.utils import timezone
 from psycopg import errors
 from psycopg.sql import SQL, Composed, Identifier
 
-from fleet import stopping
-from fleet.statements import Statement
+from fleet.stores import stopping
+from fleet.stores.statements import Statement
 from ingestion.archive import BATCH_ROWS, Archive, Progress
 from ingestion.models import (
     ArchivedPartition,

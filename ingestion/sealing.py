@@ -11,8 +11,8 @@ from django.db import connection
 from django.utils import timezone
 from psycopg.sql import SQL, Composable, Identifier
 
-from fleet import stopping
-from fleet.statements import Statement
+from fleet.stores import stopping
+from fleet.stores.statements import Statement
 from ingestion.models import MeterReading, VehicleReading
 from ingestion.sql import STATEMENTS
 

@@ -17,9 +17,10 @@ from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
 
-from fleet import access, limits, stopping
+from fleet import access, limits
 from fleet.keys import Keyring
 from fleet.limits import Budgets
+from fleet.stores import stopping
 from ingestion import partitions
 from ingestion.readings import MeterReading, VehicleReading
 

@@ -22,7 +22,7 @@ from energy_engine.console.durations import duration
 from energy_engine.console.labels import label
 from energy_engine.console.pages import ConsoleAdmin
 from energy_engine.models import JobFailure
-from fleet.statements import Statement
+from fleet.stores.statements import Statement
 
 FAILURES_OF: Final = timedelta(days=7)
 # A worker says every ten seconds that it is there.

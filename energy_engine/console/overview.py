@@ -21,7 +21,7 @@ from energy_engine.console.badges import health_badge, local_time
 from energy_engine.console.durations import duration
 from energy_engine.console.listing import shown_id
 from energy_engine.models import JobFailure
-from fleet import replica
+from fleet.stores import replica
 from ingestion.pace import SECONDS_BETWEEN_LOOKS, readings_per_second
 
 RENEW_SECONDS: Final = 30

@@ -8,10 +8,10 @@ import pytest
 from django.db import connection
 
 from analytics import cache as performance_cache
-from fleet import single_flight
 from fleet.links import end_link, link_vehicle
-from fleet.redis import redis
-from fleet.single_flight import SingleFlight
+from fleet.stores import single_flight
+from fleet.stores.redis import redis
+from fleet.stores.single_flight import SingleFlight
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 

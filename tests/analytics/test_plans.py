@@ -10,7 +10,7 @@ from django.db import connection
 
 from analytics import energy, rollups
 from analytics.window import Window
-from fleet.statements import Statement
+from fleet.stores.statements import Statement
 from ingestion.writer import record
 from tests.conftest import NOON, MeterReading, VehicleReading
 

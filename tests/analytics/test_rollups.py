@@ -14,7 +14,7 @@ from analytics.unlinked import unlinked_energy
 from analytics.window import Window
 from fleet.links import link_vehicle
 from fleet.models import Meter, VehicleLiveState
-from fleet.stopping import Stopped
+from fleet.stores.stopping import Stopped
 from ingestion.models import ChangedMeterHour, ChangedVehicleHour
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, stopped_after, vehicle_reading

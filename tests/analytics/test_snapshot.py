@@ -21,10 +21,10 @@ from analytics.unlinked import FleetEnergy
 from analytics.window import Window
 from fleet.links import link_vehicle
 from fleet.models import Meter, Site, Vehicle
-from fleet.redis import redis
 from fleet.registers import announce_register
-from fleet.single_flight import SingleFlight
-from fleet.stopping import Stopped
+from fleet.stores.redis import redis
+from fleet.stores.single_flight import SingleFlight
+from fleet.stores.stopping import Stopped
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, stopped_after, vehicle_reading
 

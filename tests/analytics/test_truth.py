@@ -33,7 +33,7 @@ from analytics.unlinked import unlinked_energy
 from analytics.window import Window
 from fleet.links import NoLinkInForce, end_link, link_vehicle
 from fleet.models import Meter, Vehicle, VehicleMeterLink
-from fleet.redis import redis
+from fleet.stores.redis import redis
 from ingestion import writer
 from ingestion.readings import MeterReading, VehicleReading
 from ingestion.writer import record

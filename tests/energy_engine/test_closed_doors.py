@@ -16,7 +16,7 @@ from drf_spectacular.generators import SchemaGenerator
 from fleet.keys import make_key
 from fleet.links import link_vehicle
 from fleet.models import ApiKey
-from fleet.redis import redis
+from fleet.stores.redis import redis
 from tests.callers import EVERY, MANAGE, READ, Caller, caller
 from tests.conftest import at
 

@@ -12,9 +12,9 @@ from rest_framework.request import Request
 from energy_engine.deadlines import ClientGone
 from energy_engine.errors import exception_handler
 from energy_engine.storage import storage
-from fleet import single_flight
 from fleet.models import Vehicle
-from fleet.redis import redis
+from fleet.stores import single_flight
+from fleet.stores.redis import redis
 from tests.conftest import Api
 
 

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from analytics import cadence, snapshot
 from energy_engine.environment import ROOT
-from fleet import replica
+from fleet.stores import replica
 from ingestion.writer import record
 from tests import system_packages
 from tests.conftest import NOON, vehicle_reading

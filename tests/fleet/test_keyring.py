@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from fleet.keys import Keyring, make_key, revoke, rotate
 from fleet.models import ApiKey, Vehicle
-from fleet.together import Member
+from fleet.stores.batching import Member
 from tests.callers import INGEST, READ, Caller, caller
 from tests.factories import SiteFactory, VehicleFactory
 

@@ -6,10 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from fleet import single_flight
-from fleet.redis import redis
-from fleet.single_flight import SingleFlight
-from fleet.together import Overloaded
+from fleet.stores import single_flight
+from fleet.stores.batching import Overloaded
+from fleet.stores.redis import redis
+from fleet.stores.single_flight import SingleFlight
 
 KEY = "tests:flight"
 

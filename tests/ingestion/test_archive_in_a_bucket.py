@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from django.core.management import CommandError, call_command
 
-from fleet.stopping import Stopped
+from fleet.stores.stopping import Stopped
 from ingestion import archive, retention
 from ingestion.models import ArchivedPartition
 from ingestion.retention import plan

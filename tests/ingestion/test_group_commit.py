@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from fleet.models import Vehicle, VehicleLiveState
-from fleet.together import Overloaded
+from fleet.stores.batching import Overloaded
 from ingestion import group_commit as module
 from ingestion import models
 from ingestion.group_commit import GroupCommit

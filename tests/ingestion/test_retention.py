@@ -22,7 +22,7 @@ from analytics import rollups
 from energy_engine import embedded, environment
 from fleet.links import link_vehicle
 from fleet.models import EnergyRegister, Meter, Vehicle
-from fleet.stopping import Stopped
+from fleet.stores.stopping import Stopped
 from ingestion import archive, retention
 from ingestion.models import ArchivedPartition, MeterReading, VehicleReading
 from ingestion.writer import record

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
-from fleet.stopping import Stopped
+from fleet.stores.stopping import Stopped
 from ingestion.models import VehicleReading
 from ingestion.sealing import seal_past_partitions
 from ingestion.writer import record

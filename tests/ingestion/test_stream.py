@@ -15,7 +15,7 @@ from fleet.access import EVERYTHING
 from fleet.http.body import BLOCK_BYTES, BodyCutShort
 from fleet.keys import make_key
 from fleet.models import Scope
-from fleet.together import Overloaded
+from fleet.stores.batching import Overloaded
 from ingestion import stream
 from ingestion.models import MeterReading, VehicleReading
 from ingestion.readings import Decoded, Kind

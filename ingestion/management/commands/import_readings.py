@@ -20,8 +20,8 @@ from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 from tqdm import tqdm
 
-from fleet.statements import Statement
-from fleet.together import Overloaded
+from fleet.stores.batching import Overloaded
+from fleet.stores.statements import Statement
 from ingestion import retention
 from ingestion.archive import ArchiveFailed, fetch
 from ingestion.exchange import Block, Unreadable, blocks, decode_block, format_of

@@ -8,7 +8,7 @@ import psycopg
 from django.db import connections
 from psycopg.rows import namedtuple_row
 
-from fleet import replica
+from fleet.stores import replica
 
 
 def _compact(sql: str) -> str:

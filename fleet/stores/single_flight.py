@@ -13,8 +13,8 @@ from typing import Any, Final, Generic, TypeVar
 from redis.exceptions import RedisError
 from redis.lock import Lock
 
-from fleet.redis import redis
-from fleet.together import Overloaded
+from fleet.stores.batching import Overloaded
+from fleet.stores.redis import redis
 
 # Nobody waits longer: a request is answered within two seconds.
 _WAIT_SECONDS: Final = 1.8
