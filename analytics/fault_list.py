@@ -10,8 +10,8 @@ from django.http import QueryDict
 
 from analytics.fleet import InvalidFilter
 from analytics.models import Fault, FaultChange, FaultKind, FaultState
+from fleet.access.keys import Grant
 from fleet.device_ids import are_device_ids
-from fleet.keys import Grant
 
 # The schema of the wire can't be told from the choices of the table.
 Kind = Literal["low_efficiency", "hot_battery", "silent", "site_silent"]

@@ -12,7 +12,7 @@ from analytics import fault_list
 from analytics.fault_list import STATES, FaultHistory, FaultPage
 from analytics.fleet import InvalidFilter
 from analytics.models import FaultKind
-from fleet.access import grant_of
+from fleet.access.permission import grant_of
 from fleet.http.openapi import answer
 from fleet.http.pagination import CURSOR, LIMIT, Pages
 

@@ -32,7 +32,7 @@ from analytics.performance import (
 )
 from analytics.series import Granularity, Series, TooManyPoints, vehicle_series
 from analytics.window import InvalidWindow, Window
-from fleet.access import grant_of
+from fleet.access.permission import grant_of
 from fleet.http.openapi import answer
 from fleet.http.pagination import CURSOR, LIMIT, Pages
 from fleet.stores import replica

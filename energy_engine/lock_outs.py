@@ -19,7 +19,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from energy_engine.models import FailedSignIn
-from fleet.limits import budgets, client_address
+from fleet.access.limits import budgets, client_address
 
 # Of a name from anywhere, or of an address with any name, this many failures count as one.
 TENTH: Final = 10

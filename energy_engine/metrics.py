@@ -33,7 +33,7 @@ from energy_engine.lock_outs import failures
 from energy_engine.request_log import is_logged, log_request
 from energy_engine.sampling import sample
 from energy_engine.storage import OK, storage
-from fleet.access import KeyHolds, grant_of
+from fleet.access.permission import KeyHolds, grant_of
 from fleet.http.parameters import KnownParameters
 from fleet.metrics import REQUEST_SECONDS
 from fleet.models import ApiKey

@@ -23,8 +23,8 @@ from energy_engine import openapi_examples
 from energy_engine.errors import Error, IngestError
 from energy_engine.health import Live, Ready, Unready
 from energy_engine.views import Service
+from fleet.access.views import KeyMade, KeyOrder, KeyPage, KeyRow
 from fleet.http.openapi import body, schema
-from fleet.key_views import KeyMade, KeyOrder, KeyPage, KeyRow
 from fleet.status import MeterStatus, VehicleStatus
 from fleet.views import Link, LinkMade, LinkOrder, LinkPage
 from ingestion.intake import Outcome

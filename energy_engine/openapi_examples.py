@@ -16,7 +16,7 @@ from analytics.webhooks import JobMessage, JobRow, WebhookMessage
 from energy_engine.errors import Error, IngestError
 from energy_engine.health import Live, Ready, Unready
 from energy_engine.views import Service
-from fleet.key_views import KeyMade, KeyOrder, KeyPage, KeyRow
+from fleet.access.views import KeyMade, KeyOrder, KeyPage, KeyRow
 from fleet.status import MeterStatus, VehicleStatus
 from fleet.views import Link, LinkMade, LinkOrder, LinkPage
 from ingestion.intake import Outcome

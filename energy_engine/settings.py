@@ -224,7 +224,7 @@ TRUSTED_PROXIES = [ip_network(proxy) for proxy in _names("TRUSTED_PROXIES")]
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": [
-        "fleet.access.KeyHolds",
+        "fleet.access.permission.KeyHolds",
         "fleet.http.parameters.KnownParameters",
     ],
     "UNAUTHENTICATED_USER": None,

@@ -231,7 +231,7 @@ class Reach(models.TextChoices):
 
 
 class ApiKey(PostgresModel):
-    """A key that opens the API to a device, a gateway or a program; `fleet.keys` makes it.
+    """A key that opens the API to a device, a gateway or a program; `fleet.access.keys` makes it.
 
     What it opens with is known to its owner alone: kept is its SHA-256. 256 random bits need no
     slow hash, as nobody can guess them.

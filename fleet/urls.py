@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from fleet.key_views import KeyViewSet
+from fleet.access.views import KeyViewSet
 from fleet.views import LinkViewSet, StatusViewSet
 
 _METER = StatusViewSet.as_view({"get": "meter"})

@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
+from fleet.access.keys import Grant
+from fleet.access.limits import take_readings
 from fleet.http.wire import Buffer
-from fleet.keys import Grant
-from fleet.limits import take_readings
 from fleet.metrics import READINGS
 from fleet.stores.batching import Overloaded
 from ingestion.group_commit import group_commit

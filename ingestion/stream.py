@@ -11,9 +11,9 @@ from django.conf import settings
 from django.utils import timezone
 from rest_framework.exceptions import APIException
 
+from fleet.access.keys import Grant
+from fleet.access.limits import TooMuch, take_most_readings
 from fleet.http.body import BLOCK_BYTES, BodyTooLarge
-from fleet.keys import Grant
-from fleet.limits import TooMuch, take_most_readings
 from ingestion.group_commit import ALONE_FROM_READINGS
 from ingestion.intake import (
     MAX_LISTED_ERRORS,

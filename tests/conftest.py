@@ -16,10 +16,11 @@ from django.core.cache import cache
 from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
+from fleet.access_ import permission
 
-from fleet import access, limits
-from fleet.keys import Keyring
-from fleet.limits import Budgets
+from fleet.access.keys import Keyring
+from fleet.access.limits import Budgets
+from fleet.access.permission import limits
 from fleet.stores import stopping
 from ingestion import partitions
 from ingestion.readings import MeterReading, VehicleReading
@@ -50,7 +51,7 @@ def _empty_cache() -> Iterator[None]:
 def closed(settings, clock, db, monkeypatch) -> None:
     """Let the API need keys, none of which is known, and let no limit have been drawn on."""
     settings.API_AUTH = "required"
-    monkeypatch.setattr(access, "keyring", Keyring())
+    monkeypatch.setattr(permission, "keyring", Keyring())
     monkeypatch.setattr(limits, "budgets", Budgets())
 
 

@@ -20,8 +20,8 @@ from energy_engine.console.badges import second
 from energy_engine.console.labels import label
 from energy_engine.console.listing import column
 from energy_engine.console.pages import ConsoleAdmin
+from fleet.access.keys import NotUsable, issue, revoke, rotate
 from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE
-from fleet.keys import NotUsable, issue, revoke, rotate
 from fleet.models import ApiKey, Reach, Scope
 
 

@@ -24,7 +24,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from energy_engine import second_factor
 from energy_engine.lock_outs import is_locked_out, seconds_left, take_try
-from fleet.limits import TooMuch
+from fleet.access.limits import TooMuch
 
 _BACKEND: Final = "django.contrib.auth.backends.ModelBackend"
 # In a session: whose password was right, and for how long that counts.

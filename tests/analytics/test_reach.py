@@ -6,7 +6,7 @@ import pytest
 from django.http import HttpResponse
 
 from analytics import faults, snapshot
-from fleet.keys import make_key
+from fleet.access.keys import make_key
 from fleet.links import link_vehicle
 from fleet.models import Site, VehicleMeterLink
 from ingestion.models import VehicleReading

@@ -23,7 +23,7 @@ from analytics.models import Fault, Webhook
 from energy_engine import content_policy, environment
 from energy_engine.content_policy import HEADER
 from energy_engine.models import FailedSignIn
-from fleet.keys import make_key
+from fleet.access.keys import make_key
 from fleet.models import Meter, Scope, Site, Vehicle
 from tests.conftest import at
 from tests.factories import LinkFactory, MeterFactory, SiteFactory, VehicleFactory

@@ -14,7 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from energy_engine import embedded
 from energy_engine.supervisor import Supervisor
-from fleet.limits import Budgets
+from fleet.access.limits import Budgets
 from fleet.stores.redis import Away, Breaker, insist, redis
 from tests.engine.conftest import wait_until
 

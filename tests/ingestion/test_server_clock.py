@@ -6,8 +6,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from energy_engine import sampling
-from fleet.access import EVERYTHING
-from fleet.keys import Grant
+from fleet.access.keys import Grant
+from fleet.access.permission import EVERYTHING
 from fleet.models import Scope
 from ingestion import intake, server_clock, stream
 from ingestion.models import VehicleReading

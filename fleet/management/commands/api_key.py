@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from fleet.access.keys import NewKey, NotUsable, make_key, revoke, rotate
 from fleet.device_ids import are_device_ids
-from fleet.keys import NewKey, NotUsable, make_key, revoke, rotate
 from fleet.models import ApiKey, Scope, Site
 
 _SHOWN_ONCE = "Shown this once, and kept nowhere:"

@@ -9,8 +9,8 @@ from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from fleet.keys import Grant, keyring
-from fleet.limits import client_address, refuse_guessing, take_request, take_wrong_key
+from fleet.access.keys import Grant, keyring
+from fleet.access.limits import client_address, refuse_guessing, take_request, take_wrong_key
 from fleet.metrics import WRONG_KEYS
 from fleet.models import Scope
 
@@ -65,7 +65,7 @@ def _default_scope(request: Request) -> Scope:
     return Scope.READ if request.method in SAFE_METHODS else Scope.MANAGE
 
 
-_GRANT: Final = "fleet.access.grant"
+_GRANT: Final = "fleet.access.permission.grant"
 
 
 def grant_of(request: Request) -> Grant:

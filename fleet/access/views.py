@@ -13,13 +13,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from fleet.access import grant_of
+from fleet.access.keys import NewKey, NotUsable, make_key, revoke, rotate
+from fleet.access.permission import grant_of
 from fleet.device_ids import DEVICE_ID_RULE, are_device_ids
 from fleet.http.body import json_body, require_no_fields
 from fleet.http.openapi import answer, body, schema
 from fleet.http.pagination import CURSOR, LIMIT, Pages
 from fleet.http.wire import FieldError, InvalidBody, Order, decode_struct
-from fleet.keys import NewKey, NotUsable, make_key, revoke, rotate
 from fleet.models import ApiKey, Scope, Site
 
 ScopeName = Literal["ingest", "read", "manage"]
