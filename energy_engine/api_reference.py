@@ -14,7 +14,7 @@ from analytics import series, window
 from energy_engine.environment import ROOT
 from fleet import device_ids, links
 from fleet.http import body, pagination, wire
-from ingestion import intake, readings, stream
+from ingestion import intake, readings
 
 DOCUMENT: Final = ROOT / "docs" / "api.md"
 _FLOORS: Final = ("fleet", "ingestion", "analytics", "energy_engine")
@@ -132,7 +132,7 @@ def _limits() -> str:
         ("what", "limit"),
         ("a JSON body, after decompression", f"{body.MAX_JSON_BYTES:,} bytes (10 MiB)"),
         ("readings in a JSON body", f"{readings.MAX_READINGS:,}"),
-        ("a line of a stream", f"{stream.MAX_LINE_BYTES:,} bytes (64 KiB); a stream, none"),
+        ("a line of a stream", f"{readings.MAX_LINE_BYTES:,} bytes (64 KiB); a stream, none"),
         ("errors that an answer lists", f"{intake.MAX_LISTED_ERRORS}; `rejected` counts all"),
         ("an id of a device", f"{device_ids.DEVICE_ID_MAX_LENGTH} characters"),
         ("`timestamp` of a reading", f"{ahead} minutes ahead, `HISTORY_HORIZON_DAYS` old"),

@@ -23,8 +23,15 @@ import msgspec
 
 from fleet.http.wire import instant
 from ingestion import parquet
-from ingestion.readings import Decoded, ItemError, Kind, MeterReading, VehicleReading, decode_lines
-from ingestion.stream import MAX_LINE_BYTES
+from ingestion.readings import (
+    MAX_LINE_BYTES,
+    Decoded,
+    ItemError,
+    Kind,
+    MeterReading,
+    VehicleReading,
+    decode_lines,
+)
 
 if TYPE_CHECKING:
     import pyarrow

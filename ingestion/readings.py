@@ -28,6 +28,8 @@ from fleet.http.wire import (
 )
 
 MAX_READINGS: Final = 50_000
+# Of a stream or a file; no reading is nearly as long.
+MAX_LINE_BYTES: Final = 64 * 1024
 MAX_AHEAD: Final = timedelta(minutes=10)
 _ANY_AGE: Final = timedelta(days=36_500)
 _TOO_MANY: Final = f"A JSON body may hold at most {MAX_READINGS:,} readings"

@@ -13,7 +13,7 @@ from rest_framework.exceptions import APIException
 
 from fleet.access.keys import Grant
 from fleet.access.limits import TooMuch, take_most_readings
-from fleet.http.body import BLOCK_BYTES, BodyTooLarge
+from fleet.http.body import BodyTooLarge
 from ingestion.group_commit import ALONE_FROM_READINGS
 from ingestion.intake import (
     MAX_LISTED_ERRORS,
@@ -23,10 +23,9 @@ from ingestion.intake import (
     reject_out_of_reach,
 )
 from ingestion.lanes import Lanes
-from ingestion.readings import Decoded, ItemError, Kind, decode_lines
+from ingestion.readings import MAX_LINE_BYTES, Decoded, ItemError, Kind, decode_lines
 from ingestion.server_clock import server_clock
 
-MAX_LINE_BYTES: Final = BLOCK_BYTES
 # However few readings that is.
 MAX_CHUNK_BYTES: Final = 4 * 1024 * 1024
 # What a stream has on its way at most, while the next chunk is read: memory is bounded by it.

@@ -20,7 +20,7 @@ from fleet.models import Meter, VehicleLiveState
 from ingestion import exchange
 from ingestion.management.commands import import_readings
 from ingestion.models import MeterReading, VehicleReading
-from ingestion.stream import MAX_LINE_BYTES
+from ingestion.readings import MAX_LINE_BYTES
 from tests.conftest import NOON, at
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clock")]

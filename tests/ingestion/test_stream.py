@@ -18,7 +18,7 @@ from fleet.models import Scope
 from fleet.stores.batching import Overloaded
 from ingestion import stream
 from ingestion.models import MeterReading, VehicleReading
-from ingestion.readings import Decoded, Kind
+from ingestion.readings import MAX_LINE_BYTES, Decoded, Kind
 from ingestion.stream import StreamInterrupted, take_in_stream
 
 NDJSON = "application/x-ndjson"
@@ -190,7 +190,7 @@ def test_long_lines_are_committed_before_they_take_memory(db, clock, monkeypatch
 
 
 def test_line_that_is_too_long_ends_the_stream_after_what_came_before(api):
-    body = lines(VEHICLE) + b'{"x":"' + b"a" * (stream.MAX_LINE_BYTES + BLOCK_BYTES)
+    body = lines(VEHICLE) + b'{"x":"' + b"a" * (MAX_LINE_BYTES + BLOCK_BYTES)
 
     answer = post(api, body)
 

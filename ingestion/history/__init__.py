@@ -1,0 +1,4 @@
+"""The tables of readings as they age: partitions, sealing, size, retention and the archive.
+
+Nothing here takes a reading in.
+"""
