@@ -19,8 +19,8 @@ from analytics.sql import STATEMENTS
 from fleet.models import Meter, Vehicle
 from fleet.stores import stopping
 from fleet.stores.statements import Statement
+from ingestion.history.partitions import ensure_partitions, is_missing_partition
 from ingestion.models import ChangedMeterHour, ChangedVehicleHour
-from ingestion.partitions import ensure_partitions, is_missing_partition
 
 HOUR: Final = timedelta(hours=1)
 # Most readings of an hour have come by then; each that comes later costs a second look at the hour.

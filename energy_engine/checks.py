@@ -6,7 +6,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
 from energy_engine import environment
-from ingestion import retention
+from ingestion.history import retention
 
 
 @register("access")

@@ -24,7 +24,7 @@ from fleet.http.parameters import KnownParameters
 from fleet.http.wire import instant
 from fleet.stores import replica
 from fleet.stores.redis import redis
-from ingestion.partitions import covered_until
+from ingestion.history.partitions import covered_until
 
 # Less than this ahead, and the job that makes partitions has failed for weeks.
 LEAST_PARTITION_HORIZON: Final = timedelta(days=7)

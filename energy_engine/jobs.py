@@ -22,7 +22,7 @@ from procrastinate.jobs import Job, Status
 
 from analytics import cadence, faults, rollups, snapshot, webhooks
 from energy_engine import job_failures
-from ingestion import partitions, retention, sealing
+from ingestion.history import partitions, retention, sealing
 
 log = logging.getLogger(__name__)
 

@@ -39,9 +39,9 @@ from fleet.metrics import REQUEST_SECONDS
 from fleet.models import ApiKey
 from fleet.stores import replica
 from fleet.stores.statements import Statement
-from ingestion.history_size import history_size
+from ingestion.history.partitions import covered_until
+from ingestion.history.size import history_size
 from ingestion.models import ChangedMeterHour, ChangedVehicleHour
-from ingestion.partitions import covered_until
 
 PREFIX: Final = "engine"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

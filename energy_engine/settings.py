@@ -185,7 +185,7 @@ LONG_STATEMENT_TIMEOUT_SECONDS = environment.read("LONG_STATEMENT_TIMEOUT_SECOND
 DATABASE_ROUTERS = ["fleet.stores.replica.Router"] if REPLICA in DATABASES else []
 REPLICA_MAX_LAG_SECONDS = environment.read("REPLICA_MAX_LAG_SECONDS")
 POSTGRES_EXTRA_AUTO_EXTENSION_SET_UP = False  # hstore, which the engine does not use
-PSQLEXTRA_PARTITIONING_MANAGER = "ingestion.partitions.manager"
+PSQLEXTRA_PARTITIONING_MANAGER = "ingestion.history.partitions.manager"
 # Their partitions are made at the same time, so that what is derived finds its place.
 PARTITIONED_MODELS = [
     "ingestion.MeterReading",

@@ -98,7 +98,7 @@ class ChangedVehicleHour(PostgresModel):
 
 
 class ArchivedPartition(PostgresModel):
-    """A partition of history that is in the archive as a whole; written by `ingestion.retention`.
+    """A partition of history that is in the archive as a whole; written by `ingestion.history.retention`.
 
     While it `is_out`, its readings are no part of history, or soon will not be: no figure is made
     of its span. Once it was brought back, history holds them again; a later archive of the same
@@ -125,7 +125,7 @@ class ArchivedPartition(PostgresModel):
 class MeterRegister(PostgresModel):
     """What a meter said last in a partition that went: a counter's next step starts from there.
 
-    Written by `ingestion.retention` from the delivery that counted.
+    Written by `ingestion.history.retention` from the delivery that counted.
     """
 
     measured_at = models.DateTimeField()

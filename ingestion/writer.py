@@ -19,7 +19,7 @@ from msgspec.structs import astuple
 from fleet.metrics import READINGS
 from fleet.models import Meter, Vehicle
 from fleet.stores.statements import Statement
-from ingestion.partitions import ensure_partitions, is_missing_partition
+from ingestion.history.partitions import ensure_partitions, is_missing_partition
 from ingestion.readings import Kind, MeterReading, Reading, VehicleReading
 from ingestion.sql import STATEMENTS
 

@@ -22,7 +22,7 @@ from fleet.access.keys import Keyring
 from fleet.access.limits import Budgets
 from fleet.access.permission import limits
 from fleet.stores import stopping
-from ingestion import partitions
+from ingestion.history import partitions
 from ingestion.readings import MeterReading, VehicleReading
 
 # How fast examples are made says more of the machine than of the test.

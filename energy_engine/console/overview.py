@@ -22,7 +22,7 @@ from energy_engine.console.durations import duration
 from energy_engine.console.listing import shown_id
 from energy_engine.models import JobFailure
 from fleet.stores import replica
-from ingestion.pace import SECONDS_BETWEEN_LOOKS, readings_per_second
+from ingestion.history.pace import SECONDS_BETWEEN_LOOKS, readings_per_second
 
 RENEW_SECONDS: Final = 30
 # So many looks may fail before the figures are said to be old.

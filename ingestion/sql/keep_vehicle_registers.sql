@@ -1,6 +1,6 @@
 -- Keep what each vehicle said last in a partition that goes: where a counter's next step starts from.
 --
--- {table} is put in by `ingestion.retention`.
+-- {table} is put in by `ingestion.history.retention`.
 --
 -- Leans on the primary key of the partition, read backwards.
 INSERT INTO ingestion_vehicleregister (vehicle_id, measured_at, energy_dc_kwh)

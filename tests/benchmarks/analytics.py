@@ -76,7 +76,7 @@ _KINDS = (
 _ENSURE = """
 from datetime import timedelta
 from django.utils import timezone
-from ingestion.partitions import ensure_partitions
+from ingestion.history.partitions import ensure_partitions
 ensure_partitions(timezone.now() - timedelta(days=day) for day in range({days} + 1))
 """
 # Printed by a process of the engine's own code.

@@ -16,7 +16,7 @@ from tests.benchmarks.figures import HISTORY_READINGS, ROUNDS, SECONDS, STREAM_R
 from tests.benchmarks.load import BATCH, VEHICLES, send_stream, wrk
 from tests.engine.conftest import Engine
 
-_SEAL = "from ingestion.sealing import seal_past_partitions; seal_past_partitions()"
+_SEAL = "from ingestion.history.sealing import seal_past_partitions; seal_past_partitions()"
 
 
 @contextmanager

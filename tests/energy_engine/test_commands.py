@@ -12,7 +12,7 @@ from procrastinate.contrib.django import app as jobs
 
 from energy_engine.environment import ROOT
 from energy_engine.jobs import ensure_partitions
-from ingestion import partitions
+from ingestion.history import partitions
 
 pytestmark = pytest.mark.django_db
 

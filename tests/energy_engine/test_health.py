@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-from ingestion import partitions
+from ingestion.history import partitions
 from tests.conftest import NOON
 
 

@@ -25,7 +25,7 @@ from analytics.models import (
 )
 from energy_engine import embedded, environment, jobs
 from energy_engine.models import JobFailure
-from ingestion import partitions
+from ingestion.history import partitions
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 

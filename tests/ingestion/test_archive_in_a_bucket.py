@@ -11,9 +11,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from fleet.stores.stopping import Stopped
-from ingestion import archive, retention
+from ingestion.history import archive, retention
+from ingestion.history.retention import plan
 from ingestion.models import ArchivedPartition
-from ingestion.retention import plan
 from tests.conftest import stopped_after
 from tests.ingestion.test_retention import (
     APRIL,

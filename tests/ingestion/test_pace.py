@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from ingestion.pace import readings_per_second
+from ingestion.history.pace import readings_per_second
 from ingestion.writer import record
 from tests.conftest import NOON, meter_reading, vehicle_reading
 

@@ -7,7 +7,8 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from ingestion import models, partitions
+from ingestion import models
+from ingestion.history import partitions
 from ingestion.readings import MeterReading
 from ingestion.writer import record
 from tests.conftest import NOON, meter_reading

@@ -23,7 +23,7 @@ from energy_engine import embedded, environment
 from fleet.links import link_vehicle
 from fleet.models import EnergyRegister, Meter, Vehicle
 from fleet.stores.stopping import Stopped
-from ingestion import archive, retention
+from ingestion.history import archive, retention
 from ingestion.models import ArchivedPartition, MeterReading, VehicleReading
 from ingestion.writer import record
 from tests.conftest import NOON, meter_reading, stopped_after, vehicle_reading

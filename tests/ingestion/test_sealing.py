@@ -6,8 +6,8 @@ import pytest
 from django.db import connection
 
 from fleet.stores.stopping import Stopped
+from ingestion.history.sealing import seal_past_partitions
 from ingestion.models import VehicleReading
-from ingestion.sealing import seal_past_partitions
 from ingestion.writer import record
 from tests.conftest import NOON, stopped_after, vehicle_reading
 

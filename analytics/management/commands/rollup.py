@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from analytics import rollups
 from fleet.http.wire import instant
-from ingestion import retention
+from ingestion.history import retention
 from ingestion.management.arguments import instant_of
 
 

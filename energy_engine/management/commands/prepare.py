@@ -10,7 +10,7 @@ from django.db import ProgrammingError, connection
 from psycopg.sql import SQL, Identifier
 
 from energy_engine import connection_budget, databases, environment, first_login
-from ingestion import partitions
+from ingestion.history import partitions
 
 
 class Command(BaseCommand):

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from fleet.http.wire import instant
 from fleet.models import Meter, Vehicle
-from ingestion import retention
 from ingestion.exchange import Unreadable, format_of, sink
+from ingestion.history import retention
 from ingestion.management.arguments import instant_of
 from ingestion.readings import Kind
 from ingestion.sql import STATEMENTS

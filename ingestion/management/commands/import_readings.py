@@ -22,13 +22,13 @@ from tqdm import tqdm
 
 from fleet.stores.batching import Overloaded
 from fleet.stores.statements import Statement
-from ingestion import retention
-from ingestion.archive import ArchiveFailed, fetch
 from ingestion.exchange import Block, Unreadable, blocks, decode_block, format_of
+from ingestion.history import retention
+from ingestion.history.archive import ArchiveFailed, fetch
+from ingestion.history.retention import RetentionFailed
 from ingestion.intake import record_known
 from ingestion.lanes import Lanes
 from ingestion.readings import Decoded, ItemError, of_any_age
-from ingestion.retention import RetentionFailed
 from ingestion.sql import STATEMENTS
 
 BLOCKS_AHEAD: Final = 3

@@ -9,10 +9,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import InterfaceError, OperationalError
 from tqdm import tqdm
 
-from ingestion import retention
-from ingestion.archive import Archive, ArchiveFailed
+from ingestion.history import retention
+from ingestion.history.archive import Archive, ArchiveFailed
+from ingestion.history.retention import Partition, RetentionFailed
 from ingestion.models import ArchivedPartition
-from ingestion.retention import Partition, RetentionFailed
 
 _MIB = 1024 * 1024
 

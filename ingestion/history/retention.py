@@ -21,7 +21,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from fleet.stores import stopping
 from fleet.stores.statements import Statement
-from ingestion.archive import BATCH_ROWS, Archive, Progress
+from ingestion.history.archive import BATCH_ROWS, Archive, Progress
 from ingestion.models import (
     ArchivedPartition,
     ChangedMeterHour,
