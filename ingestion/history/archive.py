@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
-from ingestion.exchange import ArrowRows
+from ingestion.files.exchange import ArrowRows
 from ingestion.readings import Kind
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connections
 
 from fleet.models import Meter, VehicleLiveState
-from ingestion import exchange
+from ingestion.files import exchange
 from ingestion.management.commands import import_readings
 from ingestion.models import MeterReading, VehicleReading
 from ingestion.readings import MAX_LINE_BYTES
@@ -341,7 +341,7 @@ django.setup()
 import pyarrow.parquet
 from pathlib import Path
 from django.utils import timezone
-from ingestion.exchange import Unreadable, blocks, decode_block
+from ingestion.files.exchange import Unreadable, blocks, decode_block
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

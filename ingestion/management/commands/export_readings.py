@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from fleet.http.wire import instant
 from fleet.models import Meter, Vehicle
-from ingestion.exchange import Unreadable, format_of, sink
+from ingestion.files.exchange import Unreadable, format_of, sink
 from ingestion.history import retention
 from ingestion.management.arguments import instant_of
 from ingestion.readings import Kind

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from fleet.stores.batching import Overloaded
 from fleet.stores.statements import Statement
-from ingestion.exchange import Block, Unreadable, blocks, decode_block, format_of
+from ingestion.files.exchange import Block, Unreadable, blocks, decode_block, format_of
 from ingestion.history import retention
 from ingestion.history.archive import ArchiveFailed, fetch
 from ingestion.history.retention import RetentionFailed

@@ -10,7 +10,7 @@ from contextlib import suppress
 from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from ingestion.thrift import Struct, read_struct
+from ingestion.files.thrift import Struct, read_struct
 
 if TYPE_CHECKING:
     import pyarrow

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast
 import msgspec
 
 from fleet.http.wire import instant
-from ingestion import parquet
+from ingestion.files import parquet
 from ingestion.readings import (
     MAX_LINE_BYTES,
     Decoded,
