@@ -5,10 +5,11 @@ class AnalyticsConfig(AppConfig):
     name = "analytics"
 
     def ready(self) -> None:
-        from analytics import cache, rollups
+        from analytics import cache
+        from analytics.rollups_ import hours
         from fleet.links import links_changed
         from fleet.registers import register_changed
 
         links_changed.connect(cache.drop_after_link, dispatch_uid="drop cached performance")
         register_changed.connect(cache.drop_after_register, dispatch_uid="drop cached performance")
-        register_changed.connect(rollups.mark_all_of, dispatch_uid="sum up anew")
+        register_changed.connect(hours.mark_all_of, dispatch_uid="sum up anew")

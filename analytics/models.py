@@ -16,7 +16,7 @@ from fleet.models import DeviceIdField, EnergyRegister, Meter, Site, Vehicle
 
 
 class MeterHour(PostgresPartitionedModel):
-    """One hour of one meter, each timestamp counted once; written by `analytics.rollups` alone.
+    """One hour of one meter, each timestamp counted once; written by `analytics.rollups.hours` alone.
 
     True as long as no `ChangedMeterHour` stands beside it, and the meter's register and power limit
     are still those that it was summed up with. An hour without a row is summed up from history.
@@ -72,7 +72,7 @@ class VehicleHour(PostgresPartitionedModel):
 
 
 class MeterCadence(PostgresModel):
-    """How often a meter reports; null before it has sent enough. Written by `analytics.cadence`."""
+    """How often a meter reports; null before it has sent enough. Written by `analytics.rollups.cadence`."""
 
     meter_id = DeviceIdField(primary_key=True)
     cadence_seconds = models.FloatField(null=True)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final, cast
 
+from analytics.rollups_ import cadence, hours
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import close_old_connections
@@ -20,7 +21,7 @@ from procrastinate.contrib.django import app
 from procrastinate.exceptions import JobAborted
 from procrastinate.jobs import Job, Status
 
-from analytics import cadence, faults, rollups, snapshot, webhooks
+from analytics import faults, snapshot, webhooks
 from energy_engine import job_failures
 from ingestion.history import partitions, retention, sealing
 
@@ -71,7 +72,7 @@ def _periodic(
 @_periodic("* * * * *")
 def roll_up() -> None:
     """Sum up the hours that are over, and those that have changed."""
-    rollups.roll_up()
+    hours.roll_up()
 
 
 @_periodic(f"*/{settings.FLEET_SNAPSHOT_MINUTES} * * * *")

@@ -98,7 +98,7 @@ class ChangedVehicleHour(PostgresModel):
 
 
 class ArchivedPartition(PostgresModel):
-    """A partition of history that is in the archive as a whole; written by `ingestion.history.retention`.
+    """A partition that is in the archive as a whole; `ingestion.history.retention` writes it.
 
     While it `is_out`, its readings are no part of history, or soon will not be: no figure is made
     of its span. Once it was brought back, history holds them again; a later archive of the same

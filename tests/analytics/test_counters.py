@@ -6,8 +6,8 @@ Each example holds from history, and again once the hours are summed up.
 from datetime import timedelta
 
 import pytest
+from analytics.rollups_ import hours
 
-from analytics import rollups
 from analytics.energy import Energy, Span, meter_energies, vehicle_energies
 from analytics.performance import vehicle_performance
 from analytics.window import Window
@@ -57,9 +57,9 @@ class Counter:
 
     def sum_up(self) -> None:
         """Sum up the hours, also those that were corrected just now."""
-        self._clock.shift(rollups.QUIET)
-        rollups.roll_up()
-        assert rollups.pending() == 0
+        self._clock.shift(hours.QUIET)
+        hours.roll_up()
+        assert hours.pending() == 0
 
     def kwh(self) -> float:
         energy_kwh, suspects = self.kwh_and_suspects()

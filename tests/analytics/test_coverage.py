@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from analytics.cadence import learn_cadences
 from analytics.models import MeterCadence, VehicleCadence
+from analytics.rollups.cadence import learn_cadences
 from fleet.links import link_vehicle
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from analytics.rollups_ import hours
 from django.db import connection
 
-from analytics import energy, rollups
+from analytics import energy
 from analytics.window import Window
 from fleet.stores.statements import Statement
 from ingestion.writer import record
@@ -91,7 +92,7 @@ def test_figure_reads_only_the_partitions_of_its_window_by_their_keys(statement,
 def test_longer_history_makes_a_figure_read_no_more(statement, device_id, kind):
     window = Window(NOON - timedelta(hours=3), NOON)
     record_hours_before(NOON)
-    rollups.roll_up()
+    hours.roll_up()
     short = plan(statement, device_id, window)["Shared Hit Blocks"]
 
     for days in (31, 61, 91, 121):

@@ -4,11 +4,12 @@ from datetime import datetime, timedelta
 from urllib.parse import quote
 
 import pytest
+from analytics.rollups_ import hours
 from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analytics import rollups, snapshot
+from analytics import snapshot
 from analytics.cache import redis
 from analytics.served import meter_account
 from analytics.window import Window
@@ -140,7 +141,7 @@ def test_pieces_add_up_to_the_window_whatever_cuts_it(
             link_vehicle(vehicle_id, meter_id, instant(minute))
         record([_reading(*one) for one in readings], NOON)
         if is_summed_up:
-            rollups.roll_up()
+            hours.roll_up()
 
         for vehicle_id in VEHICLES:
             _assert_pieces_add_up(api, vehicle_id, *map(instant, window))

@@ -8,15 +8,16 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from analytics.rollups_ import hours
 from django.db import connection
 
 from analytics import cache as performance_cache
-from analytics import rollups, snapshot
+from analytics import snapshot
 from analytics import unlinked as unlinked_module
 from analytics.cache import cached_unlinked_energy
-from analytics.cadence import learn_cadences
 from analytics.models import FleetDay, FleetHour, MeterDay, UnlinkedDay, VehicleDay
 from analytics.performance import vehicle_performance
+from analytics.rollups.cadence import learn_cadences
 from analytics.unlinked import FleetEnergy
 from analytics.window import Window
 from fleet.links import link_vehicle
@@ -66,7 +67,7 @@ def mixed_fleet(api):
 def test_row_of_each_vehicle_is_its_single_figure(api, mixed_fleet, summed_up):
     learn_cadences()
     if summed_up:
-        rollups.roll_up()
+        hours.roll_up()
     snapshot.refresh()
 
     listed = rows(api)

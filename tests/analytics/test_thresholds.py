@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from analytics.rollups_ import hours
 
-from analytics import rollups, thresholds
+from analytics import thresholds
 from analytics.models import FaultKind, FaultThresholds, MeterCadence, VehicleCadence
 from analytics.thresholds import faults_last_week
 from fleet.links import link_vehicle
@@ -42,7 +43,7 @@ def drew(kwh: Sequence[float], meter_id: str = "M1", begin: datetime = BEGIN) ->
         ],
         NOON,
     )
-    rollups.roll_up()
+    hours.roll_up()
 
 
 def took(kwh: Sequence[float], vehicle_id: str = "V1", begin: datetime = BEGIN) -> None:
@@ -56,7 +57,7 @@ def took(kwh: Sequence[float], vehicle_id: str = "V1", begin: datetime = BEGIN) 
         ],
         NOON,
     )
-    rollups.roll_up()
+    hours.roll_up()
 
 
 def poor(*hours: int) -> list[float]:
@@ -210,7 +211,7 @@ def test_hot_hours_in_a_row_are_one_fault(closes, opened):
         ],
         NOON,
     )
-    rollups.roll_up()
+    hours.roll_up()
 
     assert openings(FaultKind.HOT_BATTERY, battery_closes_celsius=closes) == opened
     assert openings(FaultKind.HOT_BATTERY, battery_opens_celsius=52) == 0
@@ -232,7 +233,7 @@ def reports(vehicle_id: str, *gaps: tuple[str, str], site: object = None) -> Non
         ],
         NOON,
     )
-    rollups.roll_up()
+    hours.roll_up()
 
 
 def silent(**fields: object) -> int:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from urllib.parse import quote
 
 import pytest
+from analytics.rollups_ import hours
 from django.db import connection, transaction
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -27,7 +28,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from analytics import rollups
 from analytics.performance import vehicle_account
 from analytics.unlinked import unlinked_energy
 from analytics.window import Window
@@ -205,7 +205,7 @@ class Truth(RuleBasedStateMachine):
     def roll_up(self) -> None:
         """Roll up; where an open writer is in the way, it goes on when that one has committed."""
         if not self.roller.is_busy:
-            self.roller.do(rollups.roll_up)
+            self.roller.do(hours.roll_up)
         self.roller.settle(lambda: False)
 
     @rule(length=st.sampled_from([10, 60, 130]))
@@ -331,7 +331,7 @@ def run(
     phases: tuple[Phase, ...],
 ) -> None:
     machine = type("Truth", (Truth,), {"api": api, "clock": clock})
-    monkeypatch.setattr(rollups, "QUIET", -timedelta(days=1))  # no waiting for hours to rest
+    monkeypatch.setattr(hours, "QUIET", -timedelta(days=1))  # no waiting for hours to rest
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -370,7 +370,7 @@ def test_rollup_waits_for_a_writer_that_has_not_committed(clock):
     record([_reading("V1", timedelta(hours=-3), 1.0, None)], NOON)
     each, roller = Writer(), Actor()
     each.write([_reading("V1", timedelta(hours=-2), 2.0, None)], NOON)
-    roller.do(rollups.roll_up)
+    roller.do(hours.roll_up)
     roller.settle(lambda: False)
     assert roller.is_busy
 

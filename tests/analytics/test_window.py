@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from analytics.rollups_ import hours
 
-from analytics import rollups
 from analytics.window import InvalidWindow, Window
 from fleet.links import link_vehicle
 from ingestion.writer import record
@@ -205,7 +205,7 @@ def test_window_clipped_amid_hours_is_the_same_with_and_without_sums(api):
     query = "start=2026-07-15T07:30:00Z&end=2026-07-15T11:25:00Z"
 
     from_history = api.get(f"{PATH}?{query}").json()
-    rollups.roll_up()
+    hours.roll_up()
     from_sums = api.get(f"{PATH}?{query}").json()
 
     assert from_sums == from_history

@@ -5,12 +5,13 @@ import re
 from datetime import timedelta
 
 import pytest
+from analytics.rollups_ import cadence
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from analytics import cadence, snapshot
+from analytics import snapshot
 from analytics.models import Fault, FaultChange, Webhook, WebhookDelivery
 from fleet.access.keys import make_key
 from fleet.models import Scope, Site

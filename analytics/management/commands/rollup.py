@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from analytics import rollups
+from analytics.rollups_ import hours
 from fleet.http.wire import instant
 from ingestion.history import retention
 from ingestion.management.arguments import instant_of
@@ -29,9 +29,9 @@ class Command(BaseCommand):
             raise CommandError(
                 f"--from must be {instant(gone_until)} or later: what was before is in the archive"
             )
-        rollups.settle()
-        marked = rollups.mark(starts_at, ends_at)
-        with tqdm(total=rollups.pending(), unit=" hours", desc="rollup") as progress:
-            for summed_up in rollups.sum_up_changed():
+        hours.settle()
+        marked = hours.mark(starts_at, ends_at)
+        with tqdm(total=hours.pending(), unit=" hours", desc="rollup") as progress:
+            for summed_up in hours.sum_up_changed():
                 progress.update(summed_up)
         self.stdout.write(f"{marked:,} hours of devices summed up anew")
