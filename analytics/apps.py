@@ -5,7 +5,7 @@ class AnalyticsConfig(AppConfig):
     name = "analytics"
 
     def ready(self) -> None:
-        from analytics import cache
+        from analytics.figures import cache
         from analytics.rollups_ import hours
         from fleet.links import links_changed
         from fleet.registers import register_changed

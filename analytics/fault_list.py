@@ -8,7 +8,7 @@ import msgspec
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import QueryDict
 
-from analytics.fleet import InvalidFilter
+from analytics.figures.whole_fleet import InvalidFilter
 from analytics.models import Fault, FaultChange, FaultKind, FaultState
 from fleet.access.keys import Grant
 from fleet.device_ids import are_device_ids

@@ -10,7 +10,7 @@ from rest_framework.viewsets import ViewSet
 
 from analytics import fault_list
 from analytics.fault_list import STATES, FaultHistory, FaultPage
-from analytics.fleet import InvalidFilter
+from analytics.figures.whole_fleet import InvalidFilter
 from analytics.models import FaultKind
 from fleet.access.permission import grant_of
 from fleet.http.openapi import answer

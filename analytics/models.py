@@ -96,7 +96,7 @@ class VehicleCadence(PostgresModel):
 class VehicleDay(PostgresModel):
     """The last 24 hours of one vehicle when it was last looked at; for lists and rankings.
 
-    Written by `analytics.snapshot` alone, for the whole fleet at once.
+    Written by `analytics.figures.snapshot` alone, for the whole fleet at once.
     """
 
     vehicle = models.OneToOneField(
@@ -162,7 +162,7 @@ class MeterDay(PostgresModel):
 class FleetDay(PostgresModel):
     """The last 24 hours of the whole fleet when it was last looked at; one row at most.
 
-    AC of all meters and DC of all vehicles, linked or not. Written by `analytics.snapshot` alone.
+    AC of all meters and DC of all vehicles, linked or not. Written by `analytics.figures.snapshot` alone.
     """
 
     starts_at = models.DateTimeField()
@@ -183,7 +183,7 @@ class FleetDay(PostgresModel):
 class UnlinkedDay(PostgresModel):
     """Energy of the devices without a link over the last 24 hours; one row at most.
 
-    Kept for requests by `analytics.unlinked`: of a large fleet it takes seconds to compute.
+    Kept for requests by `analytics.figures.unlinked`: of a large fleet it takes seconds to compute.
     """
 
     # Who writes it: an attempt that another has followed, or whose row is gone, keeps nothing.
@@ -201,7 +201,7 @@ class UnlinkedDay(PostgresModel):
 class FleetHour(PostgresModel):
     """One of the fleet's last hours: AC of all meters, DC of all vehicles, linked or not.
 
-    The newest is not over yet. Written by `analytics.snapshot` alone.
+    The newest is not over yet. Written by `analytics.figures.snapshot` alone.
     """
 
     hour = models.DateTimeField(primary_key=True)

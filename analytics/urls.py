@@ -3,7 +3,7 @@
 from django.urls import path
 
 from analytics.fault_views import FaultViewSet
-from analytics.views import PerformanceViewSet
+from analytics.figures.views import PerformanceViewSet
 
 _one = "analytics/performance/<device_id:vehicle_id>"
 

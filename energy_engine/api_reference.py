@@ -10,7 +10,7 @@ import msgspec
 from rest_framework.exceptions import APIException
 
 import energy_engine.urls  # noqa: F401 # brings every exception of every view along
-from analytics import series, window
+from analytics.figures import series, window
 from energy_engine.environment import ROOT
 from fleet import device_ids, links
 from fleet.http import body, pagination, wire

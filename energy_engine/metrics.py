@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from analytics.fleet import fleet_totals
+from analytics.figures.whole_fleet import fleet_totals
 from analytics.models import Fault, FaultKind, FaultState, WebhookDelivery
 from energy_engine.console import jobs
 from energy_engine.health import cache_answers

@@ -6,12 +6,18 @@ from typing import Any, Final
 
 import msgspec
 
-from analytics.explain import Counted, Explanation, Split
 from analytics.fault_list import FaultHistory, FaultPage, FaultRow, FaultStep
-from analytics.fleet import DeviceCount, FleetTotals, HealthCount, VehiclePage, VehicleRow
+from analytics.figures.explain import Counted, Explanation, Split
+from analytics.figures.performance import Coverage, DataPoints, Performance, Period
+from analytics.figures.series import Granularity, Point, Series
+from analytics.figures.whole_fleet import (
+    DeviceCount,
+    FleetTotals,
+    HealthCount,
+    VehiclePage,
+    VehicleRow,
+)
 from analytics.formulas import Health
-from analytics.performance import Coverage, DataPoints, Performance, Period
-from analytics.series import Granularity, Point, Series
 from analytics.webhooks import JobMessage, JobRow, WebhookMessage
 from energy_engine.errors import Error, IngestError
 from energy_engine.health import Live, Ready, Unready

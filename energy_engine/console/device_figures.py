@@ -9,14 +9,14 @@ from zoneinfo import ZoneInfo
 import msgspec
 from django.conf import settings
 
-from analytics.cache import cached_unlinked_energy, read_of_fleet, read_of_vehicle
-from analytics.energy import Energy, Span, meter_energies
-from analytics.explain import Counted, Split, explanation
-from analytics.performance import Performance, kept, vehicle_account, vehicle_performance
-from analytics.series import Granularity, Point, cut, vehicle_series
-from analytics.served import meter_account
-from analytics.trace import Trace, trace
-from analytics.window import Window
+from analytics.figures.cache import cached_unlinked_energy, read_of_fleet, read_of_vehicle
+from analytics.figures.energy import Energy, Span, meter_energies
+from analytics.figures.explain import Counted, Split, explanation
+from analytics.figures.meters import meter_account
+from analytics.figures.performance import Performance, kept, vehicle_account, vehicle_performance
+from analytics.figures.series import Granularity, Point, cut, vehicle_series
+from analytics.figures.trace import Trace, trace
+from analytics.figures.window import Window
 from fleet.models import Meter, Site, Vehicle
 
 Chart = dict[str, Any]

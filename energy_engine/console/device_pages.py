@@ -12,9 +12,9 @@ from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from analytics.figures.trace import Delivery, recent_deliveries
+from analytics.figures.window import InvalidWindow, Window
 from analytics.models import Fault, FaultKind, FaultState
-from analytics.trace import Delivery, recent_deliveries
-from analytics.window import InvalidWindow, Window
 from energy_engine.console.device_figures import (
     RANGES,
     Range,

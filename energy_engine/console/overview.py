@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from analytics import formulas
-from analytics.fleet import DeviceCount, FleetTotals, fleet_totals
+from analytics.figures.whole_fleet import DeviceCount, FleetTotals, fleet_totals
 from analytics.formulas import Health
 from analytics.models import FaultState, FleetDay
 from energy_engine import environment

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from django.db import connection
 
-from analytics import cache as performance_cache
+from analytics.figures import cache as performance_cache
 from fleet.links import end_link, link_vehicle
 from fleet.stores import single_flight
 from fleet.stores.redis import redis

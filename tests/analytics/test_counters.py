@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from analytics.rollups_ import hours
 
-from analytics.energy import Energy, Span, meter_energies, vehicle_energies
-from analytics.performance import vehicle_performance
-from analytics.window import Window
+from analytics.figures.energy import Energy, Span, meter_energies, vehicle_energies
+from analytics.figures.performance import vehicle_performance
+from analytics.figures.window import Window
 from fleet.links import link_vehicle
 from fleet.models import Meter, Vehicle
 from ingestion.writer import record

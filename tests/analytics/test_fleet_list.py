@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from drf_spectacular.validation import validate_schema
 
-from analytics import snapshot
+from analytics.figures import snapshot
 from fleet.links import link_vehicle
 from fleet.models import Meter, Site, Vehicle
 from ingestion.writer import record

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from analytics.performance import UnknownVehicle, vehicle_performance
-from analytics.window import Window
+from analytics.figures.performance import UnknownVehicle, vehicle_performance
+from analytics.figures.window import Window
 from fleet.links import end_link, link_vehicle
 from fleet.models import Vehicle
 from ingestion.writer import record

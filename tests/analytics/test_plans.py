@@ -9,8 +9,8 @@ import pytest
 from analytics.rollups_ import hours
 from django.db import connection
 
-from analytics import energy
-from analytics.window import Window
+from analytics.figures import energy
+from analytics.figures.window import Window
 from fleet.stores.statements import Statement
 from ingestion.writer import record
 from tests.conftest import NOON, MeterReading, VehicleReading

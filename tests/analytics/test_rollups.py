@@ -8,10 +8,10 @@ import pytest
 from analytics.rollups_ import hours
 from django.core.management import call_command
 
+from analytics.figures.performance import vehicle_account, vehicle_performance
+from analytics.figures.unlinked import unlinked_energy
+from analytics.figures.window import Window
 from analytics.models import MeterHour, VehicleHour
-from analytics.performance import vehicle_account, vehicle_performance
-from analytics.unlinked import unlinked_energy
-from analytics.window import Window
 from fleet.links import link_vehicle
 from fleet.models import Meter, VehicleLiveState
 from fleet.stores.stopping import Stopped

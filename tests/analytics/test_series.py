@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from analytics.rollups_ import hours
 
-from analytics.series import MAX_POINTS, Granularity, TooManyPoints, cut
-from analytics.window import Window
+from analytics.figures.series import MAX_POINTS, Granularity, TooManyPoints, cut
+from analytics.figures.window import Window
 from fleet.links import link_vehicle
 from fleet.models import Meter, Vehicle
 from ingestion.writer import record

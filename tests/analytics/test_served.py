@@ -2,9 +2,9 @@
 
 import pytest
 
-from analytics.performance import vehicle_performance
-from analytics.served import Served, meter_account
-from analytics.window import Window
+from analytics.figures.meters import Served, meter_account
+from analytics.figures.performance import vehicle_performance
+from analytics.figures.window import Window
 from fleet.links import end_link, link_vehicle
 from fleet.models import Meter
 from ingestion.writer import record

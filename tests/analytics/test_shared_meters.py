@@ -9,10 +9,10 @@ from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analytics import snapshot
-from analytics.cache import redis
-from analytics.served import meter_account
-from analytics.window import Window
+from analytics.figures import snapshot
+from analytics.figures.cache import redis
+from analytics.figures.meters import meter_account
+from analytics.figures.window import Window
 from fleet.links import link_vehicle
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 from ingestion.readings import MeterReading, VehicleReading

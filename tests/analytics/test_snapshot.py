@@ -11,15 +11,15 @@ import pytest
 from analytics.rollups_ import hours
 from django.db import connection
 
-from analytics import cache as performance_cache
-from analytics import snapshot
-from analytics import unlinked as unlinked_module
-from analytics.cache import cached_unlinked_energy
+from analytics.figures import cache as performance_cache
+from analytics.figures import snapshot
+from analytics.figures import unlinked as unlinked_module
+from analytics.figures.cache import cached_unlinked_energy
+from analytics.figures.performance import vehicle_performance
+from analytics.figures.unlinked import FleetEnergy
+from analytics.figures.window import Window
 from analytics.models import FleetDay, FleetHour, MeterDay, UnlinkedDay, VehicleDay
-from analytics.performance import vehicle_performance
 from analytics.rollups.cadence import learn_cadences
-from analytics.unlinked import FleetEnergy
-from analytics.window import Window
 from fleet.links import link_vehicle
 from fleet.models import Meter, Site, Vehicle
 from fleet.registers import announce_register

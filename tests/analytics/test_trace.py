@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.db import connection
 
-from analytics import trace as traces
-from analytics.trace import Delivery, recent_deliveries, trace
-from analytics.window import Window
+from analytics.figures import trace as traces
+from analytics.figures.trace import Delivery, recent_deliveries, trace
+from analytics.figures.window import Window
 from fleet.models import Meter, Vehicle
 from ingestion.writer import record
 from tests.conftest import NOON, MeterReading, VehicleReading, at, meter_reading, vehicle_reading

@@ -28,9 +28,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from analytics.performance import vehicle_account
-from analytics.unlinked import unlinked_energy
-from analytics.window import Window
+from analytics.figures.performance import vehicle_account
+from analytics.figures.unlinked import unlinked_energy
+from analytics.figures.window import Window
 from fleet.links import NoLinkInForce, end_link, link_vehicle
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 from fleet.stores.redis import redis

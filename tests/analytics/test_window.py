@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from analytics.rollups_ import hours
 
-from analytics.window import InvalidWindow, Window
+from analytics.figures.window import InvalidWindow, Window
 from fleet.links import link_vehicle
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading

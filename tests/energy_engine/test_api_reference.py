@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from analytics.window import LONGEST
+from analytics.figures.window import LONGEST
 from energy_engine import api_reference
 from energy_engine.api_reference import DOCUMENT, FIELD_CODES, answer_codes
 from energy_engine.environment import ROOT

@@ -8,7 +8,7 @@ from http import HTTPStatus
 import pytest
 from django.test import Client
 
-from analytics import snapshot
+from analytics.figures import snapshot
 from analytics.models import MeterDay, VehicleDay
 from fleet.models import Vehicle
 from ingestion.writer import record

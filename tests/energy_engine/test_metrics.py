@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from analytics import snapshot
+from analytics.figures import snapshot
 from analytics.models import Fault, FaultChange, Webhook, WebhookDelivery
 from fleet.access.keys import make_key
 from fleet.models import Scope, Site

@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from analytics import snapshot
+from analytics.figures import snapshot
 from analytics.formulas import Health
 from analytics.models import Fault, FleetDay, VehicleDay
 from energy_engine.console.overview import bins

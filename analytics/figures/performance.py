@@ -9,11 +9,11 @@ import msgspec
 from django.utils import timezone
 
 from analytics import formulas
-from analytics.energy import Energy, Span, meter_energies, vehicle_energies
+from analytics.figures.energy import Energy, Span, meter_energies, vehicle_energies
+from analytics.figures.slices import Link, Slice, links_in, pieces, slices
+from analytics.figures.unlinked import FleetEnergy, unlinked_energy
+from analytics.figures.window import Window
 from analytics.formulas import Health, Reason
-from analytics.slices import Link, Slice, links_in, pieces, slices
-from analytics.unlinked import FleetEnergy, unlinked_energy
-from analytics.window import Window
 
 AcSource = Literal["linked", "shared", "fleet", "none"]
 

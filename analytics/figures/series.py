@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from analytics.performance import (
+from analytics.figures.performance import (
     DataPoints,
     Performance,
     Period,
@@ -19,9 +19,9 @@ from analytics.performance import (
     kept,
     performance,
 )
-from analytics.slices import links_in
-from analytics.unlinked import unlinked_energy
-from analytics.window import Window
+from analytics.figures.slices import links_in
+from analytics.figures.unlinked import unlinked_energy
+from analytics.figures.window import Window
 
 MAX_POINTS: Final = 10_000
 

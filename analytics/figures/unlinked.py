@@ -11,10 +11,10 @@ from django.utils import timezone
 from psqlextra.manager import PostgresManager
 from psqlextra.types import ConflictAction
 
-from analytics.energy import Span, meter_energies, vehicle_energies
+from analytics.figures.energy import Span, meter_energies, vehicle_energies
+from analytics.figures.window import Window
 from analytics.models import UnlinkedDay
 from analytics.sql import STATEMENTS
-from analytics.window import Window
 from fleet.stores.statements import Statement
 
 # What the worker needs for it, beside the minutes between two turns.

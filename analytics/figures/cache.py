@@ -18,9 +18,9 @@ from django.utils import timezone
 from redis import Redis
 from redis.exceptions import RedisError
 
-from analytics.performance import Performance, UnknownVehicle, vehicle_performance
-from analytics.unlinked import FleetEnergy, forget_day, kept_day, unlinked_energy
-from analytics.window import DEFAULT_LENGTH, Window
+from analytics.figures.performance import Performance, UnknownVehicle, vehicle_performance
+from analytics.figures.unlinked import FleetEnergy, forget_day, kept_day, unlinked_energy
+from analytics.figures.window import DEFAULT_LENGTH, Window
 from fleet.metrics import CACHED_FIGURES
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 from fleet.stores import replica

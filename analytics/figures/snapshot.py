@@ -10,14 +10,14 @@ from psqlextra.manager import PostgresManager
 from psqlextra.types import ConflictAction
 
 from analytics import formulas
-from analytics.energy import Energy, Span, meter_energies, vehicle_energies
+from analytics.figures.energy import Energy, Span, meter_energies, vehicle_energies
+from analytics.figures.performance import Account, Performance, accounts, kept, performance
+from analytics.figures.slices import links_in
+from analytics.figures.unlinked import FleetEnergy, keep_day
+from analytics.figures.window import Window
 from analytics.formulas import Health
 from analytics.models import FleetDay, FleetHour
-from analytics.performance import Account, Performance, accounts, kept, performance
-from analytics.slices import links_in
 from analytics.sql import STATEMENTS
-from analytics.unlinked import FleetEnergy, keep_day
-from analytics.window import Window
 from fleet.models import Meter, Vehicle
 from fleet.stores import stopping
 from fleet.stores.statements import Statement

@@ -1,4 +1,4 @@
-"""The fleet as a whole and as a list, as `analytics.snapshot` last saw it."""
+"""The fleet as a whole and as a list, as `analytics.figures.snapshot` last saw it."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -11,9 +11,9 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from analytics import formulas
+from analytics.figures.performance import AcSource, Coverage, DataPoints, Period
 from analytics.formulas import Health, Reason
 from analytics.models import FleetDay, VehicleDay
-from analytics.performance import AcSource, Coverage, DataPoints, Period
 from fleet.http import csv_answers
 from fleet.models import Meter, MeterLiveState, Vehicle, VehicleLiveState
 

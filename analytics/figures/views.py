@@ -18,20 +18,26 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from analytics import fleet
-from analytics.cache import cached_performance, cached_unlinked_energy, read_of_vehicle
-from analytics.explain import Explanation, explanation
-from analytics.fleet import FleetTotals, InvalidFilter, VehiclePage, csv_rows, vehicle_days
-from analytics.formulas import Health
-from analytics.performance import (
+from analytics.figures import whole_fleet
+from analytics.figures.cache import cached_performance, cached_unlinked_energy, read_of_vehicle
+from analytics.figures.explain import Explanation, explanation
+from analytics.figures.performance import (
     Performance,
     UnknownVehicle,
     Unlinked,
     vehicle_account,
     vehicle_performance,
 )
-from analytics.series import Granularity, Series, TooManyPoints, vehicle_series
-from analytics.window import InvalidWindow, Window
+from analytics.figures.series import Granularity, Series, TooManyPoints, vehicle_series
+from analytics.figures.whole_fleet import (
+    FleetTotals,
+    InvalidFilter,
+    VehiclePage,
+    csv_rows,
+    vehicle_days,
+)
+from analytics.figures.window import InvalidWindow, Window
+from analytics.formulas import Health
 from fleet.access.permission import grant_of
 from fleet.http.openapi import answer
 from fleet.http.pagination import CURSOR, LIMIT, Pages
@@ -64,7 +70,7 @@ _FILTERS: Final = (
     OpenApiParameter(
         "ordering",
         str,
-        enum=[name for key in fleet.ORDERINGS for name in (key, f"-{key}")],
+        enum=[name for key in whole_fleet.ORDERINGS for name in (key, f"-{key}")],
         description="default vehicleId; vehicles without a value come last",
     ),
 )
@@ -193,7 +199,7 @@ class PerformanceViewSet(ViewSet):
             page = replica.read(lambda: pages.paginate_queryset(days, request))
         except ValueError:  # a cursor of another order stands at no number
             raise NotFound(pages.invalid_cursor_message) from None
-        return pages.get_paginated_response([fleet.row(day) for day in page or []])
+        return pages.get_paginated_response([whole_fleet.row(day) for day in page or []])
 
     @extend_schema(
         operation_id="fleetTotals",
@@ -203,7 +209,7 @@ class PerformanceViewSet(ViewSet):
         """Return the last 24 hours of the whole fleet."""
         if not grant_of(request).is_for_all:
             raise PermissionDenied("The whole fleet needs a key for all devices")
-        return Response(replica.read(fleet.fleet_totals))
+        return Response(replica.read(whole_fleet.fleet_totals))
 
 
 def _read(vehicle_id: str, figures: Callable[..., Result], *about: Any) -> Result:

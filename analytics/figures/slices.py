@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from analytics.energy import Span
+from analytics.figures.energy import Span
+from analytics.figures.window import Window
 from analytics.sql import STATEMENTS
-from analytics.window import Window
 from fleet.stores.statements import Statement
 
 _HOUR: Final = timedelta(hours=1)

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
+from analytics.figures.window import InvalidWindow
 from analytics.sql import STATEMENTS
-from analytics.window import InvalidWindow
 from fleet.http.wire import instant
 from fleet.stores.statements import Statement
 

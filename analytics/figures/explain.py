@@ -5,8 +5,8 @@ from datetime import datetime
 
 import msgspec
 
-from analytics.energy import Energy, Span
-from analytics.performance import Account, Part, Performance, kept, performance
+from analytics.figures.energy import Energy, Span
+from analytics.figures.performance import Account, Part, Performance, kept, performance
 from analytics.sql import STATEMENTS
 from fleet.stores.statements import Statement
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from analytics.figures.window import Window
 from analytics.sql import STATEMENTS
-from analytics.window import Window
 from fleet.models import Meter, Vehicle
 from fleet.stores.statements import Statement
 
