@@ -234,7 +234,7 @@ class FaultState(models.TextChoices):
 
 
 class Fault(PostgresModel):
-    """Something wrong with a vehicle, a meter or a whole site; `analytics.faults` is its writer.
+    """Something wrong with a vehicle, a meter or a whole site; `analytics.alerting.faults` is its writer.
 
     `value` is the latest measure, `threshold` the one that it opened at: percent for a low
     efficiency, °C for a hot battery, minutes for a silent device, devices for a silent site.
@@ -279,7 +279,7 @@ class Fault(PostgresModel):
             models.Index(fields=["vehicle_id"], name="fault_by_vehicle"),
             models.Index(fields=["meter_id"], name="fault_by_meter"),
             models.Index(fields=["-opened_at", "-id"], name="fault_by_time"),
-            # What `analytics.faults.watch` looks at, however many have long been closed.
+            # What `analytics.alerting.faults.watch` looks at, however many have long been closed.
             models.Index(
                 fields=["kind"],
                 name="fault_watched",

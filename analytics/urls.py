@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from analytics.fault_views import FaultViewSet
+from analytics.alerting.views import FaultViewSet
 from analytics.figures.views import PerformanceViewSet
 
 _one = "analytics/performance/<device_id:vehicle_id>"

@@ -8,8 +8,8 @@ from typing import Final
 from django.db import Error, transaction
 from django.utils import timezone
 
-from analytics import webhooks
-from analytics.webhooks import JobRow
+from analytics.alerting import webhooks
+from analytics.alerting.webhooks import JobRow
 from energy_engine.logs import summary
 from energy_engine.models import JobFailure
 from fleet.stores.stopping import Stopped

@@ -21,7 +21,7 @@ from procrastinate.contrib.django import app
 from procrastinate.exceptions import JobAborted
 from procrastinate.jobs import Job, Status
 
-from analytics import faults, webhooks
+from analytics.alerting import faults, webhooks
 from analytics.figures import snapshot
 from energy_engine import job_failures
 from ingestion.history import partitions, retention, sealing

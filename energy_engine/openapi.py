@@ -13,12 +13,12 @@ from typing import Any, Final
 import msgspec
 from msgspec.inspect import CollectionType, DateTimeType, Field, Metadata, StructType, UnionType
 
-from analytics.fault_list import FaultHistory, FaultPage
+from analytics.alerting.rows import FaultHistory, FaultPage
+from analytics.alerting.webhooks import JobMessage, WebhookMessage
 from analytics.figures.explain import Explanation
 from analytics.figures.performance import Performance
 from analytics.figures.series import Series
 from analytics.figures.whole_fleet import FleetTotals, VehiclePage
-from analytics.webhooks import JobMessage, WebhookMessage
 from energy_engine import openapi_examples
 from energy_engine.errors import Error, IngestError
 from energy_engine.health import Live, Ready, Unready

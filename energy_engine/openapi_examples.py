@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
-from analytics.fault_list import FaultHistory, FaultPage, FaultRow, FaultStep
+from analytics.alerting.rows import FaultHistory, FaultPage, FaultRow, FaultStep
+from analytics.alerting.webhooks import JobMessage, JobRow, WebhookMessage
 from analytics.figures.explain import Counted, Explanation, Split
 from analytics.figures.performance import Coverage, DataPoints, Performance, Period
 from analytics.figures.series import Granularity, Point, Series
@@ -18,7 +19,6 @@ from analytics.figures.whole_fleet import (
     VehicleRow,
 )
 from analytics.formulas import Health
-from analytics.webhooks import JobMessage, JobRow, WebhookMessage
 from energy_engine.errors import Error, IngestError
 from energy_engine.health import Live, Ready, Unready
 from energy_engine.views import Service

@@ -20,8 +20,8 @@ from unfold.decorators import action
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from analytics import faults
-from analytics.faults import FaultClosed, InvalidNote
+from analytics.alerting import faults
+from analytics.alerting.faults import FaultClosed, InvalidNote
 from analytics.models import Fault, FaultChange, FaultKind, FaultState
 from energy_engine.console import changes
 from energy_engine.console.badges import below, local_time, second

@@ -11,7 +11,7 @@ from django.shortcuts import render
 from django.urls import URLPattern, path
 from django.views.decorators.http import require_POST
 
-from analytics import thresholds
+from analytics.alerting import thresholds
 from analytics.models import FaultKind, FaultThresholds
 from energy_engine.console.listing import EmptyLast, column_of_row
 from energy_engine.console.pages import ConsoleAdmin

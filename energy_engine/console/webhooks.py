@@ -14,8 +14,8 @@ from django.template.response import TemplateResponse
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from analytics.alerting.webhooks import PAUSES, new_secret
 from analytics.models import Webhook, WebhookDelivery
-from analytics.webhooks import PAUSES, new_secret
 from energy_engine.console import changes
 from energy_engine.console.badges import second
 from energy_engine.console.labels import label

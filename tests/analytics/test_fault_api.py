@@ -6,8 +6,8 @@ from typing import get_args
 import pytest
 from django.contrib.auth.models import User
 
-from analytics import faults
-from analytics.fault_list import Kind, State
+from analytics.alerting import faults
+from analytics.alerting.rows import Kind, State
 from analytics.models import Fault, FaultKind, FaultState
 from ingestion.writer import record
 from tests.conftest import NOON, vehicle_reading

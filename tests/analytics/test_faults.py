@@ -8,8 +8,8 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, connection
 from django.utils import timezone
 
-from analytics import faults
-from analytics.faults import FaultClosed, InvalidNote, watch
+from analytics.alerting import faults
+from analytics.alerting.faults import FaultClosed, InvalidNote, watch
 from analytics.figures import snapshot
 from analytics.models import (
     Fault,

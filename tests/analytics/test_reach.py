@@ -5,7 +5,7 @@ import json
 import pytest
 from django.http import HttpResponse
 
-from analytics import faults
+from analytics.alerting import faults
 from analytics.figures import snapshot
 from fleet.access.keys import make_key
 from fleet.links import link_vehicle

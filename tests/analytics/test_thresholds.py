@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from analytics.rollups_ import hours
 
-from analytics import thresholds
+from analytics.alerting import thresholds
+from analytics.alerting.thresholds import faults_last_week
 from analytics.models import FaultKind, FaultThresholds, MeterCadence, VehicleCadence
-from analytics.thresholds import faults_last_week
 from fleet.links import link_vehicle
 from fleet.models import Meter, Vehicle
 from ingestion.readings import MeterReading, VehicleReading

@@ -17,9 +17,9 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from analytics import faults, outbound, webhooks
+from analytics.alerting import faults, outbound, webhooks
+from analytics.alerting.outbound import NotSent
 from analytics.models import Fault, Webhook, WebhookDelivery
-from analytics.outbound import NotSent
 from fleet.models import Site, Vehicle
 from ingestion.writer import record
 from tests import system_packages
@@ -87,7 +87,7 @@ def jobs() -> list[ProcrastinateJob]:
 def run_jobs() -> None:
     """Do what is queued, whenever it is due, once."""
     for job in jobs():
-        assert job.task_name == "analytics.webhooks.deliver"
+        assert job.task_name == "analytics.alerting.webhooks.deliver"
         ProcrastinateJob.objects.filter(pk=job.pk)._raw_delete("default")
         webhooks.deliver(**job.args)
 

@@ -18,7 +18,7 @@ from django.test import Client
 from django.urls import reverse
 from unfold.settings import CONFIG_DEFAULTS
 
-from analytics.faults import acknowledge
+from analytics.alerting.faults import acknowledge
 from analytics.models import Fault, Webhook
 from energy_engine import content_policy, environment
 from energy_engine.content_policy import HEADER

@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from analytics import faults, thresholds
+from analytics.alerting import faults, thresholds
 from analytics.models import (
     Fault,
     FaultChange,

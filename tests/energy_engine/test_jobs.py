@@ -12,7 +12,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import JobAborted
 
-from analytics import webhooks
+from analytics.alerting import webhooks
 from analytics.models import (
     Fault,
     FleetDay,

@@ -19,8 +19,8 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection, transaction
 from django.utils import timezone
 
-from analytics import webhooks
-from analytics.findings import Finding, findings
+from analytics.alerting import webhooks
+from analytics.alerting.findings import Finding, findings
 from analytics.models import Fault, FaultChange, FaultKind, FaultState
 from analytics.sql import STATEMENTS
 from fleet.stores.statements import Statement

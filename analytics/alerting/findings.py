@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from django.conf import settings
 from django.db.models import Q
 
-from analytics import thresholds
+from analytics.alerting import thresholds
 from analytics.models import Fault, FaultKind, FaultState
 from analytics.sql import STATEMENTS
 from fleet.stores.statements import Statement
