@@ -6,10 +6,10 @@ class AnalyticsConfig(AppConfig):
 
     def ready(self) -> None:
         from analytics.figures import cache
-        from analytics.rollups_ import hours
+        from analytics.rollups import hourly
         from fleet.links import links_changed
         from fleet.registers import register_changed
 
         links_changed.connect(cache.drop_after_link, dispatch_uid="drop cached performance")
         register_changed.connect(cache.drop_after_register, dispatch_uid="drop cached performance")
-        register_changed.connect(hours.mark_all_of, dispatch_uid="sum up anew")
+        register_changed.connect(hourly.mark_all_of, dispatch_uid="sum up anew")

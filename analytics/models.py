@@ -16,7 +16,7 @@ from fleet.models import DeviceIdField, EnergyRegister, Meter, Site, Vehicle
 
 
 class MeterHour(PostgresPartitionedModel):
-    """One hour of one meter, each timestamp counted once; written by `analytics.rollups.hours` alone.
+    """One hour of one meter, each timestamp counted once; `rollups.hourly` writes it.
 
     True as long as no `ChangedMeterHour` stands beside it, and the meter's register and power limit
     are still those that it was summed up with. An hour without a row is summed up from history.
@@ -72,7 +72,7 @@ class VehicleHour(PostgresPartitionedModel):
 
 
 class MeterCadence(PostgresModel):
-    """How often a meter reports; null before it has sent enough. Written by `analytics.rollups.cadence`."""
+    """How often a meter reports; null before it has sent enough. `rollups.cadence` writes it."""
 
     meter_id = DeviceIdField(primary_key=True)
     cadence_seconds = models.FloatField(null=True)
@@ -162,7 +162,7 @@ class MeterDay(PostgresModel):
 class FleetDay(PostgresModel):
     """The last 24 hours of the whole fleet when it was last looked at; one row at most.
 
-    AC of all meters and DC of all vehicles, linked or not. Written by `analytics.figures.snapshot` alone.
+    AC of all meters and DC of all vehicles, linked or not. Only `figures.snapshot` writes it.
     """
 
     starts_at = models.DateTimeField()
@@ -234,7 +234,7 @@ class FaultState(models.TextChoices):
 
 
 class Fault(PostgresModel):
-    """Something wrong with a vehicle, a meter or a whole site; `analytics.alerting.faults` is its writer.
+    """Something wrong with a vehicle, a meter or a whole site; `alerting.faults` writes it.
 
     `value` is the latest measure, `threshold` the one that it opened at: percent for a low
     efficiency, °C for a hot battery, minutes for a silent device, devices for a silent site.

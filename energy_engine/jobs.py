@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final, cast
 
-from analytics.rollups_ import cadence, hours
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import close_old_connections
@@ -23,6 +22,7 @@ from procrastinate.jobs import Job, Status
 
 from analytics.alerting import faults, webhooks
 from analytics.figures import snapshot
+from analytics.rollups import cadence, hourly
 from energy_engine import job_failures
 from ingestion.history import partitions, retention, sealing
 
@@ -73,7 +73,7 @@ def _periodic(
 @_periodic("* * * * *")
 def roll_up() -> None:
     """Sum up the hours that are over, and those that have changed."""
-    hours.roll_up()
+    hourly.roll_up()
 
 
 @_periodic(f"*/{settings.FLEET_SNAPSHOT_MINUTES} * * * *")

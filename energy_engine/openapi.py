@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.inspect import CollectionType, DateTimeType, Field, Metadata, StructType, UnionType
 
-from analytics.alerting.rows import FaultHistory, FaultPage
+from analytics.alerting.fault_list import FaultHistory, FaultPage
 from analytics.alerting.webhooks import JobMessage, WebhookMessage
 from analytics.figures.explain import Explanation
 from analytics.figures.performance import Performance

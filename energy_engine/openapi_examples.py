@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from analytics.alerting.rows import FaultHistory, FaultPage, FaultRow, FaultStep
+from analytics.alerting.fault_list import FaultHistory, FaultPage, FaultRow, FaultStep
 from analytics.alerting.webhooks import JobMessage, JobRow, WebhookMessage
 from analytics.figures.explain import Counted, Explanation, Split
 from analytics.figures.performance import Coverage, DataPoints, Performance, Period

@@ -8,8 +8,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from analytics.alerting import rows
-from analytics.alerting.rows import STATES, FaultHistory, FaultPage
+from analytics.alerting import fault_list
+from analytics.alerting.fault_list import STATES, FaultHistory, FaultPage
 from analytics.figures.whole_fleet import InvalidFilter
 from analytics.models import FaultKind
 from fleet.access.permission import grant_of
@@ -49,13 +49,13 @@ class FaultViewSet(ViewSet):
     def page(self, request: Request) -> Response:
         """List faults, the newest first."""
         try:
-            faults = rows.faults_asked_for(request.GET)
+            faults = fault_list.faults_asked_for(request.GET)
         except InvalidFilter as error:
             raise ValidationError(str(error)) from None
-        faults = faults.filter(rows.within(grant_of(request)))
+        faults = faults.filter(fault_list.within(grant_of(request)))
         pages = _Pages()
         page = pages.paginate_queryset(faults, request)
-        return pages.get_paginated_response([rows.row(fault) for fault in page or []])
+        return pages.get_paginated_response([fault_list.row(fault) for fault in page or []])
 
     @extend_schema(
         operation_id="fault",
@@ -63,7 +63,7 @@ class FaultViewSet(ViewSet):
     )
     def retrieve(self, request: Request, fault_id: int) -> Response:
         """Return a fault with the steps it has taken."""
-        history = rows.history(fault_id, rows.within(grant_of(request)))
+        history = fault_list.history(fault_id, fault_list.within(grant_of(request)))
         if history is None:
             raise NotFound("Fault not found")
         return Response(history)

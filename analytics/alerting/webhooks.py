@@ -25,9 +25,9 @@ from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.manager import JobManager
 from procrastinate.types import JSONDict
 
-from analytics.alerting import outbound, rows
+from analytics.alerting import fault_list, outbound
+from analytics.alerting.fault_list import FaultRow
 from analytics.alerting.outbound import NotSent
-from analytics.alerting.rows import FaultRow
 from analytics.models import FaultChange, FaultState, Webhook, WebhookDelivery
 
 # Between attempts; with the first, eight in 24 hours.
@@ -97,10 +97,12 @@ def announce(*changes: FaultChange) -> None:
     webhooks = list(Webhook.objects.filter(is_active=True))
     if not webhooks:
         return
-    rows = rows.faults().in_bulk({change.fault_id for change in changes})
+    rows = fault_list.faults().in_bulk({change.fault_id for change in changes})
     bodies = [
         msgspec.json.encode(
-            WebhookMessage(_TYPES[change.state], change.changed_at, rows.row(rows[change.fault_id]))
+            WebhookMessage(
+                _TYPES[change.state], change.changed_at, fault_list.row(rows[change.fault_id])
+            )
         ).decode()
         for change in changes
     ]
@@ -130,7 +132,7 @@ def signature(secret: str, message_id: str, sent_at: int, body: str) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
-@app.task(name="analytics.alerting.webhooks.deliver")
+@app.task(name="analytics.webhooks.deliver")
 def deliver(delivery_id: int, body: str) -> None:
     """Send a message to its webhook; where it does not arrive, queue it again."""
     deliveries = WebhookDelivery.objects.select_related("webhook")

@@ -1,4 +1,4 @@
-"""Energy, efficiency and health over any window, for one device or the fleet, and their explanation.
+"""Energy, efficiency and health over any window, of a device or the fleet, explained.
 
 Nothing here writes hourly sums, and nothing opens a fault.
 """

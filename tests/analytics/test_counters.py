@@ -6,11 +6,11 @@ Each example holds from history, and again once the hours are summed up.
 from datetime import timedelta
 
 import pytest
-from analytics.rollups_ import hours
 
 from analytics.figures.energy import Energy, Span, meter_energies, vehicle_energies
 from analytics.figures.performance import vehicle_performance
 from analytics.figures.window import Window
+from analytics.rollups import hourly
 from fleet.links import link_vehicle
 from fleet.models import Meter, Vehicle
 from ingestion.writer import record
@@ -57,9 +57,9 @@ class Counter:
 
     def sum_up(self) -> None:
         """Sum up the hours, also those that were corrected just now."""
-        self._clock.shift(hours.QUIET)
-        hours.roll_up()
-        assert hours.pending() == 0
+        self._clock.shift(hourly.QUIET)
+        hourly.roll_up()
+        assert hourly.pending() == 0
 
     def kwh(self) -> float:
         energy_kwh, suspects = self.kwh_and_suspects()

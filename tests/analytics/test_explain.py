@@ -4,8 +4,8 @@ split hour by hour."""
 from datetime import timedelta
 
 import pytest
-from analytics.rollups_ import hours
 
+from analytics.rollups import hourly
 from analytics.rollups.cadence import learn_cadences
 from fleet.links import link_vehicle
 from fleet.models import Meter, Vehicle
@@ -43,7 +43,7 @@ def test_explanation_of_a_linked_vehicle_as_a_whole(api):
     link_vehicle("V1", "M1", at("08:00"))
     record([meter_reading("M1", "09:10", 10.0), vehicle_reading("V1", "09:10", 9.0)], NOON)
     record([meter_reading("M1", "11:10", 20.0), vehicle_reading("V1", "11:10", 15.0)], NOON)
-    hours.roll_up()
+    hourly.roll_up()
 
     told = explained(api)
 
@@ -152,12 +152,12 @@ def test_explanation_says_which_hours_come_from_sums(api, clock):
         return vehicle["hoursFromRollup"], vehicle["hoursFromHistory"]
 
     assert hours() == (0, 5.75)
-    hours.roll_up()
+    hourly.roll_up()
     assert hours() == (4, 1.75)  # 07 to 10; 06 is clipped, 11 too young
     record([vehicle_reading("V1", "08:45")], NOON)  # joins an hour that is summed up
     assert hours() == (3, 2.75)
-    clock.shift(hours.QUIET)
-    hours.roll_up()
+    clock.shift(hourly.QUIET)
+    hourly.roll_up()
     assert hours() == (4, 1.75)
 
 
@@ -276,7 +276,7 @@ def test_explanation_costs_the_same_statements_however_long(api, statements_sent
 def share(api, vehicle_id: str) -> tuple[float, float | None]:
     """Return AC and efficiency of a vehicle: the same from history and from sums."""
     from_history = figure(api, vehicle_id)
-    hours.roll_up()
+    hourly.roll_up()
     assert figure(api, vehicle_id) == from_history
     assert from_history["acSource"] == "shared"
     return from_history["energyConsumedAc"], from_history["efficiencyRatio"]

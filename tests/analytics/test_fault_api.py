@@ -7,7 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from analytics.alerting import faults
-from analytics.alerting.rows import Kind, State
+from analytics.alerting.fault_list import Kind, State
 from analytics.models import Fault, FaultKind, FaultState
 from ingestion.writer import record
 from tests.conftest import NOON, vehicle_reading

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from analytics.rollups_ import hours
 from django.db import connection
 
 from analytics.figures import energy
 from analytics.figures.window import Window
+from analytics.rollups import hourly
 from fleet.stores.statements import Statement
 from ingestion.writer import record
 from tests.conftest import NOON, MeterReading, VehicleReading
@@ -92,7 +92,7 @@ def test_figure_reads_only_the_partitions_of_its_window_by_their_keys(statement,
 def test_longer_history_makes_a_figure_read_no_more(statement, device_id, kind):
     window = Window(NOON - timedelta(hours=3), NOON)
     record_hours_before(NOON)
-    hours.roll_up()
+    hourly.roll_up()
     short = plan(statement, device_id, window)["Shared Hit Blocks"]
 
     for days in (31, 61, 91, 121):

@@ -5,13 +5,13 @@ import io
 from datetime import timedelta
 
 import pytest
-from analytics.rollups_ import hours
 from django.core.management import call_command
 
 from analytics.figures.performance import vehicle_account, vehicle_performance
 from analytics.figures.unlinked import unlinked_energy
 from analytics.figures.window import Window
 from analytics.models import MeterHour, VehicleHour
+from analytics.rollups import hourly
 from fleet.links import link_vehicle
 from fleet.models import Meter, VehicleLiveState
 from fleet.stores.stopping import Stopped
@@ -41,7 +41,7 @@ def test_hour_that_is_over_is_summed_up():
         NOON,
     )
 
-    hours.roll_up()
+    hourly.roll_up()
 
     hour = VehicleHour.objects.get(hour=at("09:00"))
     assert (hour.readings, hour.energy_dc_kwh) == (2, 3.5)
@@ -52,33 +52,33 @@ def test_hour_that_is_over_is_summed_up():
 
 @pytest.mark.parametrize("portions", range(6))
 def test_roll_up_that_is_told_to_stop_goes_on_with_the_next_run(monkeypatch, portions):
-    monkeypatch.setattr(hours, "SUMMED_UP_AT_ONCE", 1)
+    monkeypatch.setattr(hourly, "SUMMED_UP_AT_ONCE", 1)
     record([vehicle_reading("V1", f"0{hour}:10", 1.0) for hour in range(5)], NOON)
     with stopped_after(portions), pytest.raises(Stopped):
-        hours.roll_up()
+        hourly.roll_up()
     done = VehicleHour.objects.count()
 
     assert done < 5
     assert dc() == 5
-    hours.roll_up()
+    hourly.roll_up()
     assert VehicleHour.objects.count() == 5
     assert dc() == 5
 
 
 def test_hour_is_left_alone_until_late_readings_have_had_their_time(clock):
     record([vehicle_reading("V1", "11:59")], NOON)
-    hours.roll_up()
+    hourly.roll_up()
     assert not VehicleHour.objects.exists()
 
     clock.shift(timedelta(minutes=3))
-    hours.roll_up()
+    hourly.roll_up()
     assert VehicleHour.objects.get().hour == at("11:00")
 
 
 @pytest.mark.parametrize("correction", [0.5, 9.0])
 def test_repeat_and_correction_mark_their_hour_and_count_at_once(clock, correction):
     record([vehicle_reading("V1", "09:10", 1.5), vehicle_reading("V1", "11:30", 1.0)], NOON)
-    hours.roll_up()
+    hourly.roll_up()
 
     record([vehicle_reading("V1", "09:10", correction)], NOON + timedelta(minutes=1))
 
@@ -86,7 +86,7 @@ def test_repeat_and_correction_mark_their_hour_and_count_at_once(clock, correcti
     assert hours_from_rollup() == 0
     assert dc() == correction + 1.0
     clock.move_to(NOON + timedelta(minutes=2))
-    hours.roll_up()
+    hourly.roll_up()
     assert not ChangedVehicleHour.objects.exists()
     assert hours_from_rollup() == 1
     assert dc() == correction + 1.0
@@ -94,22 +94,22 @@ def test_repeat_and_correction_mark_their_hour_and_count_at_once(clock, correcti
 
 def test_hour_is_not_summed_up_again_while_readings_keep_joining_it(clock):
     record([vehicle_reading("V1", "11:30", 1.0)], NOON)
-    hours.roll_up()
+    hourly.roll_up()
     record([vehicle_reading("V1", "09:10", 1.0)], NOON)
     clock.shift(timedelta(seconds=50))
     record([vehicle_reading("V1", "09:20", 1.0)], NOON + timedelta(seconds=50))
     clock.shift(timedelta(seconds=50))
 
-    assert hours.roll_up() == 0
+    assert hourly.roll_up() == 0
 
     clock.shift(timedelta(seconds=10))
-    assert hours.roll_up() == 1
+    assert hourly.roll_up() == 1
     assert VehicleHour.objects.get(hour=at("09:00")).readings == 2
 
 
 def test_reading_of_the_hour_that_is_open_marks_nothing():
     record([vehicle_reading("V1", "09:10")], NOON)
-    hours.roll_up()
+    hourly.roll_up()
 
     record([vehicle_reading("V1", "11:59")], NOON)
 
@@ -118,7 +118,7 @@ def test_reading_of_the_hour_that_is_open_marks_nothing():
 
 def test_late_reading_in_a_batch_with_the_newest_one_marks_its_hour():
     record([vehicle_reading("V1", "09:10")], NOON)
-    hours.roll_up()
+    hourly.roll_up()
 
     record([vehicle_reading("V1", "08:00", 2.0), vehicle_reading("V1", "11:59", 4.0)], NOON)
 
@@ -128,7 +128,7 @@ def test_late_reading_in_a_batch_with_the_newest_one_marks_its_hour():
 
 def test_late_reading_leaves_live_state_alone_and_marks_its_hour():
     record([vehicle_reading("V1", "11:30", 1.0, soc_percent=70.0)], NOON)
-    hours.roll_up()
+    hourly.roll_up()
 
     record([vehicle_reading("V1", "08:00", 2.0, soc_percent=65.0)], NOON)
 
@@ -139,14 +139,14 @@ def test_late_reading_leaves_live_state_alone_and_marks_its_hour():
 
 def test_device_that_was_silent_for_a_day_is_summed_up_when_it_is_back(clock):
     record([vehicle_reading("V1", "09:10")], NOON)
-    hours.roll_up()
+    hourly.roll_up()
     clock.shift(timedelta(days=1))
-    hours.roll_up()
+    hourly.roll_up()
     back = vehicle_reading("V1", "10:10", 3.0)
     back.measured_at += timedelta(days=1)
 
     record([back], NOON + timedelta(days=1))
-    hours.roll_up()
+    hourly.roll_up()
 
     assert [hour.energy_dc_kwh for hour in VehicleHour.objects.order_by("hour")] == [1.0, 3.0]
 
@@ -154,7 +154,7 @@ def test_device_that_was_silent_for_a_day_is_summed_up_when_it_is_back(clock):
 def test_clipped_hours_of_a_window_come_from_history():
     for minute in range(0, 60, 10):
         record([vehicle_reading("V1", f"{hour:02}:{minute:02}") for hour in range(8, 12)], NOON)
-    hours.roll_up()
+    hourly.roll_up()
 
     assert dc(Window(at("08:30"), at("10:20"))) == 3 + 6 + 2
 
@@ -165,7 +165,7 @@ def test_hours_of_a_past_month_find_their_partition():
     reading.measured_at -= timedelta(days=200)
     record([reading], NOON)
 
-    hours.roll_up()
+    hourly.roll_up()
 
     assert VehicleHour.objects.get().energy_dc_kwh == 2.0
 
@@ -174,7 +174,7 @@ def test_changed_register_is_not_answered_from_sums_made_before():
     link_vehicle("V1", "M1", at("00:00"))
     record([vehicle_reading("V1", "09:00", 9.0)], NOON)
     record([meter_reading("M1", "09:10", 100.0), meter_reading("M1", "09:20", 110.0)], NOON)
-    hours.roll_up()
+    hourly.roll_up()
     assert vehicle_performance("V1", DAY).energy_ac_kwh == 210.0
 
     Meter.objects.update(energy_register="counter")
@@ -184,7 +184,7 @@ def test_changed_register_is_not_answered_from_sums_made_before():
 
 def test_rollup_command_sums_up_a_span_anew():
     record([meter_reading("M1", f"{hour:02}:10", 1.0) for hour in range(8, 11)], NOON)
-    hours.roll_up()
+    hourly.roll_up()
     MeterHour.objects.all().delete()
 
     printed = io.StringIO()
@@ -202,7 +202,7 @@ def test_register_that_is_changed_in_the_console_shows_in_figures_at_once(admin_
     link_vehicle("V1", "M1", at("00:00"))
     record([vehicle_reading("V1", "09:00", 9.0)], NOON)
     record([meter_reading("M1", "09:10", 100.0), meter_reading("M1", "09:20", 110.0)], NOON)
-    hours.roll_up()
+    hourly.roll_up()
     path = "/v1/analytics/performance/V1"
     assert api.get(path).json()["energyConsumedAc"] == 210.0
 
@@ -215,5 +215,5 @@ def test_register_that_is_changed_in_the_console_shows_in_figures_at_once(admin_
     assert api.get(path).json()["energyConsumedAc"] == 0.0  # 10 kWh in ten minutes are suspect
     assert api.get(path).json()["suspectSteps"] == 1
     assert ChangedMeterHour.objects.filter(hour=at("09:00")).exists()
-    hours.roll_up()
+    hourly.roll_up()
     assert vehicle_performance("V1", DAY).suspect_steps == 1

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from analytics.rollups_ import hours
 
 from analytics.figures.series import MAX_POINTS, Granularity, TooManyPoints, cut
 from analytics.figures.window import Window
+from analytics.rollups import hourly
 from fleet.links import link_vehicle
 from fleet.models import Meter, Vehicle
 from ingestion.writer import record
@@ -126,7 +126,7 @@ def test_pieces_add_up_to_the_figure_of_the_window(api, granularity, zone):
             ],
             NOON,
         )
-    hours.roll_up()
+    hourly.roll_up()
     # One that is summed up no more, and comes from history.
     record([vehicle_reading("V1", "03:55", 66.5)], NOON)
 
@@ -172,7 +172,7 @@ def test_day_of_berlin_has_23_or_25_hours(api, clock, start, end, hours, summed_
         reading.measured_at = utc(start) + timedelta(hours=number - 30, minutes=30)
     record(readings, utc(end))
     if summed_up:
-        hours.roll_up()
+        hourly.roll_up()
     window = f"start={(utc(start) - timedelta(hours=24)).isoformat()[:-6]}Z&end={end}Z"
 
     before, day = points(api, f"{window}&granularity=day&tz=Europe/Berlin")

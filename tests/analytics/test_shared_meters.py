@@ -4,7 +4,6 @@ from datetime import datetime, timedelta
 from urllib.parse import quote
 
 import pytest
-from analytics.rollups_ import hours
 from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from analytics.figures import snapshot
 from analytics.figures.cache import redis
 from analytics.figures.meters import meter_account
 from analytics.figures.window import Window
+from analytics.rollups import hourly
 from fleet.links import link_vehicle
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 from ingestion.readings import MeterReading, VehicleReading
@@ -141,7 +141,7 @@ def test_pieces_add_up_to_the_window_whatever_cuts_it(
             link_vehicle(vehicle_id, meter_id, instant(minute))
         record([_reading(*one) for one in readings], NOON)
         if is_summed_up:
-            hours.roll_up()
+            hourly.roll_up()
 
         for vehicle_id in VEHICLES:
             _assert_pieces_add_up(api, vehicle_id, *map(instant, window))

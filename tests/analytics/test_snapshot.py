@@ -8,7 +8,6 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from analytics.rollups_ import hours
 from django.db import connection
 
 from analytics.figures import cache as performance_cache
@@ -19,6 +18,7 @@ from analytics.figures.performance import vehicle_performance
 from analytics.figures.unlinked import FleetEnergy
 from analytics.figures.window import Window
 from analytics.models import FleetDay, FleetHour, MeterDay, UnlinkedDay, VehicleDay
+from analytics.rollups import hourly
 from analytics.rollups.cadence import learn_cadences
 from fleet.links import link_vehicle
 from fleet.models import Meter, Site, Vehicle
@@ -67,7 +67,7 @@ def mixed_fleet(api):
 def test_row_of_each_vehicle_is_its_single_figure(api, mixed_fleet, summed_up):
     learn_cadences()
     if summed_up:
-        hours.roll_up()
+        hourly.roll_up()
     snapshot.refresh()
 
     listed = rows(api)

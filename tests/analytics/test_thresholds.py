@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from analytics.rollups_ import hours
 
 from analytics.alerting import thresholds
 from analytics.alerting.thresholds import faults_last_week
 from analytics.models import FaultKind, FaultThresholds, MeterCadence, VehicleCadence
+from analytics.rollups import hourly
 from fleet.links import link_vehicle
 from fleet.models import Meter, Vehicle
 from ingestion.readings import MeterReading, VehicleReading
@@ -43,7 +43,7 @@ def drew(kwh: Sequence[float], meter_id: str = "M1", begin: datetime = BEGIN) ->
         ],
         NOON,
     )
-    hours.roll_up()
+    hourly.roll_up()
 
 
 def took(kwh: Sequence[float], vehicle_id: str = "V1", begin: datetime = BEGIN) -> None:
@@ -57,7 +57,7 @@ def took(kwh: Sequence[float], vehicle_id: str = "V1", begin: datetime = BEGIN) 
         ],
         NOON,
     )
-    hours.roll_up()
+    hourly.roll_up()
 
 
 def poor(*hours: int) -> list[float]:
@@ -211,7 +211,7 @@ def test_hot_hours_in_a_row_are_one_fault(closes, opened):
         ],
         NOON,
     )
-    hours.roll_up()
+    hourly.roll_up()
 
     assert openings(FaultKind.HOT_BATTERY, battery_closes_celsius=closes) == opened
     assert openings(FaultKind.HOT_BATTERY, battery_opens_celsius=52) == 0
@@ -233,7 +233,7 @@ def reports(vehicle_id: str, *gaps: tuple[str, str], site: object = None) -> Non
         ],
         NOON,
     )
-    hours.roll_up()
+    hourly.roll_up()
 
 
 def silent(**fields: object) -> int:

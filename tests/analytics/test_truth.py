@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from urllib.parse import quote
 
 import pytest
-from analytics.rollups_ import hours
 from django.db import connection, transaction
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -31,6 +30,7 @@ from hypothesis.stateful import (
 from analytics.figures.performance import vehicle_account
 from analytics.figures.unlinked import unlinked_energy
 from analytics.figures.window import Window
+from analytics.rollups import hourly
 from fleet.links import NoLinkInForce, end_link, link_vehicle
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 from fleet.stores.redis import redis
@@ -205,7 +205,7 @@ class Truth(RuleBasedStateMachine):
     def roll_up(self) -> None:
         """Roll up; where an open writer is in the way, it goes on when that one has committed."""
         if not self.roller.is_busy:
-            self.roller.do(hours.roll_up)
+            self.roller.do(hourly.roll_up)
         self.roller.settle(lambda: False)
 
     @rule(length=st.sampled_from([10, 60, 130]))
@@ -331,7 +331,7 @@ def run(
     phases: tuple[Phase, ...],
 ) -> None:
     machine = type("Truth", (Truth,), {"api": api, "clock": clock})
-    monkeypatch.setattr(hours, "QUIET", -timedelta(days=1))  # no waiting for hours to rest
+    monkeypatch.setattr(hourly, "QUIET", -timedelta(days=1))  # no waiting for hours to rest
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -370,7 +370,7 @@ def test_rollup_waits_for_a_writer_that_has_not_committed(clock):
     record([_reading("V1", timedelta(hours=-3), 1.0, None)], NOON)
     each, roller = Writer(), Actor()
     each.write([_reading("V1", timedelta(hours=-2), 2.0, None)], NOON)
-    roller.do(hours.roll_up)
+    roller.do(hourly.roll_up)
     roller.settle(lambda: False)
     assert roller.is_busy
 

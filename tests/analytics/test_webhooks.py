@@ -87,7 +87,7 @@ def jobs() -> list[ProcrastinateJob]:
 def run_jobs() -> None:
     """Do what is queued, whenever it is due, once."""
     for job in jobs():
-        assert job.task_name == "analytics.alerting.webhooks.deliver"
+        assert job.task_name == "analytics.webhooks.deliver"
         ProcrastinateJob.objects.filter(pk=job.pk)._raw_delete("default")
         webhooks.deliver(**job.args)
 

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from analytics.rollups_ import hours
 
 from analytics.figures.window import InvalidWindow, Window
+from analytics.rollups import hourly
 from fleet.links import link_vehicle
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
@@ -205,7 +205,7 @@ def test_window_clipped_amid_hours_is_the_same_with_and_without_sums(api):
     query = "start=2026-07-15T07:30:00Z&end=2026-07-15T11:25:00Z"
 
     from_history = api.get(f"{PATH}?{query}").json()
-    hours.roll_up()
+    hourly.roll_up()
     from_sums = api.get(f"{PATH}?{query}").json()
 
     assert from_sums == from_history

@@ -82,7 +82,9 @@ ensure_partitions(timezone.now() - timedelta(days=day) for day in range({days} +
 # Printed by a process of the engine's own code.
 _TIMED = """
 import time
-from analytics import faults, rollups, snapshot
+from analytics.alerting import faults
+from analytics.figures import snapshot
+from analytics.rollups import hourly
 from analytics.models import FleetDay
 began = time.perf_counter()
 {work}
@@ -131,14 +133,14 @@ def fleet(_engine: Engine) -> list[Figure]:
                 span["end"] = f"{hour} - interval '1 second' - interval '{end}'"
                 _execute(engine, _READINGS.format(**kind, **span, step=step, devices=FLEET))
         _execute(engine, _LINKS.format(devices=FLEET))
-        _inside(engine, "rollups.roll_up()")
+        _inside(engine, "hourly.roll_up()")
         _execute(engine, "VACUUM ANALYZE")
         last = "timezone.now().replace(minute=0, second=0, microsecond=0) - rollups.HOUR"
         rolled_up = _inside(
             engine,
             "from django.utils import timezone\n"
-            f"rollups.mark({last}, {last} + rollups.HOUR)\n"
-            "rollups.roll_up()",
+            f"hourly.mark({last}, {last} + rollups.HOUR)\n"
+            "hourly.roll_up()",
         )
         looked_at = median(_inside(engine, "snapshot.refresh()") for _ in range(3))
         compared = median(_inside(engine, "snapshot.refresh_trend()") for _ in range(3))
@@ -172,8 +174,8 @@ def _ingest_beside_rollups(engine: Engine, hour: str) -> tuple[float, float]:
         "from django.utils import timezone\n"
         f"until = time.monotonic() + {SECONDS}\n"
         "while time.monotonic() < until:\n"
-        f"    rollups.mark({hour}, {hour} + rollups.HOUR)\n"
-        "    rollups.roll_up()"
+        f"    hourly.mark({hour}, {hour} + rollups.HOUR)\n"
+        "    hourly.roll_up()"
     )
     alone, beside = [], []
     for _ in range(ROUNDS // 2):
@@ -195,7 +197,7 @@ def _fill(engine: Engine, days: int) -> None:
     for kind in _KINDS:
         _execute(engine, _DEVICES.format(**kind, devices=VEHICLES))
     _execute(engine, _LINKS.format(devices=VEHICLES))
-    _inside(engine, "rollups.roll_up()\nwhile rollups.pending(): time.sleep(1)")
+    _inside(engine, "hourly.roll_up()\nwhile hourly.pending(): time.sleep(1)")
     for kind in _KINDS:
         table = f"analytics_{kind['kind']}hour"
         _execute(

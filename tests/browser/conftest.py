@@ -30,13 +30,15 @@ SERIOUS = ("serious", "critical")
 _FLEET = f"""
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command
-from analytics import cadence, faults, rollups, snapshot
+from analytics.alerting import faults
+from analytics.figures import snapshot
+from analytics.rollups import cadence, hourly
 from fleet.models import Meter, Site, Vehicle
 call_command("simulate", vehicles={VEHICLES}, meters={VEHICLES}, hours=30.0)
 berlin = Site.objects.create(name="Berlin", time_zone="Europe/Berlin", tariff_per_kwh="0.30")
 Vehicle.objects.update(site=berlin)
 Meter.objects.update(site=berlin)
-rollups.roll_up()
+hourly.roll_up()
 cadence.learn_cadences()
 snapshot.refresh()
 snapshot.refresh_trend()

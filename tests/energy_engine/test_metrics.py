@@ -5,7 +5,6 @@ import re
 from datetime import timedelta
 
 import pytest
-from analytics.rollups_ import cadence
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
@@ -13,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from analytics.figures import snapshot
 from analytics.models import Fault, FaultChange, Webhook, WebhookDelivery
+from analytics.rollups import cadence
 from fleet.access.keys import make_key
 from fleet.models import Scope, Site
 from ingestion.group_commit import group_commit

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from analytics.rollups_ import cadence
 from prometheus_client.parser import text_string_to_metric_families
 
 from analytics.figures import snapshot
+from analytics.rollups import cadence
 from energy_engine.environment import ROOT
 from fleet.stores import replica
 from ingestion.writer import record

@@ -199,7 +199,7 @@ def test_failure_of_a_job_is_one_line_with_its_name_and_without_its_arguments(en
         arguments = json.dumps({"delivery_id": 1, "body": MARK})
         [(job_id,)] = engine.rows(
             "INSERT INTO procrastinate_jobs (queue_name, task_name, args)"
-            f" VALUES ('default', 'analytics.alerting.webhooks.deliver', '{arguments}') RETURNING id"
+            f" VALUES ('default', 'analytics.webhooks.deliver', '{arguments}') RETURNING id"
         )
         line = engine.line(job="deliver", job_id=str(job_id), level="error")
 

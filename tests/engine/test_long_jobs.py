@@ -81,7 +81,7 @@ def test_roll_up_that_is_told_to_end_stops_at_once_and_the_next_one_finishes(mak
     ) == [("aborted",)]
     assert engine.rows("SELECT job FROM energy_engine_jobfailure") == []
     execute(engine, _FULL_SPEED)
-    turn = "from analytics.rollups.hours import roll_up; roll_up()"
+    turn = "from analytics.rollups.hourly import roll_up; roll_up()"
     engine.manage("shell", "--verbosity=0", "--command", turn)
     assert pending() == 0
     assert engine.rows(_HOURS_LIKE_HISTORY) == [(ALL,)]

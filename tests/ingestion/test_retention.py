@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from analytics.rollups_ import hours
 from django.conf import settings
 from django.core import checks
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
 
+from analytics.rollups import hourly
 from energy_engine import embedded, environment
 from fleet.links import link_vehicle
 from fleet.models import EnergyRegister, Meter, Vehicle
@@ -206,7 +206,7 @@ def test_archive_holds_every_delivery_in_order_with_its_time_of_receipt(history,
 
 
 def test_partitions_go_and_those_of_sums_with_them(history):
-    hours.roll_up()
+    hourly.roll_up()
     before = len(stored())
 
     apply()
@@ -500,9 +500,9 @@ def test_what_is_brought_back_gives_every_figure_of_before(history, folder, api,
     bring_back(*folder.iterdir())
 
     assert ([figure(api, *window) for window in windows], sums(), stored()) == before
-    hours.settle()
+    hourly.settle()
     clock.shift(timedelta(minutes=5))
-    hours.roll_up()
+    hourly.roll_up()
     assert [figure(api, *window) for window in windows] == before[0]
     # Brought back once more, it is there twice, and counts once.
     bring_back(*folder.iterdir())

@@ -125,7 +125,7 @@ def test_replica_that_falls_behind_is_not_asked_until_it_has_caught_up(stack, cl
 def test_list_as_csv_streams_from_the_replica_to_its_end(stack, client):
     fleet = [{"vehicleId": f"CSV-{number}", "kwhDeliveredDc": 1} for number in range(3_000)]
     assert client.post(fleet).body["accepted"] == 3_000
-    stack.manage("shell", "-c", "from analytics import snapshot; snapshot.refresh()")
+    stack.manage("shell", "-c", "from analytics.figures import snapshot; snapshot.refresh()")
     stack.until_replicated()
     stack.until(lambda: replica_is_near(client), "a replica near enough")
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from analytics.rollups_ import hours
+from analytics.rollups import hourly
 from fleet.http.wire import instant
 from ingestion.history import retention
 from ingestion.management.arguments import instant_of
@@ -29,9 +29,9 @@ class Command(BaseCommand):
             raise CommandError(
                 f"--from must be {instant(gone_until)} or later: what was before is in the archive"
             )
-        hours.settle()
-        marked = hours.mark(starts_at, ends_at)
-        with tqdm(total=hours.pending(), unit=" hours", desc="rollup") as progress:
-            for summed_up in hours.sum_up_changed():
+        hourly.settle()
+        marked = hourly.mark(starts_at, ends_at)
+        with tqdm(total=hourly.pending(), unit=" hours", desc="rollup") as progress:
+            for summed_up in hourly.sum_up_changed():
                 progress.update(summed_up)
         self.stdout.write(f"{marked:,} hours of devices summed up anew")
