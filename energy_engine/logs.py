@@ -15,8 +15,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Iterator
 from logging.config import dictConfig
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -25,13 +24,11 @@ from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_
 from structlog.typing import EventDict
 
 from energy_engine import environment
+from energy_engine.origin import origin
 
 if TYPE_CHECKING:
     from procrastinate import JobContext
     from procrastinate.worker import Worker
-
-# What the work at hand is done for: `request_id` of a request, `job` and `job_id` of a job.
-origin: ContextVar[Mapping[str, str]] = ContextVar("origin", default={})  # noqa: B039 # never changed
 
 _FIELDS: Final = (
     *("method", "route", "status", "duration_ms", "key_id", "address", "database_pid"),

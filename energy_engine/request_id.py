@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from django.http import HttpRequest, HttpResponse
 
-from energy_engine.logs import origin
+from energy_engine.origin import origin
 
 HEADER: Final = "X-Request-ID"
 _well_formed = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.backends.postgresql.base import Cursor
 
-from energy_engine.logs import origin
+from energy_engine.origin import origin
 
 
 class CommentingCursor(Cursor):

@@ -1,0 +1,4 @@
+"""How background jobs fail, recover and stop; `energy_engine.jobs` lists the jobs themselves.
+
+Nothing here answers a request.
+"""
