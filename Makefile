@@ -16,7 +16,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .PHONY: run test stack-test lint audit bench fuzz screenshots docs
 
 run: $(VENV)/installed-run
-	@exec $(BIN)/python -m energy_engine.run
+	@exec $(BIN)/python -m energy_engine.local.run
 
 test: $(VENV)/installed-dev
 	@$(BIN)/python -m tests.system_packages

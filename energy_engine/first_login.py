@@ -16,7 +16,7 @@ from django.db import transaction
 from django.dispatch import receiver
 from django.http import HttpRequest
 
-from energy_engine import private
+from energy_engine.local import private_files
 from energy_engine.models import FirstPassword
 
 # In a session: that the password has to be changed before anything else.
@@ -40,7 +40,7 @@ def make(is_terminal: bool) -> str:
     password = secrets.token_urlsafe(12)
     login = f"  user      {_NAME}\n  password  {password}\n"
     if not is_terminal:
-        private.write_secret(file(), login)
+        private_files.write_secret(file(), login)
     with transaction.atomic():
         user = users.create_superuser(_NAME, password=password)
         FirstPassword.objects.create(user=user)

@@ -8,7 +8,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
-from energy_engine import __version__, databases, embedded, environment, job_stops, logs, private
+from energy_engine import __version__, databases, environment, job_stops, logs
+from energy_engine.local import embedded, private_files
 from fleet.stores.replica import REPLICA
 
 _THE_ENGINE_THAT_RUNS = (
@@ -32,8 +33,8 @@ def _secret_key() -> str:
     if not kept.exists():
         raise ImproperlyConfigured(f"Set SECRET_KEY, or {_THE_ENGINE_THAT_RUNS}")
     try:
-        return private.read_secret(kept, private.MAKE_A_NEW_KEY)
-    except private.Unusable as error:
+        return private_files.read_secret(kept, private_files.MAKE_A_NEW_KEY)
+    except private_files.Unusable as error:
         raise ImproperlyConfigured(str(error)) from None
 
 
@@ -41,7 +42,7 @@ def _primary_url() -> str:
     """Return DATABASE_URL, or that of the embedded PostgreSQL."""
     try:
         url = environment.read("DATABASE_URL") or embedded.database_url(DATA_DIR)
-    except private.Unusable as error:
+    except private_files.Unusable as error:
         raise ImproperlyConfigured(str(error)) from None
     if not url:
         raise ImproperlyConfigured(f"Set DATABASE_URL, or {_THE_ENGINE_THAT_RUNS}")

@@ -9,8 +9,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from energy_engine import embedded
-from energy_engine.supervisor import Supervisor
+from energy_engine.local import embedded
+from energy_engine.local.supervisor import Supervisor
 
 # Tests prove what is stored, not that the disk keeps it: crash tests start an engine of their own.
 POSTGRES_SETTINGS = {"fsync": "off", "shared_buffers": "128MB"}

@@ -24,9 +24,9 @@ from energy_engine.connection_budget import (
     QUEUE_CONNECTIONS,
     RESERVED_CONNECTIONS,
 )
-from energy_engine.embedded import POSTGRES_SETTINGS
 from energy_engine.environment import ROOT
-from energy_engine.run import _programs
+from energy_engine.local.embedded import POSTGRES_SETTINGS
+from energy_engine.local.run import _programs
 from energy_engine.wsgi import application
 from tests import system_packages
 

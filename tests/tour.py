@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from energy_engine import embedded
+from energy_engine.local import embedded
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 _block = re.compile(r"<!-- tour -->\n```console\n(.*?)```", re.DOTALL)

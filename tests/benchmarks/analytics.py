@@ -9,7 +9,8 @@ from time import perf_counter
 
 import psycopg
 
-from energy_engine import embedded, environment
+from energy_engine import environment
+from energy_engine.local import embedded
 from tests.benchmarks.figures import HISTORY_DAYS, ROUNDS, SECONDS, Figure
 from tests.benchmarks.history import running_engine
 from tests.benchmarks.load import BATCH, wrk

@@ -11,7 +11,8 @@ from statistics import median
 
 import psycopg
 
-from energy_engine import embedded, environment
+from energy_engine import environment
+from energy_engine.local import embedded
 from tests.benchmarks.figures import HISTORY_READINGS, ROUNDS, SECONDS, STREAM_READINGS, Figure
 from tests.benchmarks.load import BATCH, VEHICLES, send_stream, wrk
 from tests.engine.conftest import Engine

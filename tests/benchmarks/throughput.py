@@ -4,7 +4,8 @@ import subprocess
 import sys
 from statistics import median
 
-from energy_engine import embedded, environment
+from energy_engine import environment
+from energy_engine.local import embedded
 from tests.benchmarks.figures import ACCESS_ROUNDS, ACCESS_SECONDS, ROUNDS, SECONDS, Figure
 from tests.benchmarks.history import running_engine
 from tests.benchmarks.load import BATCH, Load, statement_alone, wrk

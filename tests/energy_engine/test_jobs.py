@@ -23,7 +23,8 @@ from analytics.models import (
     Webhook,
     WebhookDelivery,
 )
-from energy_engine import embedded, environment, jobs
+from energy_engine import environment, jobs
+from energy_engine.local import embedded
 from energy_engine.models import JobFailure
 from ingestion.history import partitions
 from ingestion.writer import record

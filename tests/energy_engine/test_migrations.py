@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from energy_engine import embedded, environment
+from energy_engine import environment
+from energy_engine.local import embedded
 
 # The first migration of each floor, the uppermost floor first.
 FIRST = {"energy_engine": "zero", "analytics": "0001", "ingestion": "0001", "fleet": "0001"}

@@ -19,7 +19,8 @@ import psutil
 import psycopg
 import pytest
 
-from energy_engine import embedded, environment
+from energy_engine import environment
+from energy_engine.local import embedded
 
 START_SECONDS = 90
 
@@ -46,7 +47,7 @@ class Engine:
         ready = threading.Event()
         said_before = len(self.output)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "energy_engine.run"],
+            [sys.executable, "-m", "energy_engine.local.run"],
             cwd=environment.ROOT,
             env=self._environment(),
             stdout=subprocess.PIPE,
@@ -151,7 +152,7 @@ class Engine:
 def fail_to_start(engine: Engine) -> str:
     """Return the one line that a start that fails leaves."""
     failed = subprocess.run(
-        [sys.executable, "-m", "energy_engine.run"],
+        [sys.executable, "-m", "energy_engine.local.run"],
         cwd=environment.ROOT,
         env=engine._environment(),
         capture_output=True,

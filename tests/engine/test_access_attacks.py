@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 import pytest
 from redis import Redis
 
-from energy_engine import embedded
+from energy_engine.local import embedded
 from tests.engine.conftest import Engine, at_once, wait_until
 
 REQUESTS_PER_KEY = 50

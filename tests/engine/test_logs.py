@@ -11,7 +11,8 @@ from http.client import HTTPConnection
 import psycopg
 import pytest
 
-from energy_engine import embedded, environment
+from energy_engine import environment
+from energy_engine.local import embedded
 from tests.engine.conftest import Engine, wait_until
 
 pytestmark = pytest.mark.xdist_group("logs")

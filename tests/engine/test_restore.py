@@ -18,8 +18,9 @@ import psutil
 import psycopg
 import pytest
 
-from energy_engine import embedded, environment
-from energy_engine.supervisor import Supervisor
+from energy_engine import environment
+from energy_engine.local import embedded
+from energy_engine.local.supervisor import Supervisor
 from tests.engine.conftest import Connection, Engine, at_once, passable_folder, wait_until
 from tests.engine.test_resilience import assert_live_state_is_the_newest_reading
 

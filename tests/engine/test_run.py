@@ -53,7 +53,7 @@ def test_terminal_shows_the_first_login_and_no_file_has_it(make_engine):
     engine = make_engine()
     terminal, its_end = pty.openpty()
     launcher = subprocess.Popen(
-        [sys.executable, "-m", "energy_engine.run"],
+        [sys.executable, "-m", "energy_engine.local.run"],
         cwd=environment.ROOT,
         env=engine._environment(),
         stdout=its_end,

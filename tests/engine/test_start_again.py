@@ -14,7 +14,8 @@ import psutil
 import psycopg
 import pytest
 
-from energy_engine import embedded, environment, leftovers, postgres_user
+from energy_engine import environment
+from energy_engine.local import embedded, leftovers, postgres_user
 from tests.engine.conftest import Connection, Engine, fail_to_start, passable_folder, wait_until
 
 READING = {"vehicleId": "V1", "kwhDeliveredDc": 1.5}

@@ -12,8 +12,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from energy_engine import embedded
-from energy_engine.supervisor import Supervisor
+from energy_engine.local import embedded
+from energy_engine.local.supervisor import Supervisor
 from fleet.access.limits import Budgets
 from fleet.stores.redis import Away, Breaker, insist, redis
 from tests.engine.conftest import wait_until

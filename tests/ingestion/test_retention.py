@@ -19,7 +19,8 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 
 from analytics.rollups import hourly
-from energy_engine import embedded, environment
+from energy_engine import environment
+from energy_engine.local import embedded
 from fleet.links import link_vehicle
 from fleet.models import EnergyRegister, Meter, Vehicle
 from fleet.stores.stopping import Stopped

@@ -20,8 +20,9 @@ from string import Template
 import psutil
 import psycopg
 
-from energy_engine import embedded, environment
-from energy_engine.supervisor import Program, Supervisor
+from energy_engine import environment
+from energy_engine.local import embedded
+from energy_engine.local.supervisor import Program, Supervisor
 from tests.engine.conftest import free_port
 
 DEPLOY = environment.ROOT / "deploy"

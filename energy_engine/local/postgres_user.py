@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from energy_engine.private import Unusable, sync_folder
+from energy_engine.local.private_files import Unusable, sync_folder
 
 NAME: Final = "energy-engine"
 STATE: Final = Path("/var/lib/energy-engine")

@@ -24,8 +24,9 @@ import psutil
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from energy_engine import embedded, environment, leftovers, private
-from energy_engine.supervisor import Program, Supervisor
+from energy_engine import environment
+from energy_engine.local import embedded, leftovers, private_files
+from energy_engine.local.supervisor import Program, Supervisor
 
 _READY_SECONDS: Final = 60.0
 _DATABASE_CONNECT_SECONDS: Final = 5
@@ -67,7 +68,7 @@ def main() -> int:
         embedded.ServiceUnavailable,
         environment.InvalidEnvironment,
         leftovers.StillThere,
-        private.Unusable,
+        private_files.Unusable,
     ) as error:
         sys.stderr.write(f"energy-engine: {error}\n")
         return 1
@@ -169,8 +170,8 @@ def _bind(host: str, port: int) -> None:
 @contextmanager
 def _locked(data_dir: Path) -> Iterator[None]:
     """Hold the data directory, so that two engines never share one."""
-    private.make_folder(data_dir)
-    with private.open_file(data_dir / "engine.lock", "w") as lock_file:
+    private_files.make_folder(data_dir)
+    with private_files.open_file(data_dir / "engine.lock", "w") as lock_file:
         try:
             fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -184,9 +185,9 @@ def _set_defaults(host: str, data_dir: Path) -> None:
     """Fill in what a machine of one's own needs no setting for."""
     secret_file = data_dir / "secret_key"
     if not secret_file.exists():
-        private.write_secret(secret_file, secrets.token_urlsafe(50))
+        private_files.write_secret(secret_file, secrets.token_urlsafe(50))
     elif not environment.read("SECRET_KEY"):
-        private.read_secret(secret_file, private.MAKE_A_NEW_KEY)
+        private_files.read_secret(secret_file, private_files.MAKE_A_NEW_KEY)
     os.environ.update({environment.LAUNCHED_ON: host})
     if host in environment.LOOPBACK_HOSTS:
         os.environ.setdefault("SECURE_COOKIES", "false")

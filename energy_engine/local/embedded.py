@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 import psycopg
 
-from energy_engine import leftovers, postgres_user, private
-from energy_engine.supervisor import Program, Supervisor
+from energy_engine.local import leftovers, postgres_user, private_files
+from energy_engine.local.supervisor import Program, Supervisor
 
 # The path of a Unix socket, `/.s.PGSQL.5432` included, has room for 107 bytes.
 _LONGEST_RUN_DIR: Final = 90
@@ -58,7 +58,7 @@ def database_url(data_dir: Path) -> str | None:
     password_file = data_dir / "postgres_password"
     if not password_file.exists():
         return None
-    password = private.read_secret(password_file, _SET_ANEW)
+    password = private_files.read_secret(password_file, _SET_ANEW)
     return f"postgresql://engine:{password}@/postgres?host={quote(str(_run_dir(data_dir)), '')}"
 
 
@@ -112,7 +112,7 @@ def start_redis(supervisor: Supervisor, data_dir: Path) -> None:
 
     Errors: `ServiceUnavailable`.
     """
-    private.make_folder(data_dir)
+    private_files.make_folder(data_dir)
     run_dir = _make_run_dir(data_dir)
     options = {
         "port": "0",
@@ -202,7 +202,7 @@ def _postgres_user() -> str | None:
 
 
 def _prepare_folders(data_dir: Path) -> None:
-    private.make_folder(data_dir)
+    private_files.make_folder(data_dir)
     if user := _postgres_user():
         postgres_user.create()
         postgres_user.give_cluster_a_place(data_dir)
@@ -232,9 +232,9 @@ def _create_cluster(data_dir: Path, cluster: Path) -> None:
     if made.returncode != 0:
         reason = (made.stderr.strip() or made.stdout.strip()).splitlines()[-1]
         raise ServiceUnavailable(f"PostgreSQL can't set up {cluster}: {reason}")
-    private.write_secret(data_dir / "postgres_password", password)
+    private_files.write_secret(data_dir / "postgres_password", password)
     unfinished.rename(cluster)
-    private.sync_folder(cluster.parent)
+    private_files.sync_folder(cluster.parent)
 
 
 def _run_as_postgres(*command: str | Path, words: str = "") -> subprocess.CompletedProcess[str]:
@@ -263,7 +263,7 @@ def _set_new_password(data_dir: Path, cluster: Path) -> None:
         raise ServiceUnavailable(
             f"{data_dir}/postgres_password is missing, and PostgreSQL takes no new one: {reason}"
         )
-    private.write_secret(data_dir / "postgres_password", password)
+    private_files.write_secret(data_dir / "postgres_password", password)
 
 
 def _require_usable(cluster: Path) -> None:

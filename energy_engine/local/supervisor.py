@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from energy_engine import private
+from energy_engine.local import private_files
 
 _PR_SET_PDEATHSIG: Final = 1
 _RESTART_PAUSE_SECONDS: Final = 1.0
@@ -88,7 +88,7 @@ def _spawn(program: Program) -> subprocess.Popen[bytes]:
     with contextlib.ExitStack() as stack:
         output = None
         if program.log_file:
-            output = stack.enter_context(private.open_file(program.log_file, "ab"))
+            output = stack.enter_context(private_files.open_file(program.log_file, "ab"))
         return subprocess.Popen(
             program.argv,
             env={**os.environ, **program.environment},
