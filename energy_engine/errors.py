@@ -24,10 +24,10 @@ from rest_framework.exceptions import PermissionDenied as NotPermitted
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from energy_engine.deadlines import ClientGone
 from energy_engine.pages import is_page
 from energy_engine.request_id import request_id_of
 from energy_engine.request_log import blame
+from energy_engine.server.deadlines import ClientGone
 from fleet.http.wire import FieldError
 from fleet.stores.batching import Overloaded
 from ingestion.readings import ItemError

@@ -16,8 +16,8 @@ from typing import Any
 from gunicorn import glogging
 
 from energy_engine import environment, logs
-from energy_engine.admission import IDLE_SECONDS
-from energy_engine.handover import Handover
+from energy_engine.server.admission import IDLE_SECONDS
+from energy_engine.server.handover import Handover
 
 
 class Log(glogging.Logger):  # type: ignore[misc] # gunicorn has no types
@@ -40,10 +40,10 @@ try:
     workers = environment.read("WEB_WORKERS")
 except environment.InvalidEnvironment as error:
     logs.refuse_to_start(error)
-worker_class = "energy_engine.worker.Worker"
+worker_class = "energy_engine.server.worker.Worker"
 # Many devices at once may hold a connection; a greenlet costs a few KB.
 worker_connections = 4000
-# As many as Linux takes: a worker accepts all of them at once, see `energy_engine.admission`.
+# As many as Linux takes: a worker accepts all of them at once, see `energy_engine.server.admission`.
 backlog = 4096
 # A stop waits for connections that are kept open; a device that reports every minute connects anew.
 keepalive = IDLE_SECONDS
@@ -73,7 +73,8 @@ def _keep_code_out_of_collections() -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Let each worker say that it serves, what it holds, what waits in it and what it refuses."""
-    from energy_engine import sampling, waiting  # Django's, which only the workers load
+    from energy_engine import sampling
+    from energy_engine.server import waiting  # Django's, which only the workers load
 
     _keep_code_out_of_collections()
     sampling.begin(worker.admission)

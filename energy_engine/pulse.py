@@ -28,7 +28,7 @@ class _Connection(psycopg.Connection[Any]):
 
 
 class Pulse:
-    """What is known of one server; ticks come from `energy_engine.waiting`."""
+    """What is known of one server; ticks come from `energy_engine.server.waiting`."""
 
     def __init__(self, server: str, parameters: dict[str, Any]) -> None:
         self._server = server

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from django.db import connections
 
-from energy_engine.admission import Admission
+from energy_engine.server.admission import Admission
 from fleet.metrics import (
     DATABASE_CONNECTIONS,
     DATABASE_WAITING,

@@ -141,7 +141,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "energy_engine.request_id.RequestIdMiddleware",
     "energy_engine.metrics.MetricsMiddleware",
-    "energy_engine.deadlines.DeadlineMiddleware",
+    "energy_engine.server.deadlines.DeadlineMiddleware",
     "energy_engine.content_policy.ContentPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -11,7 +11,7 @@ from analytics.figures.window import LONGEST
 from energy_engine import api_reference
 from energy_engine.api_reference import DOCUMENT, FIELD_CODES, answer_codes
 from energy_engine.environment import ROOT
-from energy_engine.worker import _PATIENCE_SECONDS
+from energy_engine.server.worker import _PATIENCE_SECONDS
 
 FLOORS = ("fleet", "ingestion", "analytics", "energy_engine")
 # Of files that a person imports, not of the API.

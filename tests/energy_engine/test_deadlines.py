@@ -3,7 +3,7 @@
 import pytest
 from django.test import RequestFactory
 
-from energy_engine import deadlines
+from energy_engine.server import deadlines
 
 SHORT, LONG = 2, 60
 

@@ -9,8 +9,8 @@ from django.db import connection
 from django.test import Client, RequestFactory
 from rest_framework.request import Request
 
-from energy_engine.deadlines import ClientGone
 from energy_engine.errors import exception_handler
+from energy_engine.server.deadlines import ClientGone
 from energy_engine.storage import storage
 from fleet.models import Vehicle
 from fleet.stores import single_flight

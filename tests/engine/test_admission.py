@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from energy_engine.admission import MOST_IN_HAND, is_whole
+from energy_engine.server.admission import MOST_IN_HAND, is_whole
 from tests.engine.conftest import Engine, wait_until
 from tests.engine.wire import Answer, answer_to, answers_on, connected, post, reading_for
 

@@ -3,7 +3,7 @@
 Time counts while a greenlet waits for the database, for a connection or an answer. All waits of a
 request count together, so that many statements get no more time than one. A stream of readings or
 of CSV goes on for as long as its client likes, so each of its waits counts by itself; so do those
-that belong to no request. `energy_engine.waiting` keeps the time.
+that belong to no request. `energy_engine.server.waiting` keeps the time.
 """
 
 import re

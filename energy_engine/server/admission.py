@@ -24,7 +24,7 @@ import gevent
 from gevent import socket
 from gevent.lock import Semaphore
 
-from energy_engine.refusals import let_finish, refusal
+from energy_engine.server.refusals import let_finish, refusal
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Wait for PostgreSQL on gevent's event loop, and no longer than there is hope of an answer.
 
 Who waits is written down, and a timer of the loop looks at the list: a wait costs an entry, and no
-timer of its own. `energy_engine.deadlines` says how long a wait may last.
+timer of its own. `energy_engine.server.deadlines` says how long a wait may last.
 """
 
 import logging
@@ -15,9 +15,15 @@ from django.db.utils import ConnectionHandler
 from gevent import get_hub, getcurrent
 from psycopg_pool import ConnectionPool
 
-from energy_engine import deadlines
-from energy_engine.deadlines import LONG_WAIT_TICKS, TICK_SECONDS, GivenUp, NoAnswer, TookTooLong
 from energy_engine.pulse import Pulse, frozen
+from energy_engine.server import deadlines
+from energy_engine.server.deadlines import (
+    LONG_WAIT_TICKS,
+    TICK_SECONDS,
+    GivenUp,
+    NoAnswer,
+    TookTooLong,
+)
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from gunicorn.http import errors, wsgi
 from gunicorn.workers import ggevent
 from gunicorn.workers.ggevent import GeventWorker
 
-from energy_engine.admission import (
+from energy_engine.server.admission import (
     MOST_PARKED,
     MOST_RESERVED,
     MOST_SILENT,
@@ -24,7 +24,7 @@ from energy_engine.admission import (
     Client,
     Refused,
 )
-from energy_engine.refusals import let_finish, refusal
+from energy_engine.server.refusals import let_finish, refusal
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ ggevent.StreamServer = _Server
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     """Requests that never reach Django get JSON errors as well, without a word of theirs.
 
-    It goes when those who replace it serve: see `energy_engine.handover`.
+    It goes when those who replace it serve: see `energy_engine.server.handover`.
     """
 
     worker_connections: int
@@ -177,7 +177,7 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     def patch(self) -> None:
         super().patch()
         # Not before: psycopg has to be imported after the standard library is patched.
-        from energy_engine.waiting import use_gevent
+        from energy_engine.server.waiting import use_gevent
 
         use_gevent()
         Hub.print_exception = _log_exception
