@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 
 from energy_engine import environment
 from energy_engine.errors import RETRY_AFTER_SECONDS, Error, error_body
-from energy_engine.storage import OK, storage
+from energy_engine.postgres.storage import OK, storage
 from fleet.http.openapi import answer
 from fleet.http.parameters import KnownParameters
 from fleet.http.wire import instant

@@ -30,9 +30,9 @@ from analytics.models import Fault, FaultKind, FaultState, WebhookDelivery
 from energy_engine.console import jobs
 from energy_engine.health import cache_answers
 from energy_engine.lock_outs import failures
+from energy_engine.postgres.storage import OK, storage
 from energy_engine.request_log import is_logged, log_request
 from energy_engine.sampling import sample
-from energy_engine.storage import OK, storage
 from fleet.access.permission import KeyHolds, grant_of
 from fleet.http.parameters import KnownParameters
 from fleet.metrics import REQUEST_SECONDS

@@ -24,7 +24,7 @@ class JobFailure(PostgresModel):
 
 
 class StorageCheck(models.Model):
-    """A row that `energy_engine.storage` writes to see whether there is room, and removes again.
+    """A row that `energy_engine.postgres.storage` writes to see whether there is room, and removes again.
 
     Pages of this table are filled to a tenth (fillfactor): each row takes a new one, so that a disk
     that is full refuses it like a reading, however much room is left in pages that exist.

@@ -8,8 +8,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
-from energy_engine import __version__, databases, environment, job_stops, logs
+from energy_engine import __version__, environment, job_stops, logs
 from energy_engine.local import embedded, private_files
+from energy_engine.postgres import databases
 from fleet.stores.replica import REPLICA
 
 _THE_ENGINE_THAT_RUNS = (

@@ -6,7 +6,7 @@ from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.wsgi import get_wsgi_application
 
-from energy_engine import databases
+from energy_engine.postgres import databases
 
 databases.answer_requests()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "energy_engine.settings")

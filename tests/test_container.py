@@ -19,14 +19,14 @@ import yaml
 from django.core.management import get_commands
 
 from energy_engine import environment, gunicorn
-from energy_engine.connection_budget import (
+from energy_engine.environment import ROOT
+from energy_engine.local.embedded import POSTGRES_SETTINGS
+from energy_engine.local.run import _programs
+from energy_engine.postgres.connection_budget import (
     PULSE_CONNECTIONS,
     QUEUE_CONNECTIONS,
     RESERVED_CONNECTIONS,
 )
-from energy_engine.environment import ROOT
-from energy_engine.local.embedded import POSTGRES_SETTINGS
-from energy_engine.local.run import _programs
 from energy_engine.wsgi import application
 from tests import system_packages
 

@@ -15,7 +15,7 @@ from django.db.utils import ConnectionHandler
 from gevent import get_hub, getcurrent
 from psycopg_pool import ConnectionPool
 
-from energy_engine.pulse import Pulse, frozen
+from energy_engine.postgres.pulse import Pulse, frozen
 from energy_engine.server import deadlines
 from energy_engine.server.deadlines import (
     LONG_WAIT_TICKS,

@@ -25,7 +25,7 @@ class Statement:
 
     Goes past Django's cursor, which binds on the client, so that PostgreSQL would plan the
     statement anew each time; it takes part in Django's transactions all the same. Through a pooler
-    nothing is prepared, whatever is asked for here: see `energy_engine.databases`.
+    nothing is prepared, whatever is asked for here: see `energy_engine.postgres.databases`.
     """
 
     def __init__(self, file: Path) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from energy_engine import databases
 from energy_engine.environment import InvalidEnvironment
+from energy_engine.postgres import databases
 
 PRIMARY = "postgresql://engine@primary/engine"
 POOLER = "postgresql://engine@pooler/engine"

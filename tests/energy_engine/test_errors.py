@@ -10,8 +10,8 @@ from django.test import Client, RequestFactory
 from rest_framework.request import Request
 
 from energy_engine.errors import exception_handler
+from energy_engine.postgres.storage import storage
 from energy_engine.server.deadlines import ClientGone
-from energy_engine.storage import storage
 from fleet.models import Vehicle
 from fleet.stores import single_flight
 from fleet.stores.redis import redis

@@ -3,7 +3,7 @@
 import pytest
 from django.db import connection
 
-from energy_engine.storage import OK, Storage
+from energy_engine.postgres.storage import OK, Storage
 from tests.engine.conftest import at_once
 
 pytestmark = pytest.mark.django_db

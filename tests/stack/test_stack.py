@@ -15,7 +15,7 @@ import psutil
 import psycopg
 import pytest
 
-from energy_engine.databases import _DurableConnection
+from energy_engine.postgres.databases import _DurableConnection
 from tests.stack.client import Client
 from tests.stack.load import Load
 

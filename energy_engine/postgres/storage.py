@@ -8,7 +8,7 @@ from django.db import DEFAULT_DB_ALIAS, Error, connection, transaction
 from psycopg import errors
 
 from energy_engine.models import StorageCheck
-from energy_engine.pulse import frozen
+from energy_engine.postgres.pulse import frozen
 
 OK: Final = "ok"
 NO_ANSWER: Final = "does not answer"

@@ -15,8 +15,8 @@ from django.db import DEFAULT_DB_ALIAS
 from psycopg import IsolationLevel
 
 from energy_engine import environment
-from energy_engine.pulse import wait_while_frozen
-from energy_engine.sql_comments import CommentingCursor
+from energy_engine.postgres.pulse import wait_while_frozen
+from energy_engine.postgres.sql_comments import CommentingCursor
 from fleet.stores.replica import REPLICA
 
 log = logging.getLogger(__name__)
