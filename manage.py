@@ -11,8 +11,8 @@ if __name__ == "__main__":
     from django.core.management import execute_from_command_line
     from django.db import OperationalError
 
-    from energy_engine import logs
     from energy_engine.environment import InvalidEnvironment
+    from energy_engine.telemetry import logs
 
     try:
         # What runs in a container prints for nobody: all that it says is logged.

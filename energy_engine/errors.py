@@ -26,8 +26,8 @@ from rest_framework.views import set_rollback
 
 from energy_engine.pages import is_page
 from energy_engine.request_id import request_id_of
-from energy_engine.request_log import blame
 from energy_engine.server.deadlines import ClientGone
+from energy_engine.telemetry.request_log import blame
 from fleet.http.wire import FieldError
 from fleet.stores.batching import Overloaded
 from ingestion.readings import ItemError

@@ -15,9 +15,10 @@ from typing import Any
 
 from gunicorn import glogging
 
-from energy_engine import environment, logs
+from energy_engine import environment
 from energy_engine.server.admission import IDLE_SECONDS
 from energy_engine.server.handover import Handover
+from energy_engine.telemetry import logs
 
 
 class Log(glogging.Logger):  # type: ignore[misc] # gunicorn has no types
@@ -73,8 +74,8 @@ def _keep_code_out_of_collections() -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Let each worker say that it serves, what it holds, what waits in it and what it refuses."""
-    from energy_engine import sampling
     from energy_engine.server import waiting  # Django's, which only the workers load
+    from energy_engine.telemetry import sampling
 
     _keep_code_out_of_collections()
     sampling.begin(worker.admission)

@@ -11,7 +11,6 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
-from redis.exceptions import RedisError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -23,7 +22,7 @@ from fleet.http.openapi import answer
 from fleet.http.parameters import KnownParameters
 from fleet.http.wire import instant
 from fleet.stores import replica
-from fleet.stores.redis import redis
+from fleet.stores.redis import redis_answers
 from ingestion.history.partitions import covered_until
 
 # Less than this ahead, and the job that makes partitions has failed for weeks.
@@ -81,7 +80,7 @@ class ReadyView(APIView):
         checks = {"database": storage.state()}
         if checks["database"] == OK:  # else each of them would wait for it as long again
             checks |= {"migrations": _migrations(), "partitions": _partitions()}
-        checks["cache"] = OK if cache_answers() else "unreachable"
+        checks["cache"] = OK if redis_answers() else "unreachable"
         if replica.is_configured():
             checks["replica"] = _replica()
         missed = [name for name, result in checks.items() if result != OK]
@@ -118,15 +117,6 @@ def _partitions() -> str:
         make = environment.command("pgpartition")
         return f"exist until {instant(until)} only: run `{make}`"
     return OK
-
-
-def cache_answers() -> bool:
-    """Return whether Redis is there; at once, where it is known not to be."""
-    try:
-        redis().ping()
-    except (RedisError, OSError):
-        return False
-    return True
 
 
 def _replica() -> str:

@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from analytics.alerting import webhooks
 from analytics.alerting.webhooks import JobRow
-from energy_engine.logs import summary
 from energy_engine.models import JobFailure
+from energy_engine.telemetry.logs import summary
 from fleet.stores.stopping import Stopped
 
 log = logging.getLogger(__name__)

@@ -60,14 +60,6 @@ def counted(of_both: int, of_name: int, of_address: int) -> int:
     return max(of_both, of_name // TENTH, of_address // TENTH)
 
 
-def failures() -> int:
-    """Return how many sign-ins have failed in the last `LOGIN_LOCKOUT_MINUTES`."""
-    lately = FailedSignIn.objects.filter(
-        attempt_time__gt=timezone.now() - settings.AXES_COOLOFF_TIME
-    )
-    return int(lately.aggregate(number=Sum("failures_since_start", default=0))["number"])
-
-
 def is_locked_out(request: HttpRequest, username: str) -> bool:
     return not AxesProxyHandler.is_allowed(request, {"username": username})
 

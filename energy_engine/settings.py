@@ -8,9 +8,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
-from energy_engine import __version__, environment, job_stops, logs
+from energy_engine import __version__, environment, job_stops
 from energy_engine.local import embedded, private_files
 from energy_engine.postgres import databases
+from energy_engine.telemetry import logs
 from fleet.stores.replica import REPLICA
 
 _THE_ENGINE_THAT_RUNS = (
@@ -141,7 +142,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "energy_engine.request_id.RequestIdMiddleware",
-    "energy_engine.metrics.MetricsMiddleware",
+    "energy_engine.telemetry.metrics.MetricsMiddleware",
     "energy_engine.server.deadlines.DeadlineMiddleware",
     "energy_engine.content_policy.ContentPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",

@@ -10,7 +10,7 @@ from energy_engine import errors
 from energy_engine.console import overview, search, two_steps
 from energy_engine.console.sign_in import Code, SignIn
 from energy_engine.health import LiveView, ReadyView
-from energy_engine.metrics import MetricsView
+from energy_engine.telemetry.metrics import MetricsView
 from energy_engine.views import DocsView, RootView, SchemaView
 
 v1 = [

@@ -1,4 +1,4 @@
-"""What the engine counts as it works; `energy_engine.metrics` shows it to Prometheus.
+"""What the engine counts as it works; `energy_engine.telemetry.metrics` shows it to Prometheus.
 
 Each process counts in a file of its own, so that any of them can show the sums of all: see
 PROMETHEUS_MULTIPROC_DIR in `energy_engine/gunicorn.py`. Elsewhere they are counted in memory.

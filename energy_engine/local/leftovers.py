@@ -73,7 +73,8 @@ def is_leftover(process: psutil.Process) -> bool:
     except psutil.Error:
         return True  # it is ending just now
     return "energy_engine" in commands[0] and not any(
-        "energy_engine.local.run" in command for command in commands
+        "energy_engine.local.run" in command or "energy_engine.run" in command
+        for command in commands
     )
 
 

@@ -137,6 +137,15 @@ def redis() -> Redis:
     return cast(Redis, cast(RedisCache, django_cache.cache).client.get_client(write=True))
 
 
+def redis_answers() -> bool:
+    """Return whether Redis is there; at once, where it is known not to be."""
+    try:
+        redis().ping()
+    except (RedisError, OSError):
+        return False
+    return True
+
+
 def insist(work: Work, names: set[str]) -> None:
     """Do `work` to `names` in Redis: now or, where it is away, before the process asks it again.
 

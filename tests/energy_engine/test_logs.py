@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from energy_engine import logs, request_log
+from energy_engine.telemetry import logs, request_log
 
 log = logging.getLogger("analytics.of_the_tests")
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from prometheus_client import REGISTRY
 
-from energy_engine import sampling
+from energy_engine.telemetry import sampling
 from fleet.access.keys import Grant
 from fleet.access.permission import EVERYTHING
 from fleet.models import Scope

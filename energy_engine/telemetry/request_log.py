@@ -16,7 +16,7 @@ from fleet.access.permission import key_id_of
 
 log = logging.getLogger(__name__)
 
-_CAUSE: Final = "energy_engine.request_log.cause"
+_CAUSE: Final = "energy_engine.telemetry.request_log.cause"
 # The lowest status that is logged however fast it was.
 _LOGGED_FROM: Final = {"off": 500, "errors": 400, "all": 100}
 

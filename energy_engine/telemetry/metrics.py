@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import DatabaseError
-from django.db.models import Count, Max, Min
+from django.db.models import Count, Max, Min, Sum
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiResponse, extend_schema
@@ -27,17 +27,17 @@ from rest_framework.views import APIView
 
 from analytics.figures.whole_fleet import fleet_totals
 from analytics.models import Fault, FaultKind, FaultState, WebhookDelivery
-from energy_engine.console import jobs
-from energy_engine.health import cache_answers
-from energy_engine.lock_outs import failures
+from energy_engine.models import FailedSignIn
 from energy_engine.postgres.storage import OK, storage
-from energy_engine.request_log import is_logged, log_request
-from energy_engine.sampling import sample
+from energy_engine.telemetry.job_runs import FAILURES_OF, periodic_jobs
+from energy_engine.telemetry.request_log import is_logged, log_request
+from energy_engine.telemetry.sampling import sample
 from fleet.access.permission import KeyHolds, grant_of
 from fleet.http.parameters import KnownParameters
 from fleet.metrics import REQUEST_SECONDS
 from fleet.models import ApiKey
 from fleet.stores import replica
+from fleet.stores.redis import redis_answers
 from fleet.stores.statements import Statement
 from ingestion.history.partitions import covered_until
 from ingestion.history.size import history_size
@@ -84,7 +84,7 @@ class _Engine(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         is_up = storage.state() == OK
-        yield _gauge("cache_up", "Whether Redis answers.", float(cache_answers()))
+        yield _gauge("cache_up", "Whether Redis answers.", float(redis_answers()))
         yield _gauge("database_up", "Whether the database stores readings.", float(is_up))
         if is_up:
             with suppress(DatabaseError):  # it went away just now
@@ -143,7 +143,10 @@ def _keys() -> Iterator[GaugeMetricFamily]:
 
 def _sign_ins() -> Iterator[GaugeMetricFamily]:
     words = "Sign-ins to the console that have failed within LOGIN_LOCKOUT_MINUTES."
-    yield _gauge("failed_sign_ins", words, failures())
+    since = timezone.now() - settings.AXES_COOLOFF_TIME
+    lately = FailedSignIn.objects.filter(attempt_time__gt=since)
+    failures = lately.aggregate(number=Sum("failures_since_start", default=0))["number"]
+    yield _gauge("failed_sign_ins", words, failures)
 
 
 def _replica() -> Iterator[GaugeMetricFamily]:
@@ -170,7 +173,7 @@ def _seconds_since(instant: datetime) -> float:
 
 def _jobs() -> Iterator[GaugeMetricFamily]:
     now = timezone.now()
-    found = jobs.periodic_jobs(now)
+    found = periodic_jobs(now)
     states = {
         "job_failed": ("Whether the last run of a job failed.", "danger"),
         "job_late": ("Whether a job has missed two turns.", "warning"),
@@ -181,7 +184,7 @@ def _jobs() -> Iterator[GaugeMetricFamily]:
     took = {job.task: job.took.total_seconds() for job in found if job.took is not None}
     yield _labelled("job_seconds", "How long the last run of a job took.", "task", took)
     failures = {job.task: float(job.failures) for job in found}
-    words = f"Runs of a job that failed in the last {jobs.FAILURES_OF.days} days."
+    words = f"Runs of a job that failed in the last {FAILURES_OF.days} days."
     yield _labelled("job_failures", words, "task", failures)
     ages = {job.task: _seconds_since(job.succeeded_at) for job in found if job.succeeded_at}
     words = "Time since a run of a job has succeeded."
