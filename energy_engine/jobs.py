@@ -23,7 +23,7 @@ from procrastinate.jobs import Job, Status
 from analytics.alerting import faults, webhooks
 from analytics.figures import snapshot
 from analytics.rollups import cadence, hourly
-from energy_engine import job_failures
+from energy_engine.background import failures
 from ingestion.history import partitions, retention, sealing
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def _periodic(
         name = work.__name__
 
         def run(timestamp: int) -> None:
-            with _fresh_connection(), job_failures.noted(name), _fresh_connection():
+            with _fresh_connection(), failures.noted(name), _fresh_connection():
                 work()
 
         run.__doc__ = work.__doc__  # what the page of jobs says of it
@@ -93,7 +93,7 @@ def watch_for_faults() -> None:
 @sync_to_async
 def _note_killed(name: str) -> None:
     with _fresh_connection():
-        job_failures.failed(name, "its worker was killed")
+        failures.failed(name, "its worker was killed")
 
 
 @app.periodic(cron="* * * * *")

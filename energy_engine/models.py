@@ -7,7 +7,7 @@ from psqlextra.models import PostgresModel
 
 
 class JobFailure(PostgresModel):
-    """The latest streak of failures of a background job; `energy_engine.job_failures` writes it.
+    """The latest streak of failures of a background job; `energy_engine.background.failures` writes it.
 
     It lasts until the job has succeeded once.
     """

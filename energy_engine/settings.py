@@ -8,7 +8,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
-from energy_engine import __version__, environment, job_stops
+from energy_engine import __version__, environment
+from energy_engine.background import stops
 from energy_engine.local import embedded, private_files
 from energy_engine.postgres import databases
 from energy_engine.telemetry import logs
@@ -358,8 +359,8 @@ WEBHOOK_ALLOW_PRIVATE = environment.read("WEBHOOK_ALLOW_PRIVATE")
 
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "jobs"
 PROCRASTINATE_WORKER_DEFAULTS = {
-    "worker_middleware": [logs.name_job, job_stops.stop_with_worker],
-    "shutdown_graceful_timeout": job_stops.GRACE_SECONDS,
+    "worker_middleware": [logs.name_job, stops.stop_with_worker],
+    "shutdown_graceful_timeout": stops.GRACE_SECONDS,
 }
 
 # --- Static files -----------------------------------------------------------------------------

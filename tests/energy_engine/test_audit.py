@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from analytics.models import FaultThresholds
-from energy_engine import job_failures
+from energy_engine.background import failures
 from energy_engine.console.changes import steps_of
 from tests.conftest import at
 from tests.factories import LinkFactory, MeterFactory, SiteFactory, VehicleFactory
@@ -360,7 +360,7 @@ class TestJobs:
         failed = [("started", july(14, 8, 0, 1)), ("failed", july(14, 8, 0, 2))]
         run_of(ROLL_UP, july(14, 8, 0), "failed", *failed)
         run_of(ROLL_UP, july(15, 12, 0), "doing", ("started", july(15, 12, 0)))
-        job_failures.failed("roll_up", "OSError: <disk> full")
+        failures.failed("roll_up", "OSError: <disk> full")
 
         row = row_of(boss.get(JOBS), "Roll up")
 

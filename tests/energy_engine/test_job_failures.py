@@ -9,7 +9,8 @@ from django.db import DataError, connection, transaction
 from procrastinate.contrib.django import app
 
 from analytics.models import Webhook, WebhookDelivery
-from energy_engine import job_failures, jobs
+from energy_engine import jobs
+from energy_engine.background import failures
 from energy_engine.models import JobFailure
 from ingestion.models import ArchivedPartition
 from ingestion.writer import record
@@ -24,7 +25,7 @@ JOB = "archive_and_drop_history"
 
 def attempt(job: str, error: Exception | None = None) -> None:
     """Let a job succeed or fail, as the worker sees it."""
-    with suppress(OSError), job_failures.noted(job):
+    with suppress(OSError), failures.noted(job):
         if error:
             raise error
 
@@ -61,7 +62,7 @@ def test_streak_of_failures_is_told_once_and_so_is_its_end(clock, webhook):
 def test_value_that_the_database_refused_is_told_to_nobody(clock, webhook):
     with (
         pytest.raises(DataError),
-        job_failures.noted("roll_up"),
+        failures.noted("roll_up"),
         transaction.atomic(),
         connection.cursor() as cursor,
     ):
