@@ -9,7 +9,7 @@ from typing import Final
 
 from django.http import HttpRequest, HttpResponse
 
-from energy_engine.pages import is_page
+from energy_engine.paths import is_page
 
 HEADER: Final = "Content-Security-Policy"
 # What an answer may be put into, and where it may send to; `default-src` says nothing of these.

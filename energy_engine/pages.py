@@ -4,7 +4,7 @@ Sessions, logins and messages cost a request of the API a fifth of its time, and
 them: its views take no cookies.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import middleware as auth
@@ -15,13 +15,7 @@ from django.http.response import HttpResponseBase
 from django.urls import reverse
 
 from energy_engine import first_login, second_factor
-
-PREFIX: Final = "/admin/"
-
-
-def is_page(request: HttpRequest) -> bool:
-    """Return whether `request` is for a page that people look at."""
-    return request.path_info.startswith(PREFIX)
+from energy_engine.paths import is_page
 
 
 def two_steps_required() -> bool:
