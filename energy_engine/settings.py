@@ -142,7 +142,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
-    "energy_engine.request_id.RequestIdMiddleware",
+    "energy_engine.api.request_ids.RequestIdMiddleware",
     "energy_engine.telemetry.metrics.MetricsMiddleware",
     "energy_engine.server.deadlines.DeadlineMiddleware",
     "energy_engine.content_policy.ContentPolicyMiddleware",
@@ -232,11 +232,11 @@ REST_FRAMEWORK = {
         "fleet.http.parameters.KnownParameters",
     ],
     "UNAUTHENTICATED_USER": None,
-    "DEFAULT_RENDERER_CLASSES": ["energy_engine.rendering.JsonRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["energy_engine.api.rendering.JsonRenderer"],
     "DEFAULT_PARSER_CLASSES": [],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "energy_engine.rendering.AlwaysFirstRenderer",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "energy_engine.api.rendering.AlwaysFirstRenderer",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "energy_engine.errors.exception_handler",
+    "EXCEPTION_HANDLER": "energy_engine.api.errors.exception_handler",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Energy Ingestion Engine",
@@ -248,8 +248,8 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "PREPROCESSING_HOOKS": ["energy_engine.openapi.canonical_paths_only"],
-    "POSTPROCESSING_HOOKS": ["energy_engine.openapi.complete"],
+    "PREPROCESSING_HOOKS": ["energy_engine.api.openapi.canonical_paths_only"],
+    "POSTPROCESSING_HOOKS": ["energy_engine.api.openapi.complete"],
 }
 
 # --- Admin ------------------------------------------------------------------------------------

@@ -6,12 +6,12 @@ from django.urls import include, path
 import analytics.urls
 import fleet.urls
 import ingestion.urls
-from energy_engine import errors
+from energy_engine.api import errors
+from energy_engine.api.health import LiveView, ReadyView
+from energy_engine.api.root import DocsView, RootView, SchemaView
 from energy_engine.console import overview, search, two_steps
 from energy_engine.console.sign_in import Code, SignIn
-from energy_engine.health import LiveView, ReadyView
 from energy_engine.telemetry.metrics import MetricsView
-from energy_engine.views import DocsView, RootView, SchemaView
 
 v1 = [
     *ingestion.urls.urlpatterns,

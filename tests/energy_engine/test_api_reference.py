@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from analytics.figures.window import LONGEST
-from energy_engine import api_reference
-from energy_engine.api_reference import DOCUMENT, FIELD_CODES, answer_codes
+from energy_engine.api import api_reference
+from energy_engine.api.api_reference import DOCUMENT, FIELD_CODES, answer_codes
 from energy_engine.environment import ROOT
 from energy_engine.server.worker import _PATIENCE_SECONDS
 

@@ -9,7 +9,7 @@ from django.db import connection
 from django.test import Client, RequestFactory
 from rest_framework.request import Request
 
-from energy_engine.errors import exception_handler
+from energy_engine.api.errors import exception_handler
 from energy_engine.postgres.storage import storage
 from energy_engine.server.deadlines import ClientGone
 from fleet.models import Vehicle

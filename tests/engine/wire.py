@@ -12,7 +12,7 @@ from http.client import HTTPResponse
 from io import BytesIO
 from typing import Any, NamedTuple
 
-from energy_engine.api_reference import answer_codes
+from energy_engine.api.api_reference import answer_codes
 from tests.engine.conftest import Engine
 
 # docs/api.md has them.

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from energy_engine import environment
-from energy_engine.errors import RETRY_AFTER_SECONDS, Error, error_body
+from energy_engine.api.errors import RETRY_AFTER_SECONDS, Error, error_body
 from energy_engine.postgres.storage import OK, storage
 from fleet.http.openapi import answer
 from fleet.http.parameters import KnownParameters

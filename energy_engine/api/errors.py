@@ -24,8 +24,8 @@ from rest_framework.exceptions import PermissionDenied as NotPermitted
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from energy_engine.api.request_ids import request_id_of
 from energy_engine.paths import is_page
-from energy_engine.request_id import request_id_of
 from energy_engine.server.deadlines import ClientGone
 from energy_engine.telemetry.request_log import blame
 from fleet.http.wire import FieldError

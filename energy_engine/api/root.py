@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from energy_engine import __version__
-from energy_engine.rendering import JsonRenderer
+from energy_engine.api.rendering import JsonRenderer
 from fleet.http.openapi import answer
 from fleet.http.parameters import KnownParameters
 

@@ -19,9 +19,9 @@ from analytics.figures.whole_fleet import (
     VehicleRow,
 )
 from analytics.formulas import Health
-from energy_engine.errors import Error, IngestError
-from energy_engine.health import Live, Ready, Unready
-from energy_engine.views import Service
+from energy_engine.api.errors import Error, IngestError
+from energy_engine.api.health import Live, Ready, Unready
+from energy_engine.api.root import Service
 from fleet.access.views import KeyMade, KeyOrder, KeyPage, KeyRow
 from fleet.status import MeterStatus, VehicleStatus
 from fleet.views import Link, LinkMade, LinkOrder, LinkPage

@@ -19,10 +19,10 @@ from analytics.figures.explain import Explanation
 from analytics.figures.performance import Performance
 from analytics.figures.series import Series
 from analytics.figures.whole_fleet import FleetTotals, VehiclePage
-from energy_engine import openapi_examples
-from energy_engine.errors import Error, IngestError
-from energy_engine.health import Live, Ready, Unready
-from energy_engine.views import Service
+from energy_engine.api import openapi_examples
+from energy_engine.api.errors import Error, IngestError
+from energy_engine.api.health import Live, Ready, Unready
+from energy_engine.api.root import Service
 from fleet.access.views import KeyMade, KeyOrder, KeyPage, KeyRow
 from fleet.http.openapi import body, schema
 from fleet.status import MeterStatus, VehicleStatus
