@@ -44,7 +44,7 @@ except environment.InvalidEnvironment as error:
 worker_class = "energy_engine.server.worker.Worker"
 # Many devices at once may hold a connection; a greenlet costs a few KB.
 worker_connections = 4000
-# As many as Linux takes: a worker accepts all of them at once, see `energy_engine.server.admission`.
+# As many as Linux takes: a worker accepts them all at once, see `server.admission`.
 backlog = 4096
 # A stop waits for connections that are kept open; a device that reports every minute connects anew.
 keepalive = IDLE_SECONDS

@@ -7,7 +7,7 @@ from psqlextra.models import PostgresModel
 
 
 class JobFailure(PostgresModel):
-    """The latest streak of failures of a background job; `energy_engine.background.failures` writes it.
+    """The latest streak of failures of a background job; `background.failures` writes it.
 
     It lasts until the job has succeeded once.
     """
@@ -24,7 +24,7 @@ class JobFailure(PostgresModel):
 
 
 class StorageCheck(models.Model):
-    """A row that `energy_engine.postgres.storage` writes to see whether there is room, and removes again.
+    """A row that `postgres.storage` writes to see whether there is room, and removes again.
 
     Pages of this table are filled to a tenth (fillfactor): each row takes a new one, so that a disk
     that is full refuses it like a reading, however much room is left in pages that exist.

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import msgspec
+from django.urls import get_resolver
 from rest_framework.exceptions import APIException
 
-import energy_engine.urls  # noqa: F401 # brings every exception of every view along
 from analytics.figures import series, window
 from energy_engine.environment import ROOT
 from fleet import device_ids, links
@@ -68,6 +68,7 @@ FIELD_CODES: Final = {
 
 def answer_codes() -> list[AnswerCode]:
     """Return every `code` of an error, by status: of an exception, its docstring's first line."""
+    _ = get_resolver().url_patterns  # imports every view, and with it its exceptions
     own = [
         AnswerCode(found.status_code, found.default_code, (found.__doc__ or "").splitlines()[0])
         for found in _subclasses(APIException)
