@@ -8,10 +8,10 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from unfold.decorators import display
 
-from energy_engine.console.badges import second
-from energy_engine.console.changes import steps_of
 from energy_engine.console.listing import column
 from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.console.words.badges import second
+from energy_engine.console.words.changes import steps_of
 
 _ACTIONS = {ADDITION: "added", CHANGE: "changed", DELETION: "deleted"}
 

@@ -23,12 +23,12 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from analytics.alerting import faults
 from analytics.alerting.faults import FaultClosed, InvalidNote
 from analytics.models import Fault, FaultChange, FaultKind, FaultState
-from energy_engine.console import changes
-from energy_engine.console.badges import below, local_time, second
-from energy_engine.console.durations import duration
 from energy_engine.console.exports import ExportedList
-from energy_engine.console.labels import label
 from energy_engine.console.listing import column, column_of_row, meter_link, vehicle_links
+from energy_engine.console.words import changes
+from energy_engine.console.words.badges import below, local_time, second
+from energy_engine.console.words.durations import duration
+from energy_engine.console.words.labels import label
 
 _COLOURS: Final = {FaultState.OPEN: "danger", FaultState.ACKNOWLEDGED: "warning"}
 _LONGEST_NOTE: Final = 1000

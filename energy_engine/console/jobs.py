@@ -14,10 +14,10 @@ from django.utils import timezone
 from django.utils.html import escape, format_html
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 
-from energy_engine.console.badges import below, second
-from energy_engine.console.durations import duration
-from energy_engine.console.labels import label
 from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.console.words.badges import below, second
+from energy_engine.console.words.durations import duration
+from energy_engine.console.words.labels import label
 from energy_engine.telemetry.job_runs import FAILURES_OF, Job, periodic_jobs
 
 # A worker says every ten seconds that it is there.

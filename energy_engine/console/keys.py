@@ -15,11 +15,11 @@ from django.utils import timezone
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanWidget
 
-from energy_engine.console import changes
-from energy_engine.console.badges import second
-from energy_engine.console.labels import label
 from energy_engine.console.listing import column
 from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.console.words import changes
+from energy_engine.console.words.badges import second
+from energy_engine.console.words.labels import label
 from fleet.access.keys import NotUsable, issue, revoke, rotate
 from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE
 from fleet.models import ApiKey, Reach, Scope

@@ -15,7 +15,6 @@ from django.urls import reverse
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSplitDateTimeWidget
 
-from energy_engine.console import changes, link_words
 from energy_engine.console.listing import (
     IN_FORCE,
     LINK_COLUMNS,
@@ -26,6 +25,7 @@ from energy_engine.console.listing import (
     site_of,
 )
 from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.console.words import changes, link_words
 from fleet.links import (
     NoLinkInForce,
     OutOfBounds,

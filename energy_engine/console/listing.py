@@ -17,7 +17,7 @@ from django.utils.html import format_html, format_html_join
 from unfold.decorators import display
 
 from analytics.formulas import Health
-from energy_engine.console.badges import (
+from energy_engine.console.words.badges import (
     below,
     health_badge,
     is_online,

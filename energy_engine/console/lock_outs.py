@@ -12,11 +12,11 @@ from django.utils import timezone
 from django.utils.html import escape
 from django.utils.safestring import SafeString
 
-from energy_engine.console import changes
-from energy_engine.console.badges import below, second
-from energy_engine.console.labels import label
 from energy_engine.console.listing import column
 from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.console.words import changes
+from energy_engine.console.words.badges import below, second
+from energy_engine.console.words.labels import label
 from energy_engine.lock_outs import TENTH, counted
 from energy_engine.models import FailedSignIn
 

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from unfold.admin import ModelAdmin
 
-from energy_engine.console import changes
+from energy_engine.console.words import changes
 
 
 class ConsoleAdmin(ModelAdmin):

@@ -10,8 +10,6 @@ from django.utils.safestring import SafeString
 
 from analytics.formulas import Reason
 from analytics.models import FaultKind
-from energy_engine.console.badges import below, health_badge, local_time, online_mark, second
-from energy_engine.console.durations import duration
 from energy_engine.console.listing import (
     BEGINS_LATER,
     IN_FORCE,
@@ -19,6 +17,8 @@ from energy_engine.console.listing import (
     shown_id,
     vehicle_links,
 )
+from energy_engine.console.words.badges import below, health_badge, local_time, online_mark, second
+from energy_engine.console.words.durations import duration
 from fleet.models import Site
 
 register = template.Library()

@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from analytics.models import FaultThresholds
 from energy_engine.background import failures
-from energy_engine.console.changes import steps_of
+from energy_engine.console.words.changes import steps_of
 from tests.conftest import at
 from tests.factories import LinkFactory, MeterFactory, SiteFactory, VehicleFactory
 from tests.people import member_of, person, shown, signed_in, superuser

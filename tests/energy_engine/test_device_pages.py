@@ -15,7 +15,7 @@ from django.urls import reverse
 
 from analytics.models import Fault
 from energy_engine.console import device_links
-from energy_engine.console.changes import steps_of
+from energy_engine.console.words.changes import steps_of
 from fleet.links import UnknownDevice, end_link, link_vehicle
 from fleet.models import Meter, Site, Vehicle, VehicleMeterLink
 from ingestion.writer import record

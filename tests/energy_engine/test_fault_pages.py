@@ -21,9 +21,9 @@ from analytics.models import (
     Webhook,
     WebhookDelivery,
 )
-from energy_engine.console.changes import steps_of
-from energy_engine.console.durations import duration
 from energy_engine.console.faults import measured
+from energy_engine.console.words.changes import steps_of
+from energy_engine.console.words.durations import duration
 from tests.conftest import NOON, at
 from tests.factories import SiteFactory
 from tests.people import member_of, shown, signed_in, superuser, told

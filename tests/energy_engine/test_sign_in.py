@@ -18,7 +18,7 @@ from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from energy_engine import environment, lock_outs, second_factor
-from energy_engine.console.changes import steps_of
+from energy_engine.console.words.changes import steps_of
 from energy_engine.models import FailedSignIn
 from fleet.access.limits import budgets
 from tests.people import member_of, person, shown, signed_in, superuser, told
