@@ -30,8 +30,8 @@ from energy_engine.console.device_links import (
     link_rows,
     timeline,
 )
-from energy_engine.console.listing import REGISTERED
-from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.console.lists.base import ConsoleAdmin
+from energy_engine.console.lists.listing import REGISTERED
 from fleet.models import Meter, Vehicle
 from ingestion.readings import MAX_AHEAD
 

@@ -13,8 +13,8 @@ from django.utils import timezone
 from unfold.decorators import action
 
 from energy_engine.console.device_pages import MeterPage, VehiclePage
-from energy_engine.console.exports import ExportedList
-from energy_engine.console.listing import (
+from energy_engine.console.lists.exports import ExportedList
+from energy_engine.console.lists.listing import (
     SITE,
     HealthFilter,
     LinkedFilter,

@@ -23,8 +23,8 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from analytics.alerting import faults
 from analytics.alerting.faults import FaultClosed, InvalidNote
 from analytics.models import Fault, FaultChange, FaultKind, FaultState
-from energy_engine.console.exports import ExportedList
-from energy_engine.console.listing import column, column_of_row, meter_link, vehicle_links
+from energy_engine.console.lists.exports import ExportedList
+from energy_engine.console.lists.listing import column, column_of_row, meter_link, vehicle_links
 from energy_engine.console.words import changes
 from energy_engine.console.words.badges import below, local_time, second
 from energy_engine.console.words.durations import duration

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.html import escape, format_html
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 
-from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.console.lists.base import ConsoleAdmin
 from energy_engine.console.words.badges import below, second
 from energy_engine.console.words.durations import duration
 from energy_engine.console.words.labels import label

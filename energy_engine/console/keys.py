@@ -15,8 +15,8 @@ from django.utils import timezone
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanWidget
 
-from energy_engine.console.listing import column
-from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.console.lists.base import ConsoleAdmin
+from energy_engine.console.lists.listing import column
 from energy_engine.console.words import changes
 from energy_engine.console.words.badges import second
 from energy_engine.console.words.labels import label

@@ -15,7 +15,8 @@ from django.urls import reverse
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSplitDateTimeWidget
 
-from energy_engine.console.listing import (
+from energy_engine.console.lists.base import ConsoleAdmin
+from energy_engine.console.lists.listing import (
     IN_FORCE,
     LINK_COLUMNS,
     LinkStateFilter,
@@ -24,7 +25,6 @@ from energy_engine.console.listing import (
     link_state,
     site_of,
 )
-from energy_engine.console.pages import ConsoleAdmin
 from energy_engine.console.words import changes, link_words
 from fleet.links import (
     NoLinkInForce,

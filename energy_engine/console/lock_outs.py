@@ -12,8 +12,8 @@ from django.utils import timezone
 from django.utils.html import escape
 from django.utils.safestring import SafeString
 
-from energy_engine.console.listing import column
-from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.console.lists.base import ConsoleAdmin
+from energy_engine.console.lists.listing import column
 from energy_engine.console.words import changes
 from energy_engine.console.words.badges import below, second
 from energy_engine.console.words.labels import label

@@ -28,8 +28,8 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from energy_engine import second_factor
 from energy_engine.console import two_steps
-from energy_engine.console.listing import column
-from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.console.lists.base import ConsoleAdmin
+from energy_engine.console.lists.listing import column
 from energy_engine.console.words.badges import second
 
 admin.site.index_title = "Console"

@@ -9,8 +9,8 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 
 from analytics.models import FaultThresholds
-from energy_engine.console.listing import column
-from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.console.lists.base import ConsoleAdmin
+from energy_engine.console.lists.listing import column
 from fleet.models import Meter, Site, Vehicle
 
 

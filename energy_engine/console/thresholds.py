@@ -13,8 +13,8 @@ from django.views.decorators.http import require_POST
 
 from analytics.alerting import thresholds
 from analytics.models import FaultKind, FaultThresholds
-from energy_engine.console.listing import EmptyLast, column_of_row
-from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.console.lists.base import ConsoleAdmin
+from energy_engine.console.lists.listing import EmptyLast, column_of_row
 
 
 class ThresholdsForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time

@@ -16,8 +16,8 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from analytics.alerting.webhooks import PAUSES, new_secret
 from analytics.models import Webhook, WebhookDelivery
-from energy_engine.console.listing import column
-from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.console.lists.base import ConsoleAdmin
+from energy_engine.console.lists.listing import column
 from energy_engine.console.words import changes
 from energy_engine.console.words.badges import second
 from energy_engine.console.words.labels import label

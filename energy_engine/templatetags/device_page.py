@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 
 from analytics.formulas import Reason
 from analytics.models import FaultKind
-from energy_engine.console.listing import (
+from energy_engine.console.lists.listing import (
     BEGINS_LATER,
     IN_FORCE,
     meter_link,

@@ -13,8 +13,8 @@ from django.http import HttpRequest, HttpResponseRedirect, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import path, reverse
 
-from energy_engine.console.listing import Column
-from energy_engine.console.pages import ConsoleAdmin
+from energy_engine.console.lists.base import ConsoleAdmin
+from energy_engine.console.lists.listing import Column
 from fleet.http import csv_answers
 
 # Without it, a spreadsheet takes the text for that of its own country's old character set.
