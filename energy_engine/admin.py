@@ -7,7 +7,6 @@ from energy_engine.console import (
     jobs,
     keys,
     links,
-    lock_outs,
     people,
     sites,
     thresholds,

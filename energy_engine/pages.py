@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 
-from energy_engine import first_login, second_factor
+from energy_engine.console.signing_in import first_login, second_factor
 from energy_engine.paths import is_page
 
 

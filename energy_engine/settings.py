@@ -83,7 +83,7 @@ AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",  # refuses who is locked out before passwords are asked
     "django.contrib.auth.backends.ModelBackend",
 ]
-PASSWORD_HASHERS = ["energy_engine.passwords.Hasher"]
+PASSWORD_HASHERS = ["energy_engine.console.signing_in.passwords.Hasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": name}
     for name in (
@@ -91,14 +91,14 @@ AUTH_PASSWORD_VALIDATORS = [
         "django.contrib.auth.password_validation.MinimumLengthValidator",
         "django.contrib.auth.password_validation.CommonPasswordValidator",
         "django.contrib.auth.password_validation.NumericPasswordValidator",
-        "energy_engine.first_login.FirstPasswordIsChanged",
+        "energy_engine.console.signing_in.first_login.FirstPasswordIsChanged",
     )
 ]
 
 # --- Signing in -------------------------------------------------------------------------------
 
-AXES_HANDLER = "energy_engine.lock_outs.Failures"
-AXES_CLIENT_IP_CALLABLE = "energy_engine.lock_outs.address_of"
+AXES_HANDLER = "energy_engine.console.signing_in.lock_outs.Failures"
+AXES_CLIENT_IP_CALLABLE = "energy_engine.console.signing_in.lock_outs.address_of"
 AXES_FAILURE_LIMIT = environment.read("LOGIN_FAILURES")
 AXES_COOLOFF_TIME = timedelta(minutes=environment.read("LOGIN_LOCKOUT_MINUTES"))
 # What a sign-in that succeeds makes forgotten; what is counted, says the handler.

@@ -9,8 +9,9 @@ import ingestion.urls
 from energy_engine.api import errors
 from energy_engine.api.health import LiveView, ReadyView
 from energy_engine.api.root import DocsView, RootView, SchemaView
-from energy_engine.console import overview, search, two_steps
-from energy_engine.console.sign_in import Code, SignIn
+from energy_engine.console import overview, search
+from energy_engine.console.signing_in import two_factor
+from energy_engine.console.signing_in.sign_in import Code, SignIn
 from energy_engine.telemetry.metrics import MetricsView
 
 v1 = [
@@ -31,7 +32,7 @@ urlpatterns = [
     path("admin/overview", admin.site.admin_view(overview.part), name="overview"),
     path("admin/login/", SignIn.as_view()),
     path("admin/login/code", Code.as_view(), name="sign_in_code"),
-    path("admin/two-steps", admin.site.admin_view(two_steps.page), name="two_steps"),
+    path("admin/two-steps", admin.site.admin_view(two_factor.page), name="two_steps"),
     path("admin/search/", admin.site.admin_view(search.search)),
     path("admin/", admin.site.urls),
 ]

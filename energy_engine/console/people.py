@@ -26,14 +26,13 @@ from unfold.decorators import action
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
-from energy_engine import second_factor
-from energy_engine.console import two_steps
 from energy_engine.console.lists.base import ConsoleAdmin
 from energy_engine.console.lists.listing import column
+from energy_engine.console.signing_in import second_factor, two_factor
 from energy_engine.console.words.badges import second
 
 admin.site.index_title = "Console"
-# The pages of django-otp show secrets; see `energy_engine.console.two_steps`.
+# The pages of django-otp show secrets; see `energy_engine.console.signing_in.two_factor`.
 admin.site.unregister([User, Group, TOTPDevice, StaticDevice])
 
 
@@ -141,7 +140,7 @@ class UserAdmin(DjangoUserAdmin, ConsoleAdmin):  # type: ignore[type-arg]  # not
             return TemplateResponse(request, "console/two_steps_reset.html", context)
         second_factor.switch_off(user)
         second_factor.end_sessions(user)
-        two_steps.log_change(request, user, "on", "off")
+        two_factor.log_change(request, user, "on", "off")
         self.message_user(request, f"{user} signs in with the password alone, and is signed out")
         return HttpResponseRedirect(reverse("admin:auth_user_change", args=[user.pk]))
 

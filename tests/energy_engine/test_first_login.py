@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from energy_engine import first_login
+from energy_engine.console.signing_in import first_login
 from energy_engine.models import FirstPassword
 from tests.people import signed_in
 

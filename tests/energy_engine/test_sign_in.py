@@ -17,7 +17,8 @@ from django_otp.oath import TOTP
 from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from energy_engine import environment, lock_outs, second_factor
+from energy_engine import environment
+from energy_engine.console.signing_in import lock_outs, second_factor
 from energy_engine.console.words.changes import steps_of
 from energy_engine.models import FailedSignIn
 from fleet.access.limits import budgets
@@ -164,7 +165,9 @@ class TestGuessing:
         looked_at = []
         monkeypatch.setattr(User, "check_password", lambda self, raw: looked_at.append(raw))
         # As if all were on their way before the first had failed.
-        monkeypatch.setattr("energy_engine.lock_outs.Failures.get_failures", lambda *_: 0)
+        monkeypatch.setattr(
+            "energy_engine.console.signing_in.lock_outs.Failures.get_failures", lambda *_: 0
+        )
         answers = fail(30)
 
         assert len(looked_at) == 20
@@ -200,7 +203,7 @@ class TestDevicesMeanwhile:
                 *(sys.executable, "-c"),
                 "from gevent import monkey; monkey.patch_all()\n"
                 "import gevent\n"
-                "from energy_engine.passwords import Hasher\n"
+                "from energy_engine.console.signing_in.passwords import Hasher\n"
                 "turns = []\n"
                 "def others():\n"
                 "    while True:\n"

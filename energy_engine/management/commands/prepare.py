@@ -9,7 +9,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import ProgrammingError, connection
 from psycopg.sql import SQL, Identifier
 
-from energy_engine import environment, first_login
+from energy_engine import environment
+from energy_engine.console.signing_in import first_login
 from energy_engine.postgres import connection_budget, databases
 from ingestion.history import partitions
 

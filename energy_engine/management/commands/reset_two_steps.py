@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 
-from energy_engine import second_factor
+from energy_engine.console.signing_in import second_factor
 
 
 class Command(BaseCommand):

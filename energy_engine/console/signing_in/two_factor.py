@@ -13,8 +13,8 @@ from django.utils.safestring import SafeString
 from django.views.decorators.cache import never_cache
 from qrcode.image.svg import SvgPathFillImage
 
-from energy_engine import second_factor
-from energy_engine.console.sign_in import CodeForm
+from energy_engine.console.signing_in import second_factor
+from energy_engine.console.signing_in.sign_in import CodeForm
 from energy_engine.console.words import changes
 from energy_engine.pages import two_steps_required
 

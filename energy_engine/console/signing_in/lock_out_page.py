@@ -14,10 +14,10 @@ from django.utils.safestring import SafeString
 
 from energy_engine.console.lists.base import ConsoleAdmin
 from energy_engine.console.lists.listing import column
+from energy_engine.console.signing_in.lock_outs import TENTH, counted
 from energy_engine.console.words import changes
 from energy_engine.console.words.badges import below, second
 from energy_engine.console.words.labels import label
-from energy_engine.lock_outs import TENTH, counted
 from energy_engine.models import FailedSignIn
 
 

@@ -22,8 +22,8 @@ from django.views.generic import FormView
 from unfold.forms import AuthenticationForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from energy_engine import second_factor
-from energy_engine.lock_outs import is_locked_out, seconds_left, take_try
+from energy_engine.console.signing_in import second_factor
+from energy_engine.console.signing_in.lock_outs import is_locked_out, seconds_left, take_try
 from fleet.access.limits import TooMuch
 
 _BACKEND: Final = "django.contrib.auth.backends.ModelBackend"
