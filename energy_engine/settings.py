@@ -145,14 +145,14 @@ MIDDLEWARE = [
     "energy_engine.api.request_ids.RequestIdMiddleware",
     "energy_engine.telemetry.metrics.MetricsMiddleware",
     "energy_engine.server.deadlines.DeadlineMiddleware",
-    "energy_engine.content_policy.ContentPolicyMiddleware",
+    "energy_engine.console.content_policy.ContentPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "energy_engine.pages.SessionMiddleware",
+    "energy_engine.console.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "energy_engine.pages.AuthenticationMiddleware",
-    "energy_engine.pages.MessageMiddleware",
+    "energy_engine.console.middleware.AuthenticationMiddleware",
+    "energy_engine.console.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 TEMPLATES = [

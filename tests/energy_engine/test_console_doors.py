@@ -20,8 +20,9 @@ from unfold.settings import CONFIG_DEFAULTS
 
 from analytics.alerting.faults import acknowledge
 from analytics.models import Fault, Webhook
-from energy_engine import content_policy, environment
-from energy_engine.content_policy import HEADER
+from energy_engine import environment
+from energy_engine.console import content_policy
+from energy_engine.console.content_policy import HEADER
 from energy_engine.models import FailedSignIn
 from fleet.access.keys import make_key
 from fleet.models import Meter, Scope, Site, Vehicle

@@ -13,10 +13,10 @@ from django.utils.safestring import SafeString
 from django.views.decorators.cache import never_cache
 from qrcode.image.svg import SvgPathFillImage
 
+from energy_engine.console.middleware import two_steps_required
 from energy_engine.console.signing_in import second_factor
 from energy_engine.console.signing_in.sign_in import CodeForm
 from energy_engine.console.words import changes
-from energy_engine.pages import two_steps_required
 
 NAME: Final = "Two steps"
 _WRONG: Final = "This code is not good now. Wait for the next one of the app, and type that"
