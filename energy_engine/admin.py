@@ -2,7 +2,6 @@
 
 from energy_engine.console import (
     audit,
-    devices,
     faults,
     jobs,
     keys,
@@ -12,6 +11,8 @@ from energy_engine.console import (
     thresholds,
     webhooks,
 )
+from energy_engine.console.devices import lists as devices
+from energy_engine.console.signing_in import lock_out_page
 
 __all__ = [
     "audit",
@@ -20,7 +21,7 @@ __all__ = [
     "jobs",
     "keys",
     "links",
-    "lock_outs",
+    "lock_out_page",
     "people",
     "sites",
     "thresholds",

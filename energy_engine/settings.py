@@ -278,7 +278,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_SYMBOL": "bolt",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _BOLT}],
     "SITE_URL": None,
-    "DASHBOARD_CALLBACK": "energy_engine.console.overview.dashboard",
+    "DASHBOARD_CALLBACK": "energy_engine.console.overview.dashboard.dashboard",
     "STYLES": [
         lambda request: static("console/colours.css"),
         lambda request: static("console/console.css"),

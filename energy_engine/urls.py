@@ -9,7 +9,8 @@ import ingestion.urls
 from energy_engine.api import errors
 from energy_engine.api.health import LiveView, ReadyView
 from energy_engine.api.root import DocsView, RootView, SchemaView
-from energy_engine.console import overview, search
+from energy_engine.console import search
+from energy_engine.console.overview import dashboard
 from energy_engine.console.signing_in import two_factor
 from energy_engine.console.signing_in.sign_in import Code, SignIn
 from energy_engine.telemetry.metrics import MetricsView
@@ -29,7 +30,7 @@ urlpatterns = [
     path("metrics", MetricsView.as_view()),
     path("health/live", LiveView.as_view()),
     path("health/ready", ReadyView.as_view()),
-    path("admin/overview", admin.site.admin_view(overview.part), name="overview"),
+    path("admin/overview", admin.site.admin_view(dashboard.part), name="overview"),
     path("admin/login/", SignIn.as_view()),
     path("admin/login/code", Code.as_view(), name="sign_in_code"),
     path("admin/two-steps", admin.site.admin_view(two_factor.page), name="two_steps"),

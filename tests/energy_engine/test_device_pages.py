@@ -14,7 +14,7 @@ from django.test import Client
 from django.urls import reverse
 
 from analytics.models import Fault
-from energy_engine.console import device_links
+from energy_engine.console.devices import links
 from energy_engine.console.words.changes import steps_of
 from fleet.links import UnknownDevice, end_link, link_vehicle
 from fleet.models import Meter, Site, Vehicle, VehicleMeterLink
@@ -447,7 +447,7 @@ class TestChangingLinks:
         def refuse(*_: object) -> None:
             raise UnknownDevice("Meter")
 
-        monkeypatch.setattr(device_links, "link_vehicle", refuse)
+        monkeypatch.setattr(links, "link_vehicle", refuse)
 
         assert words(send("link", meter="M2").content.decode()) == "Meter not found"
 

@@ -13,7 +13,7 @@ from django.urls import reverse
 from analytics.figures import snapshot
 from analytics.formulas import Health
 from analytics.models import Fault, FleetDay, VehicleDay
-from energy_engine.console.overview import bins
+from energy_engine.console.overview.dashboard import bins
 from fleet.links import link_vehicle
 from fleet.models import Vehicle
 from ingestion.writer import record

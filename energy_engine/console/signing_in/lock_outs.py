@@ -40,7 +40,7 @@ def address_of(request: HttpRequest) -> str | None:
         return None  # what a trusted proxy says may be no address
 
 
-class Failures(AxesDatabaseHandler):  # type: ignore[misc] # axes has no types
+class Failures(AxesDatabaseHandler):
     """The failures of the last `LOGIN_LOCKOUT_MINUTES`."""
 
     def get_failures(self, request: HttpRequest, credentials: Any = None) -> int:

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 from unfold.decorators import action
 
-from energy_engine.console.device_pages import MeterPage, VehiclePage
+from energy_engine.console.devices.pages import MeterPage, VehiclePage
 from energy_engine.console.lists.exports import ExportedList
 from energy_engine.console.lists.listing import (
     SITE,

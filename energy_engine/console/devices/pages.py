@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 from analytics.figures.trace import Delivery, recent_deliveries
 from analytics.figures.window import InvalidWindow, Window
 from analytics.models import Fault, FaultKind, FaultState
-from energy_engine.console.device_figures import (
+from energy_engine.console.devices.figures import (
     RANGES,
     Range,
     chosen_range,
@@ -23,7 +23,7 @@ from energy_engine.console.device_figures import (
     vehicle_figures,
     what_it_is_made_of,
 )
-from energy_engine.console.device_links import (
+from energy_engine.console.devices.links import (
     RelinkForm,
     VehicleLinks,
     Views,

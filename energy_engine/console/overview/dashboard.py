@@ -16,8 +16,8 @@ from analytics.figures.whole_fleet import DeviceCount, FleetTotals, fleet_totals
 from analytics.formulas import Health
 from analytics.models import FaultState, FleetDay
 from energy_engine import environment
-from energy_engine.console import figures
 from energy_engine.console.lists.listing import shown_id
+from energy_engine.console.overview import figures
 from energy_engine.console.words.badges import health_badge, local_time
 from energy_engine.console.words.durations import duration
 from energy_engine.models import JobFailure

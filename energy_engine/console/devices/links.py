@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from energy_engine.console.device_figures import chosen_range
+from energy_engine.console.devices.figures import chosen_range
 from energy_engine.console.lists.base import ConsoleAdmin
 from energy_engine.console.lists.listing import BEGINS_LATER, IN_FORCE, link_state
 from energy_engine.console.words import changes, link_words
