@@ -18,6 +18,7 @@ from fleet.stores.replica import REPLICA
 _THE_ENGINE_THAT_RUNS = (
     "start the engine with `make run`, or set ENGINE_DATA_DIR to that of the one that runs"
 )
+_CONSOLE = environment.ROOT / "energy_engine" / "console"
 DATA_DIR = environment.data_dir()
 DEBUG = environment.read("DEBUG")
 # What hints of the lower floors begin with.
@@ -158,13 +159,15 @@ MIDDLEWARE = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [_CONSOLE / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
+            "libraries": {"device_page": "energy_engine.console.templatetags.device_page"},
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-            ]
+            ],
         },
     }
 ]
@@ -366,6 +369,7 @@ PROCRASTINATE_WORKER_DEFAULTS = {
 # --- Static files -----------------------------------------------------------------------------
 
 STATIC_URL = "/static/"
+STATICFILES_DIRS = [_CONSOLE / "static"]
 # Served from where the packages keep them: no copy to make, and none to go stale.
 WHITENOISE_USE_FINDERS = True
 

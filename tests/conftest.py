@@ -16,11 +16,10 @@ from django.core.cache import cache
 from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
-from fleet.access_ import permission
 
+from fleet.access import limits, permission
 from fleet.access.keys import Keyring
 from fleet.access.limits import Budgets
-from fleet.access.permission import limits
 from fleet.stores import stopping
 from ingestion.history import partitions
 from ingestion.readings import MeterReading, VehicleReading

@@ -14,9 +14,9 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
+from fleet.access import limits
 from fleet.access.keys import Keyring, NotUsable, make_key, revoke, rotate
 from fleet.access.limits import Budgets, client_address
-from fleet.access.permission import limits
 from fleet.links import link_vehicle
 from fleet.models import ApiKey, Meter, Site, Vehicle
 from ingestion.models import VehicleReading
