@@ -72,7 +72,7 @@ def words(position: int, *functions: str) -> Iterator[str]:
 
 def of_the_decoder() -> Iterator[str]:
     """Yield what `fleet.http.wire._code` returns."""
-    tree = ast.parse((ROOT / "fleet" / "wire.py").read_text())
+    tree = ast.parse((ROOT / "fleet" / "http" / "wire.py").read_text())
     (function,) = (node for node in tree.body if getattr(node, "name", "") == "_code")
     for node in ast.walk(function):
         if isinstance(node, ast.Return):
