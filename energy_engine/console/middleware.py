@@ -6,7 +6,6 @@ them: its views take no cookies.
 
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
@@ -18,15 +17,11 @@ from energy_engine.console.signing_in import first_login, second_factor
 from energy_engine.paths import is_page
 
 
-def two_steps_required() -> bool:
-    return str(settings.CONSOLE_TOTP) == "required"
-
-
 def _first_to_do(request: HttpRequest) -> str:
     """Return the page where whoever asks has to do something first; empty where they have not."""
     if first_login.must_change(request):
         return reverse("admin:password_change")
-    lacks_a_step = two_steps_required() and not request.session.get(second_factor.TAKEN)
+    lacks_a_step = second_factor.is_required() and not request.session.get(second_factor.TAKEN)
     return reverse("two_steps") if lacks_a_step and request.user.is_authenticated else ""
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import django_otp
+from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.models import Session
 from django.db import transaction
@@ -23,6 +24,10 @@ _RECOVERY_DIGITS: Final = 16
 _APP_DIGITS: Final = 6
 # In a session: that its user has taken the second step.
 TAKEN: Final = "second_step_taken"
+
+
+def is_required() -> bool:
+    return str(settings.CONSOLE_TOTP) == "required"
 
 
 def app_of(user: Any) -> TOTPDevice | None:

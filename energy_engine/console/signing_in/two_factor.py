@@ -13,7 +13,6 @@ from django.utils.safestring import SafeString
 from django.views.decorators.cache import never_cache
 from qrcode.image.svg import SvgPathFillImage
 
-from energy_engine.console.middleware import two_steps_required
 from energy_engine.console.signing_in import second_factor
 from energy_engine.console.signing_in.sign_in import CodeForm
 from energy_engine.console.words import changes
@@ -63,7 +62,7 @@ def _new_codes(request: HttpRequest) -> HttpResponse:
 
 
 def _switch_off(request: HttpRequest) -> HttpResponse:
-    if two_steps_required():
+    if second_factor.is_required():
         return _shown(request)
     if form := _refused(request):
         return _shown(request, form=form)
@@ -96,7 +95,7 @@ def _shown(request: HttpRequest, **parts: Any) -> HttpResponse:
         "title": "Sign in with two steps",
         "app": app,
         "left": second_factor.recovery_codes_left(request.user) if app else 0,
-        "is_required": two_steps_required(),
+        "is_required": second_factor.is_required(),
         "form": CodeForm(),
     }
     return TemplateResponse(request, "console/two_steps.html", context | parts)
