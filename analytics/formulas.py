@@ -36,7 +36,7 @@ def efficiency_percent(energy_dc_kwh: float, energy_ac_kwh: float) -> float | No
     return round(percent, 2) if isfinite(percent) else None
 
 
-def doubt(
+def why_unknown(
     efficiency_ratio: float | None, energy_ac_kwh: float, coverages: Iterable[float | None]
 ) -> Reason | None:
     """Return why an efficiency says nothing about health; None where it does.

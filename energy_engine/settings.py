@@ -231,7 +231,7 @@ TRUSTED_PROXIES = [ip_network(proxy) for proxy in _names("TRUSTED_PROXIES")]
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": [
-        "fleet.access.permission.KeyHolds",
+        "fleet.access.permission.HasScope",
         "fleet.http.parameters.KnownParameters",
     ],
     "UNAUTHENTICATED_USER": None,

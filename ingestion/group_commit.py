@@ -11,11 +11,11 @@ from typing import Final
 from django.db import InterfaceError, OperationalError
 
 from fleet.metrics import COMMIT_SECONDS, GROUP_REQUESTS
-from fleet.stores.batching import Member, Together
+from fleet.stores.batching import Batcher, Member
 from ingestion.readings import Reading
-from ingestion.writer import Delivery, record_all
+from ingestion.writer import Batch, record_all
 
-# A delivery of this size is worth a transaction of its own, beside those of others.
+# A batch of this size is worth a transaction of its own, beside those of others.
 ALONE_FROM_READINGS: Final = 200
 # More in one group gains nothing, and its members wait longer for each other.
 MAX_GROUP_READINGS: Final = 1_000
@@ -30,7 +30,7 @@ class GroupCommit:
     """The queue of one process; `record` may be called from any thread or greenlet."""
 
     def __init__(self) -> None:
-        self._deliveries = Together[Delivery, None](
+        self._batches = Batcher[Batch, None](
             _write,
             most_at_once=MAX_GROUP_READINGS,
             most_waiting=MAX_WAITING_READINGS,
@@ -42,18 +42,18 @@ class GroupCommit:
 
         Errors: those of `writer.record`, for these readings alone; `Overloaded`.
         """
-        delivery = Delivery(readings, received_at)
+        batch = Batch(readings, received_at)
         if len(readings) >= ALONE_FROM_READINGS:
-            record_all([delivery])
+            record_all([batch])
         else:
-            self._deliveries.run(delivery, len(readings))
+            self._batches.run(batch, len(readings))
 
     def waiting_readings(self) -> int:
         """Return how many readings of this process wait to be written."""
-        return self._deliveries.waiting_size()
+        return self._batches.waiting_size()
 
 
-def _write(group: Sequence[Member[Delivery, None]]) -> BaseException | None:
+def _write(group: Sequence[Member[Batch, None]]) -> BaseException | None:
     """Write a group in one transaction; if that fails, one by one, so that none fails another.
 
     Returns the error of a database that is away: to try each would take as many time-outs.

@@ -17,7 +17,15 @@ from fleet.http.wire import Buffer
 from fleet.metrics import READINGS
 from fleet.stores.batching import Overloaded
 from ingestion.group_commit import group_commit
-from ingestion.readings import Decoded, ItemError, Kind, MeterReading, Reading, decode, device_id
+from ingestion.readings import (
+    Decoded,
+    DeviceKind,
+    ItemError,
+    MeterReading,
+    Reading,
+    decode,
+    device_id,
+)
 from ingestion.server_clock import server_clock
 from ingestion.writer import UnknownDevices
 
@@ -49,7 +57,7 @@ def take_in(
     body: Buffer,
     grant: Grant,
     *,
-    kind: Kind | None,
+    kind: DeviceKind | None,
     received_at: datetime,
     array_only: bool = False,
     all_or_nothing: bool = False,
@@ -67,7 +75,7 @@ def take_in(
 def _taken_in(
     body: Buffer,
     grant: Grant,
-    kind: Kind | None,
+    kind: DeviceKind | None,
     received_at: datetime,
     array_only: bool,
     all_or_nothing: bool,
@@ -112,7 +120,7 @@ def record_known(decoded: Decoded, received_at: datetime, all_or_nothing: bool =
             return
 
 
-def count_rejected(kind: Kind | None, readings: int) -> None:
+def count_rejected(kind: DeviceKind | None, readings: int) -> None:
     """Count readings that were not stored; on a mixed route, of some kind."""
     if readings:
         READINGS.labels(kind or "any", "rejected").inc(readings)
@@ -121,14 +129,14 @@ def count_rejected(kind: Kind | None, readings: int) -> None:
 def reject_out_of_reach(decoded: Decoded, grant: Grant) -> None:
     """Move the readings of devices that `grant` does not reach to the errors."""
     if not grant.is_for_all:
-        reaches = {Kind.METER: grant.reaches_meter, Kind.VEHICLE: grant.reaches_vehicle}
+        reaches = {DeviceKind.METER: grant.reaches_meter, DeviceKind.VEHICLE: grant.reaches_vehicle}
         _reject(decoded, lambda kind, id_: not reaches[kind](id_))
 
 
-def _reject(decoded: Decoded, is_unknown: Callable[[Kind, str], bool]) -> None:
+def _reject(decoded: Decoded, is_unknown: Callable[[DeviceKind, str], bool]) -> None:
     kept: list[tuple[int, Reading]] = []
     for index, reading in zip(decoded.indexes, decoded.readings, strict=True):
-        kind = Kind.METER if isinstance(reading, MeterReading) else Kind.VEHICLE
+        kind = DeviceKind.METER if isinstance(reading, MeterReading) else DeviceKind.VEHICLE
         if is_unknown(kind, device_id(reading)):
             message = f"{kind}Id must be that of a registered {kind}"
             decoded.errors.append(ItemError(index, f"{kind}Id", "unknown_device", message))

@@ -9,7 +9,7 @@ from psqlextra.models import PostgresModel, PostgresPartitionedModel
 from psqlextra.types import PostgresPartitioningMethod
 
 from fleet.models import DeviceIdField
-from ingestion.readings import Kind
+from ingestion.readings import DeviceKind
 
 
 class IdentityField(models.BigAutoField):  # type: ignore[type-arg] # not generic at run time
@@ -114,7 +114,7 @@ class ArchivedPartition(PostgresModel):
     is_out = models.BooleanField(default=False)
     dropped_at = models.DateTimeField(null=True)
     brought_back_at = models.DateTimeField(null=True)
-    kind = models.CharField(max_length=8, choices=[(str(kind), str(kind)) for kind in Kind])
+    kind = models.CharField(max_length=8, choices=[(str(kind), str(kind)) for kind in DeviceKind])
     table_name = models.CharField(max_length=63)
     file = models.CharField(max_length=120, unique=True)
 

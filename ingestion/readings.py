@@ -70,7 +70,7 @@ Timestamp = Annotated[
 ]
 
 
-class Kind(StrEnum):
+class DeviceKind(StrEnum):
     """The two kinds of devices."""
 
     METER = "meter"
@@ -151,9 +151,9 @@ class _TimestampOf(msgspec.Struct):
     timestamp: str
 
 
-_STRUCTS: Final[dict[Kind, type[Reading]]] = {
-    Kind.METER: MeterReading,
-    Kind.VEHICLE: VehicleReading,
+_STRUCTS: Final[dict[DeviceKind, type[Reading]]] = {
+    DeviceKind.METER: MeterReading,
+    DeviceKind.VEHICLE: VehicleReading,
 }
 _bodies = {
     kind: msgspec.json.Decoder(struct | list[struct])  # type: ignore[valid-type]
@@ -175,7 +175,7 @@ _MOST_MARKS: Final = 30 * MAX_READINGS
 _marks = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
 
 
-def decode(body: Buffer, kind: Kind | None, received_at: datetime) -> Decoded:
+def decode(body: Buffer, kind: DeviceKind | None, received_at: datetime) -> Decoded:
     """Take `body`, one reading or an array of them, apart into good readings and errors.
 
     `kind` None means that each item tells its own. A reading without a timestamp gets
@@ -197,7 +197,7 @@ def decode(body: Buffer, kind: Kind | None, received_at: datetime) -> Decoded:
     return _decode_items(body, kind, received_at)
 
 
-def decode_lines(lines: bytes, kind: Kind | None, received_at: datetime) -> Decoded:
+def decode_lines(lines: bytes, kind: DeviceKind | None, received_at: datetime) -> Decoded:
     """Take `lines`, one reading each, apart as `decode` does with an array; blank ones are none."""
     if kind is not None:
         try:
@@ -228,11 +228,13 @@ def _stamp(readings: list[Reading], received_at: datetime) -> None:
             reading.measured_at = received_at
 
 
-def _all_valid(readings: list[Reading], body: Buffer, kind: Kind, received_at: datetime) -> bool:
+def _all_valid(
+    readings: list[Reading], body: Buffer, kind: DeviceKind, received_at: datetime
+) -> bool:
     """Return whether `readings`, decoded from `body`, pass what msgspec does not check."""
     if not readings:
         return True
-    if kind is Kind.METER:
+    if kind is DeviceKind.METER:
         ids = [reading.meter_id for reading in readings]  # type: ignore[union-attr]
     else:
         ids = [reading.vehicle_id for reading in readings]  # type: ignore[union-attr]
@@ -260,14 +262,14 @@ def _horizon() -> timedelta:
     return _ANY_AGE if _takes_any_age.get() else timedelta(days=settings.HISTORY_HORIZON_DAYS)
 
 
-def _decode_items(body: Buffer, kind: Kind | None, received_at: datetime) -> Decoded:
+def _decode_items(body: Buffer, kind: DeviceKind | None, received_at: datetime) -> Decoded:
     items, is_array = _split(body)
     _require_count(len(items))
     return _judged(items, kind, received_at, is_array)
 
 
 def _judged(
-    items: list[bytes], kind: Kind | None, received_at: datetime, is_array: bool = True
+    items: list[bytes], kind: DeviceKind | None, received_at: datetime, is_array: bool = True
 ) -> Decoded:
     """Decode `items` one by one; an empty one, such as a blank line, is none."""
     decoded = Decoded([], [], [], is_array)
@@ -327,7 +329,9 @@ def _split_by_marks(body: Buffer) -> list[bytes] | None:
     return None
 
 
-def _decode_item(item: bytes, kind: Kind | None, received_at: datetime) -> Reading | FieldError:
+def _decode_item(
+    item: bytes, kind: DeviceKind | None, received_at: datetime
+) -> Reading | FieldError:
     if kind is None:
         told = _kind_told(item)
         if isinstance(told, FieldError):
@@ -341,7 +345,7 @@ def _decode_item(item: bytes, kind: Kind | None, received_at: datetime) -> Readi
     return _problem(reading, item, kind, received_at) or reading
 
 
-def _kind_told(item: bytes) -> Kind | FieldError:
+def _kind_told(item: bytes) -> DeviceKind | FieldError:
     try:
         require_utf8(item)
         told = _kind_of.decode(item)
@@ -351,7 +355,7 @@ def _kind_told(item: bytes) -> Kind | FieldError:
             problem.message = "type must be meter or vehicle"
         return problem
     if told.type is not msgspec.UNSET:
-        return Kind(told.type)
+        return DeviceKind(told.type)
     has_meter, has_vehicle = (
         given is not msgspec.UNSET and bytes(given) != b"null"
         for given in (told.meter_id, told.vehicle_id)
@@ -360,10 +364,12 @@ def _kind_told(item: bytes) -> Kind | FieldError:
         which = "both of" if has_meter else "neither of"
         message = f"a reading with {which} meterId and vehicleId needs a type: meter or vehicle"
         return FieldError("type", "unknown_kind", message)
-    return Kind.METER if has_meter else Kind.VEHICLE
+    return DeviceKind.METER if has_meter else DeviceKind.VEHICLE
 
 
-def _problem(reading: Reading, item: bytes, kind: Kind, received_at: datetime) -> FieldError | None:
+def _problem(
+    reading: Reading, item: bytes, kind: DeviceKind, received_at: datetime
+) -> FieldError | None:
     """Return what is wrong with a reading that msgspec let through, having stamped its time."""
     field = f"{kind}Id"
     if not are_device_ids([device_id(reading)]):

@@ -12,7 +12,7 @@ from django.utils import timezone
 from rest_framework.exceptions import APIException
 
 from fleet.access.keys import Grant
-from fleet.access.limits import TooMuch, take_most_readings
+from fleet.access.limits import LimitExceeded, take_most_readings
 from fleet.http.body import BodyTooLarge
 from ingestion.group_commit import ALONE_FROM_READINGS
 from ingestion.intake import (
@@ -23,7 +23,7 @@ from ingestion.intake import (
     reject_out_of_reach,
 )
 from ingestion.lanes import Lanes
-from ingestion.readings import MAX_LINE_BYTES, Decoded, ItemError, Kind, decode_lines
+from ingestion.readings import MAX_LINE_BYTES, Decoded, DeviceKind, ItemError, decode_lines
 from ingestion.server_clock import server_clock
 
 # However few readings that is.
@@ -54,14 +54,14 @@ class StreamInterrupted(Exception):
         self.lines = lines
 
 
-def take_in_stream(blocks: Iterable[bytes], grant: Grant, kind: Kind | None) -> Outcome:
+def take_in_stream(blocks: Iterable[bytes], grant: Grant, kind: DeviceKind | None) -> Outcome:
     """Record the good readings among the lines of `blocks`, a chunk at a time, each committed.
 
     A reading without a timestamp gets the time at which its chunk was read. An item's index is the
     number of its line, counted from 0.
     Errors: `StreamInterrupted`, with the cause; every chunk before it is stored. Where the key has
-    no readings left this minute, that is `TooMuch`, after all that it had: to wait here would hold
-    up a request of the process for what may be minutes.
+    no readings left this minute, that is `LimitExceeded`, after all that it had: to wait here would
+    hold up a request of the process for what may be minutes.
     """
     outcome = Outcome(0, 0, [])
     begun: deque[_Begun] = deque()
@@ -71,7 +71,7 @@ def take_in_stream(blocks: Iterable[bytes], grant: Grant, kind: Kind | None) -> 
             begun.append(_begin(chunk, grant, kind, first_line))
             first_line = begun[-1].next_line
             if begun[-1].is_cut:
-                raise TooMuch("readings", settings.LIMIT_READINGS_PER_KEY)
+                raise LimitExceeded("readings", settings.LIMIT_READINGS_PER_KEY)
             while len(begun) > CHUNKS_AHEAD:
                 lines_done = _finish(begun.popleft(), outcome, lines_done)
         while begun:
@@ -95,7 +95,7 @@ class _Begun(NamedTuple):
     parts: list[Future[Decoded]]
 
 
-def _begin(chunk: bytes, grant: Grant, kind: Kind | None, first_line: int) -> _Begun:
+def _begin(chunk: bytes, grant: Grant, kind: DeviceKind | None, first_line: int) -> _Begun:
     received_at = timezone.now()
     decoded = decode_lines(chunk, kind, received_at)
     server_clock.notice(decoded, grant, received_at)

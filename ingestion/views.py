@@ -14,7 +14,7 @@ from fleet.http.body import BodyTooLarge, MediaType, blocks, json_body, media_ty
 from fleet.http.openapi import answer, array, body, schema, stream
 from fleet.models import Scope
 from ingestion.intake import ArrayExpected, NoReadings, Outcome, take_in
-from ingestion.readings import Kind, MeterReading, TooManyReadings, VehicleReading
+from ingestion.readings import DeviceKind, MeterReading, TooManyReadings, VehicleReading
 from ingestion.stream import take_in_stream
 
 _ATOMIC = OpenApiParameter("atomic", bool, description="true: store nothing if one reading is bad")
@@ -68,7 +68,7 @@ class IngestViewSet(ViewSet):
 
         Send one reading or an array. The answer comes once the readings are committed.
         """
-        return _taken_in(request, Kind.METER)
+        return _taken_in(request, DeviceKind.METER)
 
     @extend_schema(
         operation_id="ingestVehicle",
@@ -81,7 +81,7 @@ class IngestViewSet(ViewSet):
 
         Send one reading or an array. The answer comes once the readings are committed.
         """
-        return _taken_in(request, Kind.VEHICLE)
+        return _taken_in(request, DeviceKind.VEHICLE)
 
     @extend_schema(
         operation_id="ingestMeterBatch",
@@ -91,7 +91,7 @@ class IngestViewSet(ViewSet):
     )
     def meter_batch(self, request: Request) -> Response:
         """Store an array of readings of meters."""
-        return _taken_in(request, Kind.METER, array_only=True)
+        return _taken_in(request, DeviceKind.METER, array_only=True)
 
     @extend_schema(
         operation_id="ingestVehicleBatch",
@@ -101,10 +101,10 @@ class IngestViewSet(ViewSet):
     )
     def vehicle_batch(self, request: Request) -> Response:
         """Store an array of readings of vehicles."""
-        return _taken_in(request, Kind.VEHICLE, array_only=True)
+        return _taken_in(request, DeviceKind.VEHICLE, array_only=True)
 
 
-def _taken_in(request: Request, kind: Kind | None, array_only: bool = False) -> Response:
+def _taken_in(request: Request, kind: DeviceKind | None, array_only: bool = False) -> Response:
     if media_type(request, MediaType.JSON, MediaType.NDJSON) is MediaType.NDJSON:
         outcome = _stream_taken_in(request, kind)
     else:
@@ -114,7 +114,7 @@ def _taken_in(request: Request, kind: Kind | None, array_only: bool = False) -> 
     return Response(outcome, HTTPStatus.OK if outcome.rejected else HTTPStatus.CREATED)
 
 
-def _body_taken_in(request: Request, kind: Kind | None, array_only: bool) -> Outcome:
+def _body_taken_in(request: Request, kind: DeviceKind | None, array_only: bool) -> Outcome:
     all_or_nothing = _is_atomic(request)
     content = json_body(request)
     try:
@@ -132,7 +132,7 @@ def _body_taken_in(request: Request, kind: Kind | None, array_only: bool) -> Out
         raise ValidationError(str(error)) from None
 
 
-def _stream_taken_in(request: Request, kind: Kind | None) -> Outcome:
+def _stream_taken_in(request: Request, kind: DeviceKind | None) -> Outcome:
     if _is_atomic(request):
         raise ValidationError("atomic is for JSON bodies: a stream is committed in chunks")
     outcome = take_in_stream(blocks(request), grant_of(request), kind)

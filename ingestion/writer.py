@@ -20,7 +20,7 @@ from fleet.metrics import READINGS
 from fleet.models import Meter, Vehicle
 from fleet.stores.statements import Statement
 from ingestion.history.partitions import ensure_partitions, is_missing_partition
-from ingestion.readings import Kind, MeterReading, Reading, VehicleReading
+from ingestion.readings import DeviceKind, MeterReading, Reading, VehicleReading
 from ingestion.sql import STATEMENTS
 
 # A reading as a row: id, energy, optional values, `measured_at`, `received_at`.
@@ -35,15 +35,15 @@ class UnknownDevices(Exception):
     Nothing of the call was recorded; `device_ids` holds the unknown ids by kind.
     """
 
-    def __init__(self, device_ids: dict[Kind, set[str]]) -> None:
+    def __init__(self, device_ids: dict[DeviceKind, set[str]]) -> None:
         super().__init__("unknown devices")
         self.device_ids = device_ids
 
-    def has(self, kind: Kind, device_id: str) -> bool:
+    def has(self, kind: DeviceKind, device_id: str) -> bool:
         return device_id in self.device_ids[kind]
 
 
-class Delivery(NamedTuple):
+class Batch(NamedTuple):
     """Readings that arrived together, each with `measured_at`."""
 
     readings: Sequence[Reading]
@@ -51,10 +51,10 @@ class Delivery(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Stream:
+class _KindWriter:
     """How the readings of one kind are written: columns are the fields of its struct, in order."""
 
-    kind: Kind
+    kind: DeviceKind
     reading: type[Reading]
     registry: type[Meter | Vehicle]
     statement: Statement
@@ -66,78 +66,78 @@ class _Stream:
 
 
 # Every transaction writes in this order, so that none waits for another in a circle.
-_STREAMS: Final = (
-    _Stream(
-        Kind.METER,
+_WRITERS: Final = (
+    _KindWriter(
+        DeviceKind.METER,
         MeterReading,
         Meter,
         Statement(STATEMENTS / "record_meter_readings.sql"),
-        READINGS.labels(Kind.METER, "stored"),
+        READINGS.labels(DeviceKind.METER, "stored"),
     ),
-    _Stream(
-        Kind.VEHICLE,
+    _KindWriter(
+        DeviceKind.VEHICLE,
         VehicleReading,
         Vehicle,
         Statement(STATEMENTS / "record_vehicle_readings.sql"),
-        READINGS.labels(Kind.VEHICLE, "stored"),
+        READINGS.labels(DeviceKind.VEHICLE, "stored"),
     ),
 )
 
 
 def record(readings: Sequence[Reading], received_at: datetime) -> None:
-    """Record one delivery; what `record_all` says holds here too."""
-    record_all([Delivery(readings, received_at)])
+    """Record one batch; what `record_all` says holds here too."""
+    record_all([Batch(readings, received_at)])
 
 
-def record_all(deliveries: Sequence[Delivery]) -> None:
+def record_all(batches: Sequence[Batch]) -> None:
     """Append every reading to history and move live state forward, in one transaction.
 
-    Shape: any number of deliveries of any length, any order, both kinds; a repeat is appended
+    Shape: any number of batches of any length, any order, both kinds; a repeat is appended
     again, and of two with one timestamp the one received last counts, or stands later. Committed on
     return, unless the caller has a transaction open. Makes missing partitions.
     Errors: `UnknownDevices`; `django.db.OperationalError` when the database is away, full or out of
     connections: nothing was committed as far as we know, and it is safe to call again.
     """
     try:
-        _write(deliveries)
+        _write(batches)
     except IntegrityError as error:
         if not is_missing_partition(error):
             raise
         ensure_partitions(
             {
                 reading.measured_at
-                for delivery in deliveries
-                for reading in delivery.readings
+                for batch in batches
+                for reading in batch.readings
                 if reading.measured_at
             }
         )
-        _write(deliveries)
+        _write(batches)
 
 
-def _write(deliveries: Sequence[Delivery]) -> None:
+def _write(batches: Sequence[Batch]) -> None:
     register = settings.INGEST_UNKNOWN_DEVICES == "register"
     rounds = [
-        (stream, rows) for stream in _STREAMS for rows in _rounds(_rows(deliveries, stream.reading))
+        (writer, rows) for writer in _WRITERS for rows in _rounds(_rows(batches, writer.reading))
     ]
     # A single statement is a transaction of its own: no round trips for BEGIN and COMMIT.
     alone = register and len(rounds) == 1
     with nullcontext() if alone else transaction.atomic():
-        new_ids: dict[Kind, set[str]] = {stream.kind: set() for stream in _STREAMS}
-        for stream, rows in rounds:
-            new = stream.statement.rows(_parameters(rows, stream, register))
-            new_ids[stream.kind].update(row.device_id for row in new)
+        new_ids: dict[DeviceKind, set[str]] = {writer.kind: set() for writer in _WRITERS}
+        for writer, rows in rounds:
+            new = writer.statement.rows(_parameters(rows, writer, register))
+            new_ids[writer.kind].update(row.device_id for row in new)
         if not register:
             _require_known(new_ids)
-    for stream, rows in rounds:
-        stream.stored.inc(len(rows))
+    for writer, rows in rounds:
+        writer.stored.inc(len(rows))
 
 
-def _rows(deliveries: Sequence[Delivery], kind: type[Reading]) -> list[_Row]:
+def _rows(batches: Sequence[Batch], kind: type[Reading]) -> list[_Row]:
     """Return the readings of one kind as rows: id, energy, optional values, both times."""
     return [
-        (*astuple(reading), delivery.received_at)
-        for delivery in deliveries
-        for reading in delivery.readings
+        (*astuple(reading), batch.received_at)
+        for batch in batches
+        for reading in batch.readings
         if type(reading) is kind
     ]
 
@@ -175,9 +175,9 @@ def _parts(of_device: list[_Row]) -> Iterator[list[_Row]]:
         start = cut
 
 
-def _parameters(rows: list[_Row], stream: _Stream, register: bool) -> dict[str, Any]:
+def _parameters(rows: list[_Row], writer: _KindWriter, register: bool) -> dict[str, Any]:
     parameters: dict[str, Any] = dict(
-        zip(stream.columns, map(list, zip(*rows, strict=True)), strict=True)
+        zip(writer.columns, map(list, zip(*rows, strict=True)), strict=True)
     )
     ids = [row[0] for row in rows]
     parameters["is_newest"] = [*map(str.__ne__, ids, [*ids[1:], ""])]
@@ -185,12 +185,12 @@ def _parameters(rows: list[_Row], stream: _Stream, register: bool) -> dict[str, 
     return parameters
 
 
-def _require_known(new_ids: dict[Kind, set[str]]) -> None:
+def _require_known(new_ids: dict[DeviceKind, set[str]]) -> None:
     """Errors: `UnknownDevices`, when devices that were new to live state are not registered."""
     unknown = {}
-    for stream in _STREAMS:
-        ids = new_ids[stream.kind]
-        known = stream.registry.objects.filter(pk__in=ids).values_list("pk", flat=True)
-        unknown[stream.kind] = ids - set(known) if ids else ids
+    for writer in _WRITERS:
+        ids = new_ids[writer.kind]
+        known = writer.registry.objects.filter(pk__in=ids).values_list("pk", flat=True)
+        unknown[writer.kind] = ids - set(known) if ids else ids
     if any(unknown.values()):
         raise UnknownDevices(unknown)

@@ -60,7 +60,7 @@ class Findings(NamedTuple):
 
 def findings(now: datetime) -> Findings:
     """Return all that is bad at `now`, and all that has a fault; five statements."""
-    general = thresholds.elsewhere()
+    general = thresholds.default_thresholds()
     snapshot_turn = timedelta(minutes=settings.FLEET_SNAPSHOT_MINUTES)
     efficiencies = _low_efficiency.rows(
         {

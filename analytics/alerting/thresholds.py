@@ -24,7 +24,7 @@ _hot_batteries = Statement(STATEMENTS / "hot_batteries_last_week.sql")
 _silence = Statement(STATEMENTS / "silence_last_week.sql")
 
 
-def elsewhere() -> FaultThresholds:
+def default_thresholds() -> FaultThresholds:
     """Return the thresholds of sites that have none of their own, and of devices without a site."""
     return FaultThresholds.objects.filter(site=None).first() or FaultThresholds()
 

@@ -24,7 +24,7 @@ from analytics.figures.window import DEFAULT_LENGTH, Window
 from fleet.metrics import CACHED_FIGURES
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 from fleet.stores import replica
-from fleet.stores.batching import Member, Overloaded, Together
+from fleet.stores.batching import Batcher, Member, Overloaded
 from fleet.stores.redis import insist, redis
 from fleet.stores.single_flight import SingleFlight
 
@@ -235,7 +235,7 @@ def _read_all(group: Sequence[Member[str, bytes]]) -> RedisError | None:
     return None
 
 
-_reads: Final = Together[str, bytes](
+_reads: Final = Batcher[str, bytes](
     _read_all, most_at_once=100, most_waiting=10_000, wait_seconds=_WAIT_SECONDS
 )
 

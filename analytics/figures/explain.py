@@ -6,7 +6,7 @@ from datetime import datetime
 import msgspec
 
 from analytics.figures.energy import Energy, Span
-from analytics.figures.performance import Account, Part, Performance, kept, performance
+from analytics.figures.performance import Account, Part, Performance, performance, without_noise
 from analytics.sql import STATEMENTS
 from fleet.stores.statements import Statement
 
@@ -77,7 +77,9 @@ def explanation(account: Account) -> Explanation:
     meters = _counted(_meter_deliveries, [(part.slice.meter, part.meter) for part in account.parts])
     fleet = None
     if account.fleet:
-        fleet = FleetShare(kept(account.fleet.energy_ac_kwh), kept(account.fleet.energy_dc_kwh))
+        fleet = FleetShare(
+            without_noise(account.fleet.energy_ac_kwh), without_noise(account.fleet.energy_dc_kwh)
+        )
     splits = [_split(part) for part in account.parts]
     return Explanation(figure, _formula(figure, account), vehicle, meters, splits, fleet)
 
@@ -124,7 +126,7 @@ def _counted(statement: Statement, spans: Sequence[tuple[Span, Energy]]) -> list
             span.device_id,
             span.starts_at,
             span.ends_at,
-            kept(energy.energy_kwh),
+            without_noise(energy.energy_kwh),
             energy.hours_rolled_up,
             round(span.seconds / 3600 - energy.hours_rolled_up, 6),
             row.deliveries,

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from analytics import formulas
 from analytics.figures.energy import Energy, Span, meter_energies, vehicle_energies
-from analytics.figures.slices import Link, Slice, links_in, pieces, slices
+from analytics.figures.slices import LinkInWindow, Slice, links_in, pieces, slices
 from analytics.figures.unlinked import FleetEnergy, unlinked_energy
 from analytics.figures.window import Window
 from analytics.formulas import Health, Reason
@@ -132,7 +132,7 @@ def vehicle_account(vehicle_id: str, window: Window, unlinked: Unlinked) -> Acco
 
 def accounts(
     asked: Sequence[tuple[str, Window]],
-    links: dict[str, list[Link]],
+    links: dict[str, list[LinkInWindow]],
     around: Window,
     unlinked: Unlinked,
 ) -> list[Account]:
@@ -196,15 +196,15 @@ def performance(account: Account) -> Performance:
             _expected([(part.slice.meter, part.meter) for part in account.parts]),
         ),
     )
-    reason = formulas.doubt(efficiency, energy_ac_kwh, [coverage.vehicle, coverage.meter])
-    temp = None if dc.battery_temp_celsius is None else kept(dc.battery_temp_celsius)
+    reason = formulas.why_unknown(efficiency, energy_ac_kwh, [coverage.vehicle, coverage.meter])
+    temp = None if dc.battery_temp_celsius is None else without_noise(dc.battery_temp_celsius)
     meter_readings = sum(part.meter.readings for part in account.parts)
     return Performance(
         vehicle_id=vehicle.device_id,
         meter_id=account.parts[-1].slice.meter.device_id if account.parts else None,
         period=Period(vehicle.starts_at, vehicle.ends_at),
-        energy_ac_kwh=kept(energy_ac_kwh),
-        energy_dc_kwh=kept(dc.energy_kwh),
+        energy_ac_kwh=without_noise(energy_ac_kwh),
+        energy_dc_kwh=without_noise(dc.energy_kwh),
         efficiency_percent=efficiency,
         battery_temp_celsius=temp,
         ac_source=account.source,
@@ -215,8 +215,8 @@ def performance(account: Account) -> Performance:
         ),
         coverage=coverage,
         suspect_steps=dc.suspect_steps + sum(part.meter.suspect_steps for part in account.parts),
-        former_energy_ac_kwh=kept(energy_ac_kwh),
-        former_energy_dc_kwh=kept(dc.energy_kwh),
+        former_energy_ac_kwh=without_noise(energy_ac_kwh),
+        former_energy_dc_kwh=without_noise(dc.energy_kwh),
         efficiency=None if efficiency is None else round(efficiency / 100, 2),
         former_battery_temp_celsius=temp,
     )
@@ -253,6 +253,6 @@ def _expected(counted: Sequence[tuple[Span, Energy]]) -> float | None:
     return expected if counted else None
 
 
-def kept(value: float) -> float:
+def without_noise(value: float) -> float:
     """Return `value` without the noise of binary fractions: 0.3, not 0.30000000000000004."""
     return round(value, 9)

@@ -16,8 +16,8 @@ from analytics.figures.performance import (
     Unlinked,
     accounts,
     compared,
-    kept,
     performance,
+    without_noise,
 )
 from analytics.figures.slices import links_in
 from analytics.figures.unlinked import unlinked_energy
@@ -113,7 +113,7 @@ def _rounded(energies_kwh: Sequence[float]) -> list[float]:
     """
     rounded, rest_kwh = [], 0.0
     for energy_kwh in energies_kwh:
-        rounded.append(max(0.0, kept(energy_kwh + rest_kwh)) if energy_kwh else 0.0)
+        rounded.append(max(0.0, without_noise(energy_kwh + rest_kwh)) if energy_kwh else 0.0)
         rest_kwh += energy_kwh - rounded[-1]
     return rounded
 

@@ -48,14 +48,14 @@ class Slice(NamedTuple):
         return Slice(meter, self.vehicle_ids, self.whole if self.is_shared else meter)
 
 
-class Link(NamedTuple):
+class LinkInWindow(NamedTuple):
     """A link within a window, and all links to its meter that overlap it, itself among them."""
 
     meter: Span
     beside: list[Span]
 
 
-def links_in(window: Window, vehicle_ids: Sequence[str]) -> dict[str, list[Link]]:
+def links_in(window: Window, vehicle_ids: Sequence[str]) -> dict[str, list[LinkInWindow]]:
     """Return the links of vehicles in `window`, in time order; one statement.
 
     Links of a vehicle to a meter that touch are one. A vehicle without a link has an empty list; an
@@ -68,26 +68,26 @@ def links_in(window: Window, vehicle_ids: Sequence[str]) -> dict[str, list[Link]
             "ends_at": window.ends_at,
         }
     )
-    links: dict[str, dict[Span, Link]] = defaultdict(dict)
+    links: dict[str, dict[Span, LinkInWindow]] = defaultdict(dict)
     for vehicle_id, meter_id, starts_at, ends_at, other_id, other_starts_at, other_ends_at in rows:
         of_vehicle = links[vehicle_id]
         if meter_id is None:
             continue
         own = Span(meter_id, starts_at, ends_at)
         other = Span(other_id, other_starts_at, other_ends_at or ends_at)
-        of_vehicle.setdefault(own, Link(own, [])).beside.append(other)
+        of_vehicle.setdefault(own, LinkInWindow(own, [])).beside.append(other)
     return {vehicle_id: _joined(of_vehicle.values()) for vehicle_id, of_vehicle in links.items()}
 
 
-def _joined(links: Iterable[Link]) -> list[Link]:
-    joined: list[Link] = []
+def _joined(links: Iterable[LinkInWindow]) -> list[LinkInWindow]:
+    joined: list[LinkInWindow] = []
     for (meter_id, starts_at, ends_at), beside in links:
         before = joined[-1] if joined else None
         if before and before.meter.device_id == meter_id and before.meter.ends_at == starts_at:
             starts_at, beside = before.meter.starts_at, before.beside + beside
             joined.pop()
-        joined.append(Link(Span(meter_id, starts_at, ends_at), beside))
-    return [Link(link.meter, _union(link.beside)) for link in joined]
+        joined.append(LinkInWindow(Span(meter_id, starts_at, ends_at), beside))
+    return [LinkInWindow(link.meter, _union(link.beside)) for link in joined]
 
 
 def _union(spans: Iterable[Span]) -> list[Span]:
@@ -102,7 +102,7 @@ def _union(spans: Iterable[Span]) -> list[Span]:
     return union
 
 
-def slices(links: Iterable[Link]) -> list[Slice]:
+def slices(links: Iterable[LinkInWindow]) -> list[Slice]:
     """Cut links of a vehicle, in time order, wherever another joins or leaves; by hours if shared.
 
     Shape: in time order; none overlaps another.
@@ -121,7 +121,7 @@ def _clipped(span: Span, starts_at: datetime, ends_at: datetime) -> Span:
     return Span(span.device_id, max(span.starts_at, starts_at), min(span.ends_at, ends_at))
 
 
-def _cut(link: Link) -> list[Slice]:
+def _cut(link: LinkInWindow) -> list[Slice]:
     meter_id, starts_at, ends_at = link.meter
     beside = [_clipped(span, starts_at, ends_at) for span in link.beside]
     bounds = sorted({bound for span in beside for bound in (span.starts_at, span.ends_at)})

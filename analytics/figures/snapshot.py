@@ -11,7 +11,7 @@ from psqlextra.types import ConflictAction
 
 from analytics import formulas
 from analytics.figures.energy import Energy, Span, meter_energies, vehicle_energies
-from analytics.figures.performance import Account, Performance, accounts, kept, performance
+from analytics.figures.performance import Account, Performance, accounts, performance, without_noise
 from analytics.figures.slices import links_in
 from analytics.figures.unlinked import FleetEnergy, keep_day
 from analytics.figures.window import Window
@@ -148,13 +148,13 @@ def _meter_row(span: Span, energy: Energy, linked: _Linked | None) -> dict[str, 
     efficiency, reason = None, None
     if linked:
         efficiency = formulas.efficiency_percent(linked.energy_dc_kwh, linked.energy_ac_kwh)
-        reason = formulas.doubt(efficiency, linked.energy_ac_kwh, [coverage])
+        reason = formulas.why_unknown(efficiency, linked.energy_ac_kwh, [coverage])
     return {
         "meter_id": span.device_id,
         "ends_at": span.ends_at,
-        "energy_ac_kwh": kept(energy.energy_kwh),
-        "linked_ac_kwh": kept(linked.energy_ac_kwh) if linked else 0.0,
-        "linked_dc_kwh": kept(linked.energy_dc_kwh) if linked else 0.0,
+        "energy_ac_kwh": without_noise(energy.energy_kwh),
+        "linked_ac_kwh": without_noise(linked.energy_ac_kwh) if linked else 0.0,
+        "linked_dc_kwh": without_noise(linked.energy_dc_kwh) if linked else 0.0,
         "efficiency_percent": efficiency,
         "coverage": coverage,
         "readings": energy.readings,

@@ -33,7 +33,7 @@ SUMMED_UP_AT_ONCE: Final = 1_000
 
 
 @dataclass(frozen=True)
-class _Stream:
+class _HourlyStatements:
     """The statements for the hours of one kind of device."""
 
     changed: type[ChangedMeterHour | ChangedVehicleHour]
@@ -43,15 +43,15 @@ class _Stream:
     sum_up: Statement
 
 
-_STREAMS: Final = (
-    _Stream(
+_HOURLY: Final = (
+    _HourlyStatements(
         ChangedMeterHour,
         Statement(STATEMENTS / "settle_meters.sql"),
         Statement(STATEMENTS / "mark_meter_hours.sql"),
         Statement(STATEMENTS / "take_changed_meter_hours.sql"),
         Statement(STATEMENTS / "sum_up_meter_hours.sql"),
     ),
-    _Stream(
+    _HourlyStatements(
         ChangedVehicleHour,
         Statement(STATEMENTS / "settle_vehicles.sql"),
         Statement(STATEMENTS / "mark_vehicle_hours.sql"),
@@ -80,19 +80,19 @@ def roll_up() -> int:
 def settle() -> None:
     """Let every hour that is over, and its time of `GRACE`, be one that can be summed up."""
     until = _hour_of(timezone.now() - GRACE)
-    for stream in _STREAMS:
+    for kind in _HOURLY:
         settled = SETTLED_AT_ONCE
         while settled == SETTLED_AT_ONCE:
             stopping.check()
-            (row,) = stream.settle.rows({"until": until, "most": SETTLED_AT_ONCE})
+            (row,) = kind.settle.rows({"until": until, "most": SETTLED_AT_ONCE})
             settled = row.settled
 
 
 def sum_up_changed() -> Iterator[int]:
     """Sum up the hours that are marked as changed and quiet; yield how many, portion by portion."""
     changed_before = timezone.now() - QUIET
-    for stream in _STREAMS:
-        while taken := _sum_up_some(stream, changed_before):
+    for kind in _HOURLY:
+        while taken := _sum_up_some(kind, changed_before):
             yield taken
             stopping.check()
 
@@ -103,8 +103,8 @@ def mark(starts_at: datetime, ends_at: datetime, device_id: str | None = None) -
     `device_id` None stands for all; an id marks the hours of a meter and of a vehicle of that id.
     """
     marked = 0
-    for stream in _STREAMS:
-        (row,) = stream.mark.rows(
+    for kind in _HOURLY:
+        (row,) = kind.mark.rows(
             {"starts_at": starts_at, "ends_at": ends_at, "device_id": device_id}
         )
         marked += row.marked
@@ -122,31 +122,31 @@ def mark_all_of(device: Meter | Vehicle, **_: Any) -> None:
 
 def pending() -> int:
     """Return how many hours wait to be summed up."""
-    return sum(stream.changed.objects.count() for stream in _STREAMS)
+    return sum(kind.changed.objects.count() for kind in _HOURLY)
 
 
-def _sum_up_some(stream: _Stream, changed_before: datetime) -> int:
+def _sum_up_some(kind: _HourlyStatements, changed_before: datetime) -> int:
     """Sum up one portion; return how many marks it took off the list. Makes missing partitions."""
     try:
-        return _sum_up_in_one_transaction(stream, changed_before)
+        return _sum_up_in_one_transaction(kind, changed_before)
     except IntegrityError as error:
         if not is_missing_partition(error):
             raise
         ensure_partitions(
-            stream.changed.objects.order_by("pk").values_list("hour", flat=True)[:SUMMED_UP_AT_ONCE]
+            kind.changed.objects.order_by("pk").values_list("hour", flat=True)[:SUMMED_UP_AT_ONCE]
         )
-        return _sum_up_in_one_transaction(stream, changed_before)
+        return _sum_up_in_one_transaction(kind, changed_before)
 
 
-def _sum_up_in_one_transaction(stream: _Stream, changed_before: datetime) -> int:
+def _sum_up_in_one_transaction(kind: _HourlyStatements, changed_before: datetime) -> int:
     with transaction.atomic():
-        taken = stream.take_changed.rows(
+        taken = kind.take_changed.rows(
             {"changed_before": changed_before, "most": SUMMED_UP_AT_ONCE}
         )
         if taken:
             # A statement of its own: it sees all that was committed when the marks were taken.
             hours = [row.hour for row in taken]
-            stream.sum_up.rows(
+            kind.sum_up.rows(
                 {
                     "device_ids": [row.device_id for row in taken],
                     "hours": hours,

@@ -27,7 +27,7 @@ from rest_framework.views import set_rollback
 from energy_engine.api.request_ids import request_id_of
 from energy_engine.paths import is_page
 from energy_engine.server.deadlines import ClientGone
-from energy_engine.telemetry.request_log import blame
+from energy_engine.telemetry.request_log import note_cause
 from fleet.http.wire import FieldError
 from fleet.stores.batching import Overloaded
 from ingestion.readings import ItemError
@@ -149,7 +149,7 @@ def _told(error: Exception, request: HttpRequest) -> Exception:
         # A value that no column takes, such as a NUL in a query parameter.
         return ValidationError("The request holds a value that cannot be stored")
     if isinstance(error, STORAGE_ERRORS):
-        blame(request, error)
+        note_cause(request, error)
         return _unavailable(error)
     if isinstance(error, MethodNotAllowed):
         error.detail = ErrorDetail("This path does not take the method; Allow names those it takes")

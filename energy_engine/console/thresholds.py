@@ -116,7 +116,7 @@ class FaultThresholdsAdmin(ConsoleAdmin):
         return rows.select_related("site")
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        context = (extra_context or {}) | {"general": thresholds.elsewhere()}
+        context = (extra_context or {}) | {"general": thresholds.default_thresholds()}
         page: HttpResponse = super().changelist_view(request, context)
         return page
 

@@ -32,7 +32,7 @@ from energy_engine.postgres.storage import OK, storage
 from energy_engine.telemetry.job_runs import FAILURES_OF, periodic_jobs
 from energy_engine.telemetry.request_log import is_logged, log_request
 from energy_engine.telemetry.sampling import sample
-from fleet.access.permission import KeyHolds, grant_of
+from fleet.access.permission import HasScope, grant_of
 from fleet.http.parameters import KnownParameters
 from fleet.metrics import REQUEST_SECONDS
 from fleet.models import ApiKey
@@ -222,7 +222,7 @@ _PARTS: Final = (
 # --- The page ---------------------------------------------------------------------------------
 
 
-class MayScrape(KeyHolds):
+class MayScrape(HasScope):
     """Lets METRICS_TOKEN pass, or a key that may read of all devices."""
 
     def has_permission(self, request: Request, view: Any) -> bool:

@@ -44,14 +44,14 @@ def log_request(
     log.log(level, event, extra=fields, exc_info=cause)
 
 
-def blame(request: HttpRequest, error: BaseException | None) -> None:
+def note_cause(request: HttpRequest, error: BaseException | None) -> None:
     """Name the error that is the cause of an answer of 500 or more."""
     request.META[_CAUSE] = error
 
 
 @receiver(got_request_exception)
-def _blame_uncaught(request: HttpRequest, **_: object) -> None:
-    blame(request, sys.exception())
+def _note_uncaught(request: HttpRequest, **_: object) -> None:
+    note_cause(request, sys.exception())
 
 
 def _kind(status: int, seconds: float) -> tuple[int, str]:

@@ -18,7 +18,7 @@ from django.db import Error, transaction
 from django.utils import timezone
 
 from fleet.models import ApiKey, Meter, Reach, Scope, Site, Vehicle
-from fleet.stores.batching import Member, Together
+from fleet.stores.batching import Batcher, Member
 
 _BEGINS: Final = "eie"
 _SECRET_BYTES: Final = 32
@@ -157,7 +157,7 @@ class Keyring:
         self._noted_at = 0.0
         self._used: set[int | None] = set()
         # Many unknown keys at once share a statement and a connection.
-        self._look_ups = Together[bytes, Grant](
+        self._look_ups = Batcher[bytes, Grant](
             self._find, most_at_once=500, most_waiting=10_000, wait_seconds=1.8
         )
 

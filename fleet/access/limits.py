@@ -24,7 +24,8 @@ from fleet.metrics import THROTTLED
 from fleet.stores.redis import redis
 
 MINUTE: Final = 60
-_TAKEN_AT_ONCE: Final = 100
+# A process takes a limit in leases of a hundredth.
+_LEASES_PER_LIMIT: Final = 100
 _MOST_LEASES: Final = 50_000
 # Requests of one name that need a lease wait for each other; others hardly ever do.
 _TURNS: Final = 64
@@ -32,7 +33,7 @@ _TURNS: Final = 64
 _IPV6_NETWORK_BITS: Final = 64
 
 
-class TooMuch(APIException):
+class LimitExceeded(APIException):
     """A limit is used up for this minute; the message names it."""
 
     status_code = HTTPStatus.TOO_MANY_REQUESTS
@@ -56,7 +57,7 @@ class Budgets:
         self._shared: Storage | None = None
 
     def take(self, name: str, what: str, limit: int, amount: int = 1) -> None:
-        """Take `amount` of what `name` may have this minute. Errors: `TooMuch`, and none is taken.
+        """Take `amount` of what `name` may have this minute, or none. Errors: `LimitExceeded`.
 
         A `limit` of 0 stands for none.
         """
@@ -72,7 +73,7 @@ class Budgets:
         """Take `amount`, or what is left of the limit this minute; return how much that is."""
         try:
             self.take(name, what, limit, amount)
-        except TooMuch:
+        except LimitExceeded:
             return self._left.pop(name, 0)
         return amount
 
@@ -84,7 +85,7 @@ class Budgets:
         left = self._left.get(name, 0)
         if left < amount:
             THROTTLED.labels(what).inc()
-            raise TooMuch(what, limit)
+            raise LimitExceeded(what, limit)
         return left
 
     def _begin_minute(self) -> None:
@@ -105,7 +106,7 @@ class Budgets:
         if missing <= 0 or name in self._spent:
             return  # the one before has taken enough, or all
         minute = self._minute
-        wanted = max(missing, limit // _TAKEN_AT_ONCE)
+        wanted = max(missing, limit // _LEASES_PER_LIMIT)
         before = self._count(f"{name}:{minute}", wanted) - wanted
         granted = max(0, min(wanted, limit - before))
         if minute != self._minute:
@@ -130,7 +131,7 @@ budgets = Budgets()
 
 
 def take_request(address: str, key_id: int | None = None) -> None:
-    """Count a request of an address, and of a key. Errors: `TooMuch`."""
+    """Count a request of an address, and of a key. Errors: `LimitExceeded`."""
     budgets.take(f"address:{address}", "requests", settings.LIMIT_REQUESTS_PER_ADDRESS)
     if key_id is not None:
         budgets.take(f"key:{key_id}", "requests", settings.LIMIT_REQUESTS_PER_KEY)
@@ -139,7 +140,7 @@ def take_request(address: str, key_id: int | None = None) -> None:
 def take_readings(key_id: int | None, readings: int) -> None:
     """Count readings of a key, all or none of them; of an open API, none.
 
-    Errors: `TooMuch`; `BodyTooLarge` where no minute would ever do.
+    Errors: `LimitExceeded`; `BodyTooLarge` where no minute would ever do.
     """
     if key_id is None:
         return
@@ -161,15 +162,15 @@ def take_most_readings(key_id: int | None, readings: int) -> int:
 
 
 def take_wrong_key(address: str) -> None:
-    """Count a key that opens nothing. Errors: `TooMuch`."""
+    """Count a key that opens nothing. Errors: `LimitExceeded`."""
     budgets.take(f"wrong:{address}", "wrong keys", settings.LIMIT_WRONG_KEYS_PER_ADDRESS)
 
 
 def refuse_guessing(address: str) -> None:
-    """Look no key up for an address that has shown too many wrong ones. Errors: `TooMuch`."""
+    """Look no key up for an address that has shown too many wrong ones. Errors: `LimitExceeded`."""
     if budgets.is_spent(f"wrong:{address}"):
         THROTTLED.labels("wrong keys").inc()
-        raise TooMuch("wrong keys", settings.LIMIT_WRONG_KEYS_PER_ADDRESS)
+        raise LimitExceeded("wrong keys", settings.LIMIT_WRONG_KEYS_PER_ADDRESS)
 
 
 def client_address(meta: Mapping[str, str]) -> str:

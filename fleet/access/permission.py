@@ -37,7 +37,7 @@ class ScopeRequired(PermissionDenied):
         super().__init__(f"This needs a key with the scope {scope.value}")
 
 
-class KeyHolds(BasePermission):
+class HasScope(BasePermission):
     """Lets a request pass whose key has the scope that the view needs.
 
     That is the view's `scope`, where it has one; else `read` for what changes nothing, and `manage`

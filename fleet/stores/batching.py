@@ -33,7 +33,7 @@ class Member(Generic[Work, Result]):
         self.error: BaseException | None = None
 
 
-class Together(Generic[Work, Result]):
+class Batcher(Generic[Work, Result]):
     """The queue of one process; `run` may be called from any thread or greenlet.
 
     `do` sets the result or the error of each member of a group. It returns the error that whoever

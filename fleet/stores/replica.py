@@ -84,7 +84,7 @@ class Watch:
         """Return the age of what the replica is known to show, or how long that has been open."""
         return time.monotonic() - (self._shows_at or self._began_at)
 
-    def doubt(self) -> None:
+    def mark_away(self) -> None:
         """Ask the replica nothing more until a look has found it near."""
         self._shows_at = None
 
@@ -95,7 +95,7 @@ class Watch:
             self._primary.append((asked_at, primary_at))
         replica_at = _position(REPLICA, _REPLICA_AT)
         if replica_at is None:
-            self.doubt()
+            self.mark_away()
             return
         while self._primary and self._primary[0][1] <= replica_at:
             self._shows_at = self._primary.popleft()[0]
@@ -112,7 +112,7 @@ class Watch:
                 self.look()
             except Exception:
                 log.exception("the replica can't be watched")
-                self.doubt()
+                self.mark_away()
             time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
@@ -163,7 +163,7 @@ def read(
             return _from_replica(work, in_a_transaction)
         except (OperationalError, InterfaceError, psycopg.OperationalError) as error:
             log.warning("the replica failed: %s", type(error.__cause__ or error).__name__)
-            watch.doubt()
+            watch.mark_away()
             reason = "failed"
         except again_after:
             reason = "unknown"

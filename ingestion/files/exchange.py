@@ -26,8 +26,8 @@ from ingestion.files import parquet
 from ingestion.readings import (
     MAX_LINE_BYTES,
     Decoded,
+    DeviceKind,
     ItemError,
-    Kind,
     MeterReading,
     VehicleReading,
     decode_lines,
@@ -316,7 +316,7 @@ def _quoted(cell: str) -> str:
     return msgspec.json.encode(cell).decode()
 
 
-def _by_kind(objects: list[bytes]) -> dict[Kind | None, list[bool]]:
+def _by_kind(objects: list[bytes]) -> dict[DeviceKind | None, list[bool]]:
     """Return which objects are of each kind; all under None where one needs a closer look.
 
     Told by their bytes, for half a microsecond each: every object names one id alone, and no other
@@ -326,7 +326,7 @@ def _by_kind(objects: list[bytes]) -> dict[Kind | None, list[bool]]:
     is_vehicle = [b'"vehicleId"' in text for text in objects]
     told_by_id = all(map(ne, is_meter, is_vehicle)) and not any(b"\\" in text for text in objects)
     if told_by_id and all(map(_says_no_other_type, objects, is_meter)):
-        both = {Kind.METER: is_meter, Kind.VEHICLE: is_vehicle}
+        both = {DeviceKind.METER: is_meter, DeviceKind.VEHICLE: is_vehicle}
         return {kind: is_of_kind for kind, is_of_kind in both.items() if any(is_of_kind)}
     return {None: [True] * len(objects)}
 
@@ -366,18 +366,21 @@ class _VehicleDelivery(VehicleReading, omit_defaults=True):
     received_at: datetime | None = msgspec.field(name=_RECEIVED_AT, default=None)
 
 
-_DELIVERIES: Final[dict[Kind, type[_MeterDelivery | _VehicleDelivery]]] = {
-    Kind.METER: _MeterDelivery,
-    Kind.VEHICLE: _VehicleDelivery,
+_DELIVERIES: Final[dict[DeviceKind, type[_MeterDelivery | _VehicleDelivery]]] = {
+    DeviceKind.METER: _MeterDelivery,
+    DeviceKind.VEHICLE: _VehicleDelivery,
 }
 
 
-def _wire_names(kind: Kind) -> list[str]:
+def _wire_names(kind: DeviceKind) -> list[str]:
     return [f.encode_name for f in msgspec.structs.fields(_DELIVERIES[kind])]
 
 
 _NUMBER_FIELDS: Final = {
-    name for kind in Kind for name in _wire_names(kind) if name not in (*_TEXT_FIELDS, _RECEIVED_AT)
+    name
+    for kind in DeviceKind
+    for name in _wire_names(kind)
+    if name not in (*_TEXT_FIELDS, _RECEIVED_AT)
 }
 _KNOWN_FIELDS: Final = {*_TEXT_FIELDS, *_NUMBER_FIELDS}
 
@@ -388,12 +391,12 @@ class Sink(Protocol):
     Rows hold what the columns of their kind on the wire say, in that order, then `receivedAt`.
     """
 
-    def write(self, kind: Kind, rows: Sequence[Sequence[Any]]) -> None: ...
+    def write(self, kind: DeviceKind, rows: Sequence[Sequence[Any]]) -> None: ...
 
     def finish(self) -> None: ...
 
 
-def sink(file: IO[bytes], file_format: str, kinds: Sequence[Kind]) -> Sink:
+def sink(file: IO[bytes], file_format: str, kinds: Sequence[DeviceKind]) -> Sink:
     """Return what writes readings of `kinds` to `file`, in a format that `format_of` names."""
     if file_format == "ndjson":
         return _NdjsonSink(file)
@@ -404,7 +407,7 @@ class _NdjsonSink:
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._encoder = file, msgspec.json.Encoder()
 
-    def write(self, kind: Kind, rows: Sequence[Sequence[Any]]) -> None:
+    def write(self, kind: DeviceKind, rows: Sequence[Sequence[Any]]) -> None:
         struct = _DELIVERIES[kind]
         self._file.write(self._encoder.encode_lines([struct(*row) for row in rows]))
 
@@ -415,7 +418,7 @@ class _NdjsonSink:
 class _Header:
     """The columns of one kind or both, each once; `receivedAt` last."""
 
-    def __init__(self, kinds: Sequence[Kind]) -> None:
+    def __init__(self, kinds: Sequence[DeviceKind]) -> None:
         names = dict.fromkeys(name for kind in kinds for name in _wire_names(kind))
         self.names = [name for name in names if name != _RECEIVED_AT] + [_RECEIVED_AT]
         self._pickers = {kind: self._picker(_wire_names(kind)) for kind in kinds}
@@ -424,18 +427,18 @@ class _Header:
         # Columns that a kind lacks take the None that `pick` adds at the end.
         return itemgetter(*(own.index(name) if name in own else -1 for name in self.names))
 
-    def pick(self, kind: Kind, row: Sequence[Any]) -> tuple[Any, ...]:
+    def pick(self, kind: DeviceKind, row: Sequence[Any]) -> tuple[Any, ...]:
         return self._pickers[kind]((*row, None))
 
 
 class _CsvSink:
-    def __init__(self, file: IO[bytes], kinds: Sequence[Kind]) -> None:
+    def __init__(self, file: IO[bytes], kinds: Sequence[DeviceKind]) -> None:
         self._header = _Header(kinds)
         self._text = TextIOWrapper(file, "utf-8", newline="", write_through=True)
         self._writer = csv.writer(self._text, lineterminator="\n")
         self._writer.writerow(self._header.names)
 
-    def write(self, kind: Kind, rows: Sequence[Sequence[Any]]) -> None:
+    def write(self, kind: DeviceKind, rows: Sequence[Sequence[Any]]) -> None:
         pick = self._header.pick
         self._writer.writerows(
             pick(kind, (*values, instant(measured_at), instant(received_at)))
@@ -449,7 +452,7 @@ class _CsvSink:
 class ArrowRows:
     """Turns rows of one kind or both into Arrow, as they stand in Parquet."""
 
-    def __init__(self, kinds: Sequence[Kind]) -> None:
+    def __init__(self, kinds: Sequence[DeviceKind]) -> None:
         import pyarrow
 
         self._header = _Header(kinds)
@@ -459,7 +462,7 @@ class ArrowRows:
             [(name, types.get(name, pyarrow.float64())) for name in self._header.names]
         )
 
-    def batch(self, kind: Kind, rows: Sequence[Sequence[Any]]) -> "pyarrow.RecordBatch":
+    def batch(self, kind: DeviceKind, rows: Sequence[Sequence[Any]]) -> "pyarrow.RecordBatch":
         import pyarrow
 
         columns = zip(*(self._header.pick(kind, row) for row in rows), strict=True)
@@ -467,13 +470,13 @@ class ArrowRows:
 
 
 class _ParquetSink:
-    def __init__(self, file: IO[bytes], kinds: Sequence[Kind]) -> None:
+    def __init__(self, file: IO[bytes], kinds: Sequence[DeviceKind]) -> None:
         import pyarrow.parquet
 
         self._rows = ArrowRows(kinds)
         self._writer = pyarrow.parquet.ParquetWriter(file, self._rows.schema, compression="zstd")
 
-    def write(self, kind: Kind, rows: Sequence[Sequence[Any]]) -> None:
+    def write(self, kind: DeviceKind, rows: Sequence[Sequence[Any]]) -> None:
         self._writer.write_batch(self._rows.batch(kind, rows))
 
     def finish(self) -> None:

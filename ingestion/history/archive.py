@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from ingestion.files.exchange import ArrowRows
-from ingestion.readings import Kind
+from ingestion.readings import DeviceKind
 
 if TYPE_CHECKING:
     import pyarrow
@@ -62,7 +62,7 @@ class Archive:
                 return False
             raise
 
-    def write(self, name: str, kind: Kind, batches: Rows, progress: Progress) -> None:
+    def write(self, name: str, kind: DeviceKind, batches: Rows, progress: Progress) -> None:
         """Write the rows of `batches`, as `exchange.ArrowRows` takes them, to a new file."""
         import pyarrow.parquet
 
@@ -81,7 +81,7 @@ class Archive:
                 raise
             writer.close()
 
-    def require_equal(self, name: str, kind: Kind, batches: Rows, progress: Progress) -> None:
+    def require_equal(self, name: str, kind: DeviceKind, batches: Rows, progress: Progress) -> None:
         """Read a file back, to its end: its rows are those of `batches`, in their order.
 
         Errors: `ArchiveFailed`, also where it holds fewer rows, or more.

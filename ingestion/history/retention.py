@@ -29,7 +29,7 @@ from ingestion.models import (
     MeterReading,
     VehicleReading,
 )
-from ingestion.readings import Kind
+from ingestion.readings import DeviceKind
 from ingestion.sql import STATEMENTS
 
 # History that was brought back would otherwise go again the next night.
@@ -56,7 +56,7 @@ class RetentionFailed(Exception):
 class _History(NamedTuple):
     """What retention has to know of one table of history."""
 
-    kind: Kind
+    kind: DeviceKind
     model: type[MeterReading | VehicleReading]
     changed: type[ChangedMeterHour | ChangedVehicleHour]
     energy: str
@@ -69,7 +69,7 @@ class _History(NamedTuple):
 
 
 def _history(
-    kind: Kind, model: Any, changed: type[ChangedMeterHour | ChangedVehicleHour], energy: str
+    kind: DeviceKind, model: Any, changed: type[ChangedMeterHour | ChangedVehicleHour], energy: str
 ) -> _History:
     in_order, keep_registers = (
         SQL((STATEMENTS / f"{name}.sql").read_text())
@@ -79,8 +79,8 @@ def _history(
 
 
 _HISTORY: Final = (
-    _history(Kind.METER, MeterReading, ChangedMeterHour, "energy_ac_kwh"),
-    _history(Kind.VEHICLE, VehicleReading, ChangedVehicleHour, "energy_dc_kwh"),
+    _history(DeviceKind.METER, MeterReading, ChangedMeterHour, "energy_ac_kwh"),
+    _history(DeviceKind.VEHICLE, VehicleReading, ChangedVehicleHour, "energy_dc_kwh"),
 )
 
 
@@ -110,7 +110,7 @@ class _Totals(NamedTuple):
     energy_kwh: float
     last_id: int
 
-    def are(self, others: "_Totals") -> bool:
+    def match(self, others: "_Totals") -> bool:
         same_rows = (self.readings, self.last_id) == (others.readings, others.last_id)
         return same_rows and math.isclose(self.energy_kwh, others.energy_kwh, rel_tol=_SAME_SUM)
 
@@ -373,7 +373,7 @@ def _drop_unchanged(of: _History, archived: ArchivedPartition) -> bool:
     table = Identifier(archived.table_name)
     _execute(SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table))
     totals = _totals(of, archived.table_name)
-    if not totals.are(_Totals(archived.readings, archived.energy_kwh, archived.last_id)):
+    if not totals.match(_Totals(archived.readings, archived.energy_kwh, archived.last_id)):
         return False
     if Archive(settings.ARCHIVE_URL).rows(archived.file) != totals.readings:
         return False

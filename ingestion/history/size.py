@@ -4,12 +4,12 @@ from typing import Final, NamedTuple
 
 from fleet.stores.statements import Statement
 from ingestion.models import MeterReading, VehicleReading
-from ingestion.readings import Kind
+from ingestion.readings import DeviceKind
 from ingestion.sql import STATEMENTS
 
 _TABLES: Final = {
-    MeterReading._meta.db_table: Kind.METER,
-    VehicleReading._meta.db_table: Kind.VEHICLE,
+    MeterReading._meta.db_table: DeviceKind.METER,
+    VehicleReading._meta.db_table: DeviceKind.VEHICLE,
 }
 _history_size: Final = Statement(STATEMENTS / "history_size.sql")
 
@@ -21,7 +21,7 @@ class Size(NamedTuple):
     estimated_rows: int
 
 
-def history_size() -> dict[Kind, Size]:
+def history_size() -> dict[DeviceKind, Size]:
     """Return the size of history by kind; one statement."""
     found = _history_size.rows({"tables": list(_TABLES)})
     return {_TABLES[row.name]: Size(row.bytes, row.estimated_rows) for row in found}

@@ -353,11 +353,11 @@ def test_thresholds_are_for_their_site_and_the_rest_for_all_others():
 
 def test_thresholds_elsewhere_are_the_defaults_unless_set():
     FaultThresholds.objects.create(site=SiteFactory(), battery_opens_celsius=1)
-    assert thresholds.elsewhere().battery_opens_celsius == 50
+    assert thresholds.default_thresholds().battery_opens_celsius == 50
 
     FaultThresholds.objects.create(battery_opens_celsius=60)
 
-    assert thresholds.elsewhere().battery_opens_celsius == 60
+    assert thresholds.default_thresholds().battery_opens_celsius == 60
 
 
 @pytest.mark.parametrize("devices", [2, 12])

@@ -353,10 +353,10 @@ def test_no_interleaving_makes_a_figure_differ_from_history(api, clock, monkeypa
 @pytest.mark.django_db(transaction=True)
 def test_this_test_finds_late_readings_that_leave_no_mark(api, clock, monkeypatch):
     sound = "delivered.measured_at < live.settled_before"
-    for stream in writer._STREAMS:
-        assert sound in stream.statement._sql
-        broken = stream.statement._sql.replace(sound, "false")
-        monkeypatch.setattr(stream.statement, "_sql", broken)
+    for kind in writer._WRITERS:
+        assert sound in kind.statement._sql
+        broken = kind.statement._sql.replace(sound, "false")
+        monkeypatch.setattr(kind.statement, "_sql", broken)
 
     # Flaky: threads do not take the same turns when an example is tried again.
     with pytest.raises((AssertionError, Flaky)):

@@ -430,7 +430,7 @@ class TestLimits:
         taken = 0
         for _ in range(200):
             for process in processes:
-                with suppress(limits.TooMuch):
+                with suppress(limits.LimitExceeded):
                     process.take("shared", "requests", 1_000, 2)
                     taken += 2
 
@@ -459,7 +459,7 @@ class TestLimits:
             budget._begin_minute()
             return amount
 
-        with mock.patch.object(budget, "_count", count_slowly), suppress(limits.TooMuch):
+        with mock.patch.object(budget, "_count", count_slowly), suppress(limits.LimitExceeded):
             budget.take("late", "requests", 1_000)
 
         assert budget._left.get("late", 0) == 0
@@ -469,7 +469,7 @@ class TestLimits:
         passed = []
 
         def take(_: int) -> None:
-            with suppress(limits.TooMuch):
+            with suppress(limits.LimitExceeded):
                 budget.take("parallel", "requests", 50)
                 passed.append(1)
 

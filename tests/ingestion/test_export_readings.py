@@ -14,7 +14,7 @@ from psycopg import ClientCursor
 
 from ingestion import models
 from ingestion.management.commands import export_readings
-from ingestion.readings import Kind
+from ingestion.readings import DeviceKind
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 
@@ -195,7 +195,7 @@ def test_export_that_breaks_off_leaves_the_file_before_it(tmp_path, monkeypatch)
     assert [file.name for file in tmp_path.iterdir()] == ["all.csv"]
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", list(DeviceKind))
 def test_window_reads_the_key_of_its_own_partitions_alone(kind):
     window = {"device_id": "X", "start": at("00:00"), "end": NOON, "counted": True}
     connection.ensure_connection()

@@ -12,7 +12,7 @@ from fleet.stores.batching import Overloaded
 from ingestion import group_commit as module
 from ingestion import models
 from ingestion.group_commit import GroupCommit
-from ingestion.writer import Delivery, UnknownDevices, record_all
+from ingestion.writer import Batch, UnknownDevices, record_all
 from tests.conftest import NOON, vehicle_reading
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,11 +28,11 @@ class Gate:
         self.may_go_on.set()
         monkeypatch.setattr(module, "record_all", self.write)
 
-    def write(self, deliveries: list[Delivery]) -> None:
-        self.groups.append(len(deliveries))
+    def write(self, batches: list[Batch]) -> None:
+        self.groups.append(len(batches))
         self.first_has_begun.set()
         self.may_go_on.wait(10)
-        record_all(deliveries)
+        record_all(batches)
 
 
 @pytest.fixture
@@ -40,27 +40,25 @@ def gate(monkeypatch) -> Gate:
     return Gate(monkeypatch)
 
 
-def together(
-    gate: Gate, queue: GroupCommit, deliveries: list[Delivery]
-) -> list[BaseException | None]:
-    """Record the first delivery, and the others while it is being written; return their errors."""
-    errors: list[BaseException | None] = [None] * len(deliveries)
+def together(gate: Gate, queue: GroupCommit, batches: list[Batch]) -> list[BaseException | None]:
+    """Record the first batch, and the others while it is being written; return their errors."""
+    errors: list[BaseException | None] = [None] * len(batches)
 
     def run(number: int) -> None:
         try:
-            queue.record(*deliveries[number])
+            queue.record(*batches[number])
         except BaseException as error:
             errors[number] = error
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=run, args=[number]) for number in range(len(deliveries))]
+    threads = [threading.Thread(target=run, args=[number]) for number in range(len(batches))]
     gate.may_go_on.clear()
     threads[0].start()
     gate.first_has_begun.wait(10)
     for waiting, thread in enumerate(threads[1:], 1):
         thread.start()
-        until(lambda waiting=waiting: len(queue._deliveries._waiting) >= waiting)
+        until(lambda waiting=waiting: len(queue._batches._waiting) >= waiting)
     gate.may_go_on.set()
     for thread in threads:
         thread.join()
@@ -76,12 +74,12 @@ def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("waited too long")
 
 
-def delivery(number: int, **fields: float) -> Delivery:
-    return Delivery([vehicle_reading(f"V{number}", **fields)], NOON)
+def batch(number: int, **fields: float) -> Batch:
+    return Batch([vehicle_reading(f"V{number}", **fields)], NOON)
 
 
 def in_thread(queue: GroupCommit, number: int) -> threading.Thread:
-    thread = threading.Thread(target=lambda: (queue.record(*delivery(number)), connection.close()))
+    thread = threading.Thread(target=lambda: (queue.record(*batch(number)), connection.close()))
     thread.start()
     return thread
 
@@ -91,14 +89,14 @@ def history_size() -> int:
 
 
 def test_request_that_is_alone_is_written_at_once(gate):
-    GroupCommit().record(*delivery(1))
+    GroupCommit().record(*batch(1))
 
     assert gate.groups == [1]
     assert history_size() == 1
 
 
 def test_requests_that_come_during_a_commit_share_the_next_one(gate):
-    errors = together(gate, GroupCommit(), [delivery(number) for number in range(10)])
+    errors = together(gate, GroupCommit(), [batch(number) for number in range(10)])
 
     assert errors == [None] * 10
     assert gate.groups == [1, 9]
@@ -107,7 +105,7 @@ def test_requests_that_come_during_a_commit_share_the_next_one(gate):
 
 def test_group_has_its_limit(gate, monkeypatch):
     monkeypatch.setattr(module, "MAX_GROUP_READINGS", 4)
-    together(gate, GroupCommit(), [delivery(number) for number in range(10)])
+    together(gate, GroupCommit(), [batch(number) for number in range(10)])
 
     assert gate.groups == [1, 4, 4, 1]
     assert history_size() == 10
@@ -118,7 +116,7 @@ def test_one_request_that_fails_does_not_fail_the_others_of_its_group(gate, sett
     for number in (0, 1, 3):
         Vehicle.objects.create(vehicle_id=f"V{number}")
 
-    errors = together(gate, GroupCommit(), [delivery(number) for number in range(4)])
+    errors = together(gate, GroupCommit(), [batch(number) for number in range(4)])
 
     assert errors[:2] == [None, None]
     assert isinstance(errors[2], UnknownDevices)
@@ -128,12 +126,12 @@ def test_one_request_that_fails_does_not_fail_the_others_of_its_group(gate, sett
 
 
 def test_database_that_is_away_fails_all_that_wait_at_once(gate, monkeypatch):
-    def away(deliveries: list[Delivery]) -> None:
+    def away(batches: list[Batch]) -> None:
         gate.write([])
         raise OperationalError("connection refused")
 
     monkeypatch.setattr(module, "record_all", away)
-    errors = together(gate, GroupCommit(), [delivery(number) for number in range(5)])
+    errors = together(gate, GroupCommit(), [batch(number) for number in range(5)])
 
     assert all(isinstance(error, OperationalError) for error in errors)
     assert len(gate.groups) == 1
@@ -146,10 +144,10 @@ def test_queue_that_is_full_refuses_more(gate, monkeypatch):
     writer = in_thread(queue, 1)
     gate.first_has_begun.wait(10)
     waiting = in_thread(queue, 2)
-    until(lambda: len(queue._deliveries._waiting) == 1)
+    until(lambda: len(queue._batches._waiting) == 1)
 
     with pytest.raises(Overloaded):
-        queue.record(*delivery(3))
+        queue.record(*batch(3))
     gate.may_go_on.set()
     writer.join()
     waiting.join()
@@ -165,13 +163,13 @@ def test_wait_that_lasts_too_long_is_given_up_and_nothing_is_stored(gate, monkey
     gate.first_has_begun.wait(10)
 
     with pytest.raises(Overloaded):
-        queue.record(*delivery(2))
+        queue.record(*batch(2))
     gate.may_go_on.set()
     writer.join()
-    queue.record(*delivery(3))
+    queue.record(*batch(3))
 
     assert {row.vehicle_id for row in models.VehicleReading.objects.all()} == {"V1", "V3"}
-    assert queue._deliveries._waiting_size == 0
+    assert queue._batches._waiting_size == 0
 
 
 def test_large_delivery_is_written_alone(gate):
@@ -181,7 +179,7 @@ def test_large_delivery_is_written_alone(gate):
     writer = in_thread(queue, 1)
     gate.first_has_begun.wait(10)
     waiting = in_thread(queue, 2)
-    until(lambda: len(queue._deliveries._waiting) == 1)
+    until(lambda: len(queue._batches._waiting) == 1)
     beside = threading.Thread(target=lambda: (queue.record(large, NOON), connection.close()))
     beside.start()
     until(lambda: len(gate.groups) == 2)  # while the first group is still held back
@@ -194,16 +192,16 @@ def test_large_delivery_is_written_alone(gate):
 
 
 def test_identical_readings_in_a_group_are_all_kept(gate):
-    together(gate, GroupCommit(), [delivery(1) for _ in range(4)])
+    together(gate, GroupCommit(), [batch(1) for _ in range(4)])
 
     assert history_size() == 4
 
 
 def test_of_two_readings_with_one_timestamp_in_a_group_the_one_received_last_is_shown(gate):
-    later, earlier = delivery(1, kwh=2.0), delivery(1, kwh=1.0)
+    later, earlier = batch(1, kwh=2.0), batch(1, kwh=1.0)
     later = later._replace(received_at=NOON + timedelta(seconds=1))
 
-    together(gate, GroupCommit(), [delivery(0), later, earlier])
+    together(gate, GroupCommit(), [batch(0), later, earlier])
 
     assert gate.groups == [1, 2]
     assert VehicleLiveState.objects.get(pk="V1").energy_dc_kwh == 2
@@ -212,10 +210,10 @@ def test_of_two_readings_with_one_timestamp_in_a_group_the_one_received_last_is_
 
 
 def test_readings_of_one_device_in_a_group_end_in_the_newest(gate):
-    newer = Delivery([vehicle_reading("V1", "11:05", 5.0)], NOON)
-    older = Delivery([vehicle_reading("V1", "11:00", 1.0, soc_percent=60.0)], NOON)
+    newer = Batch([vehicle_reading("V1", "11:05", 5.0)], NOON)
+    older = Batch([vehicle_reading("V1", "11:00", 1.0, soc_percent=60.0)], NOON)
 
-    together(gate, GroupCommit(), [delivery(0), newer, older])
+    together(gate, GroupCommit(), [batch(0), newer, older])
 
     live = VehicleLiveState.objects.get(pk="V1")
     assert (live.energy_dc_kwh, live.soc_percent) == (5, 60)

@@ -8,18 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.http.wire import MalformedBody
-from ingestion.readings import Kind, MeterReading, TooManyReadings, VehicleReading, decode
+from ingestion.readings import DeviceKind, MeterReading, TooManyReadings, VehicleReading, decode
 from tests.conftest import NOON, at
 
 GOOD = {"vehicleId": "V1", "kwhDeliveredDc": 1}
 
 
-def decoded(item: object, kind: Kind | None = Kind.VEHICLE):
+def decoded(item: object, kind: DeviceKind | None = DeviceKind.VEHICLE):
     body = item if isinstance(item, bytes) else json.dumps(item).encode()
     return decode(body, kind, NOON)
 
 
-def only_error(item: object, kind: Kind | None = Kind.VEHICLE) -> tuple[str | None, str]:
+def only_error(
+    item: object, kind: DeviceKind | None = DeviceKind.VEHICLE
+) -> tuple[str | None, str]:
     result = decoded(item, kind)
     assert result.readings == []
     (error,) = result.errors
@@ -31,7 +33,7 @@ def test_reading_of_a_meter_has_all_its_fields():
     body = b"""{"meterId": "M1", "kwhConsumedAc": 25.5, "voltage": 230,
                 "timestamp": "2026-07-15T13:00:00.5+02:00", "firmware": {"any": ["thing"]}}"""
 
-    (reading,) = decode(body, Kind.METER, NOON).readings
+    (reading,) = decode(body, DeviceKind.METER, NOON).readings
 
     assert reading == MeterReading(
         meter_id="M1", energy_ac_kwh=25.5, voltage_v=230.0, measured_at=at("11:00:00.500")
@@ -203,7 +205,7 @@ def test_item_in_another_encoding_leaves_its_neighbours_alone():
     ids=lambda body: ascii(body[:20]),
 )
 def test_body_that_is_not_json_is_malformed(body):
-    for kind in (Kind.METER, Kind.VEHICLE, None):
+    for kind in (DeviceKind.METER, DeviceKind.VEHICLE, None):
         with pytest.raises(MalformedBody):
             decode(body, kind, NOON)
 
@@ -224,7 +226,7 @@ def test_body_that_is_not_json_is_malformed(body):
 def test_item_that_is_not_strict_json_fails_alone(poison):
     good = b'{"vehicleId": "V1", "kwhDeliveredDc": 1}'
 
-    result = decode(b"[%s, %s]" % (poison, good), Kind.VEHICLE, NOON)
+    result = decode(b"[%s, %s]" % (poison, good), DeviceKind.VEHICLE, NOON)
 
     assert [reading.vehicle_id for reading in result.readings] == ["V1"]
     assert [error.index for error in result.errors] == [0]
@@ -260,7 +262,7 @@ def test_field_that_is_ignored_may_hold_a_time_finer_than_microseconds():
 )
 def test_array_whose_items_cannot_be_told_apart_is_malformed(body):
     with pytest.raises(MalformedBody):
-        decode(body, Kind.VEHICLE, NOON)
+        decode(body, DeviceKind.VEHICLE, NOON)
 
 
 def test_ignored_field_that_is_not_utf8_is_refused():
@@ -278,12 +280,12 @@ def test_escaped_time_is_no_finer_than_microseconds_either():
 
 def test_array_of_next_to_nothings_is_refused_before_it_takes_memory():
     with pytest.raises(TooManyReadings):
-        decode(b"[" + b"0," * 2_000_000 + b"0]", Kind.VEHICLE, NOON)
+        decode(b"[" + b"0," * 2_000_000 + b"0]", DeviceKind.VEHICLE, NOON)
 
 
 def test_body_of_too_many_readings_is_refused():
     with pytest.raises(TooManyReadings, match="50,000"):
-        decode(b"[" + b"{}," * 50_000 + b"{}]", Kind.VEHICLE, NOON)
+        decode(b"[" + b"{}," * 50_000 + b"{}]", DeviceKind.VEHICLE, NOON)
 
 
 def test_message_never_repeats_the_input():

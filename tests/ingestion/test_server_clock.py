@@ -10,7 +10,7 @@ from fleet.access.permission import EVERYTHING, Grant
 from fleet.models import Scope
 from ingestion import intake, server_clock, stream
 from ingestion.models import VehicleReading
-from ingestion.readings import Kind
+from ingestion.readings import DeviceKind
 from ingestion.server_clock import ServerClock, ServerClockBehind
 from ingestion.stream import StreamInterrupted, take_in_stream
 from tests.conftest import NOON
@@ -118,11 +118,11 @@ def test_key_speaks_for_the_devices_that_it_reaches_alone(db, clock, heard, hear
     )
 
     if heard_of:
-        assert take_in_stream([lines], key, Kind.VEHICLE).rejected == 9
+        assert take_in_stream([lines], key, DeviceKind.VEHICLE).rejected == 9
         assert set(heard._sightings) == heard_of
     else:
         with pytest.raises(StreamInterrupted) as interrupted:
-            take_in_stream([lines], key, Kind.VEHICLE)
+            take_in_stream([lines], key, DeviceKind.VEHICLE)
         assert isinstance(interrupted.value.cause, ServerClockBehind)
 
 
@@ -132,7 +132,7 @@ def test_key_with_many_devices_of_its_own_does_not_outvote_the_others(api, heard
             str([reading(100 * key_id + n, timestamp) for n in range(count)])
             .replace("'", '"')
             .encode(),
-            Kind.VEHICLE,
+            DeviceKind.VEHICLE,
             NOON,
         )
         key = Grant(key_id, frozenset(Scope), None, None, None, None, 0.0)

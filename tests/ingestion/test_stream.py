@@ -18,7 +18,7 @@ from fleet.models import Scope
 from fleet.stores.batching import Overloaded
 from ingestion import stream
 from ingestion.models import MeterReading, VehicleReading
-from ingestion.readings import MAX_LINE_BYTES, Decoded, Kind
+from ingestion.readings import MAX_LINE_BYTES, Decoded, DeviceKind
 from ingestion.stream import StreamInterrupted, take_in_stream
 
 NDJSON = "application/x-ndjson"
@@ -69,7 +69,7 @@ def test_numbers_of_bad_lines_go_on_from_chunk_to_chunk(db, clock, settings):
     settings.INGEST_STREAM_CHUNK_READINGS = 2
     blocks = [lines(VEHICLE, BAD), lines(VEHICLE, VEHICLE), lines(BAD)]
 
-    outcome = take_in_stream(blocks, EVERYTHING, Kind.VEHICLE)
+    outcome = take_in_stream(blocks, EVERYTHING, DeviceKind.VEHICLE)
 
     assert [error.index for error in outcome.errors] == [1, 4]
     assert (outcome.accepted, outcome.rejected) == (3, 2)
@@ -77,7 +77,7 @@ def test_numbers_of_bad_lines_go_on_from_chunk_to_chunk(db, clock, settings):
 
 def test_at_most_100_errors_are_listed(db, clock, settings):
     settings.INGEST_STREAM_CHUNK_READINGS = 30
-    outcome = take_in_stream([lines(*[BAD] * 30)] * 5, EVERYTHING, Kind.VEHICLE)
+    outcome = take_in_stream([lines(*[BAD] * 30)] * 5, EVERYTHING, DeviceKind.VEHICLE)
 
     assert outcome.rejected == 150
     assert len(outcome.errors) == 100
@@ -87,7 +87,7 @@ def test_lines_may_be_cut_anywhere_between_blocks(db, clock):
     body = lines(*[VEHICLE] * 5)
 
     outcome = take_in_stream(
-        [body[i : i + 7] for i in range(0, len(body), 7)], EVERYTHING, Kind.VEHICLE
+        [body[i : i + 7] for i in range(0, len(body), 7)], EVERYTHING, DeviceKind.VEHICLE
     )
 
     assert (outcome.accepted, outcome.rejected) == (5, 0)
@@ -183,7 +183,7 @@ def test_long_lines_are_committed_before_they_take_memory(db, clock, monkeypatch
     )
     block = lines(VEHICLE | {"note": "x" * 60_000})
 
-    take_in_stream([block] * 200, EVERYTHING, Kind.VEHICLE)
+    take_in_stream([block] * 200, EVERYTHING, DeviceKind.VEHICLE)
 
     assert len(chunks) > 1
     assert sum(chunks) == 200
@@ -225,7 +225,7 @@ def test_client_that_breaks_off_gets_counted_what_was_stored(db, clock, settings
         raise BodyCutShort
 
     with pytest.raises(StreamInterrupted) as interrupted:
-        take_in_stream(broken_off(), EVERYTHING, Kind.VEHICLE)
+        take_in_stream(broken_off(), EVERYTHING, DeviceKind.VEHICLE)
 
     assert (interrupted.value.outcome.accepted, interrupted.value.lines) == (3, 3)
     assert VehicleReading.objects.count() == 3
@@ -259,7 +259,7 @@ def test_memory_does_not_grow_with_the_stream(db, clock, monkeypatch):
 
     def peak_of(blocks: Iterable[bytes]) -> int:
         tracemalloc.start()
-        take_in_stream(blocks, EVERYTHING, Kind.VEHICLE)
+        take_in_stream(blocks, EVERYTHING, DeviceKind.VEHICLE)
         _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return peak_bytes
@@ -274,7 +274,7 @@ def test_large_chunks_are_written_in_lanes_and_counted_together(clock, settings)
     settings.INGEST_STREAM_CHUNK_READINGS = 500
     body = lines(*[VEHICLE | {"vehicleId": f"V{number}"} for number in range(1_200)], BAD)
 
-    outcome = take_in_stream([body], EVERYTHING, Kind.VEHICLE)
+    outcome = take_in_stream([body], EVERYTHING, DeviceKind.VEHICLE)
 
     assert (outcome.accepted, outcome.rejected) == (1_200, 1)
     assert outcome.errors[0].index == 1_200
@@ -294,7 +294,7 @@ def test_what_one_lane_stored_counts_when_the_other_fails(clock, monkeypatch):
     body = lines(*[VEHICLE | {"vehicleId": f"V{number}"} for number in range(1_000)])
 
     with pytest.raises(StreamInterrupted) as interrupted:
-        take_in_stream([body], EVERYTHING, Kind.VEHICLE)
+        take_in_stream([body], EVERYTHING, DeviceKind.VEHICLE)
 
     assert 0 < interrupted.value.outcome.accepted < 1_000
     assert interrupted.value.lines == 0

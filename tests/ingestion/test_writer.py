@@ -6,7 +6,7 @@ import pytest
 
 from fleet.models import Meter, MeterLiveState, Vehicle, VehicleLiveState
 from ingestion import models
-from ingestion.readings import Kind, VehicleReading
+from ingestion.readings import DeviceKind, VehicleReading
 from ingestion.writer import UnknownDevices, record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 
@@ -121,7 +121,7 @@ def test_unknown_device_is_refused_and_nothing_recorded(settings):
     with pytest.raises(UnknownDevices) as refused:
         record([meter_reading("M1"), vehicle_reading("V1")], NOON)
 
-    assert refused.value.device_ids == {Kind.METER: set(), Kind.VEHICLE: {"V1"}}
+    assert refused.value.device_ids == {DeviceKind.METER: set(), DeviceKind.VEHICLE: {"V1"}}
     assert not models.MeterReading.objects.exists()
     assert not VehicleLiveState.objects.exists()
 

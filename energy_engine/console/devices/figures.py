@@ -13,7 +13,12 @@ from analytics.figures.cache import cached_unlinked_energy, read_of_fleet, read_
 from analytics.figures.energy import Energy, Span, meter_energies
 from analytics.figures.explain import Counted, Split, explanation
 from analytics.figures.meters import meter_account
-from analytics.figures.performance import Performance, kept, vehicle_account, vehicle_performance
+from analytics.figures.performance import (
+    Performance,
+    vehicle_account,
+    vehicle_performance,
+    without_noise,
+)
 from analytics.figures.series import Granularity, Point, cut, vehicle_series
 from analytics.figures.trace import Trace, trace
 from analytics.figures.window import Window
@@ -46,7 +51,7 @@ RANGES: Final = {
 }
 
 
-class Link(NamedTuple):
+class LinkedSpan(NamedTuple):
     """A span of a figure's window in which the vehicle was linked to a meter."""
 
     meter_id: str
@@ -168,7 +173,7 @@ def _together(one: Counted, other: Counted) -> Counted:
     return msgspec.structs.replace(
         one,
         end=other.end,
-        energy_kwh=kept(one.energy_kwh + other.energy_kwh),
+        energy_kwh=without_noise(one.energy_kwh + other.energy_kwh),
         hours_from_rollup=one.hours_from_rollup + other.hours_from_rollup,
         hours_from_history=round(one.hours_from_history + other.hours_from_history, 6),
         deliveries=one.deliveries + other.deliveries,
@@ -179,15 +184,15 @@ def _together(one: Counted, other: Counted) -> Counted:
     )
 
 
-def _links(splits: Iterable[Split]) -> list[Link]:
+def _links(splits: Iterable[Split]) -> list[LinkedSpan]:
     """Return which meter the vehicle was linked to, splits of one meter in a row as one."""
-    links: list[Link] = []
+    links: list[LinkedSpan] = []
     for split in splits:
         last = links[-1] if links else None
         if last and (last.meter_id, last.end) == (split.meter_id, split.start):
             links[-1] = last._replace(end=split.end)
         else:
-            links.append(Link(split.meter_id, split.start, split.end))
+            links.append(LinkedSpan(split.meter_id, split.start, split.end))
     return links
 
 
@@ -217,7 +222,7 @@ def _meter_energy_chart(energies: dict[Span, Energy], zone: ZoneInfo) -> Chart |
     if not any(energy.readings for energy in energies.values()):
         return None
     spans = sorted(energies)
-    bars = _bars("AC", [kept(energies[span].energy_kwh) for span in spans])
+    bars = _bars("AC", [without_noise(energies[span].energy_kwh) for span in spans])
     return _chart([span.starts_at for span in spans], zone, [bars])
 
 

@@ -65,7 +65,7 @@ def is_locked_out(request: HttpRequest, username: str) -> bool:
 
 
 def take_try(request: HttpRequest, username: str) -> None:
-    """Count a try, whether it will fail or not. Errors: `TooMuch` of them in this minute."""
+    """Count a try, whether it will fail or not. Errors: `LimitExceeded` of them in this minute."""
     budgets.take(f"sign-in-address:{address_of(request)}", "sign-ins", TRIES_A_MINUTE)
     budgets.take(f"sign-in-name:{username}", "sign-ins", TRIES_A_MINUTE)
 

@@ -24,7 +24,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from energy_engine.console.signing_in import second_factor
 from energy_engine.console.signing_in.lock_outs import is_locked_out, seconds_left, take_try
-from fleet.access.limits import TooMuch
+from fleet.access.limits import LimitExceeded
 
 _BACKEND: Final = "django.contrib.auth.backends.ModelBackend"
 # In a session: whose password was right, and for how long that counts.
@@ -70,7 +70,7 @@ class SignIn(_Step, LoginView):
         username = request.POST.get("username", "")
         try:
             take_try(request, username)
-        except TooMuch as error:
+        except LimitExceeded as error:
             return _refusal(request, error.wait)
         answer = super().post(request, *args, **kwargs)
         if getattr(request, "axes_locked_out", False):
@@ -110,7 +110,7 @@ class Code(_Step, FormView):  # type: ignore[type-arg] # not subscriptable at ru
         username = self.user.get_username()
         try:
             take_try(request, username)
-        except TooMuch as error:
+        except LimitExceeded as error:
             return _refusal(request, error.wait)
         if is_locked_out(request, username):
             return _refusal(request, seconds_left(request, username))

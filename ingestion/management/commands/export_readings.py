@@ -19,18 +19,18 @@ from fleet.models import Meter, Vehicle
 from ingestion.files.exchange import Unreadable, format_of, sink
 from ingestion.history import retention
 from ingestion.management.arguments import instant_of
-from ingestion.readings import Kind
+from ingestion.readings import DeviceKind
 from ingestion.sql import STATEMENTS
 
 # Rows held in memory at once, and a row group of Parquet.
 BATCH_ROWS: Final = 20_000
 
 _STATEMENTS: Final = {
-    Kind.METER: (STATEMENTS / "export_meter_readings.sql").read_text(),
-    Kind.VEHICLE: (STATEMENTS / "export_vehicle_readings.sql").read_text(),
+    DeviceKind.METER: (STATEMENTS / "export_meter_readings.sql").read_text(),
+    DeviceKind.VEHICLE: (STATEMENTS / "export_vehicle_readings.sql").read_text(),
 }
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
-_REGISTRIES: Final = {Kind.METER: Meter, Kind.VEHICLE: Vehicle}
+_REGISTRIES: Final = {DeviceKind.METER: Meter, DeviceKind.VEHICLE: Vehicle}
 
 
 class Command(BaseCommand):
@@ -88,7 +88,7 @@ class Command(BaseCommand):
 class _Selection(NamedTuple):
     """Which deliveries are wanted; None is no limit."""
 
-    kinds: list[Kind]
+    kinds: list[DeviceKind]
     device_id: str | None
     start: datetime | None
     end: datetime | None
@@ -100,11 +100,11 @@ def _selection(options: dict[str, Any]) -> _Selection:
     start, end = options["start"], options["end"]
     if start and end and start >= end:
         raise CommandError("--from must be before --to")
-    kinds = [kind for kind in Kind if options[kind] is not None or options[f"{kind}s"]]
+    kinds = [kind for kind in DeviceKind if options[kind] is not None or options[f"{kind}s"]]
     device_id = options["vehicle"] if options["meter"] is None else options["meter"]
     if device_id is not None and not _REGISTRIES[kinds[0]].objects.filter(pk=device_id).exists():
         raise CommandError(f"{kinds[0].capitalize()} not found")
-    return _Selection(kinds or list(Kind), device_id, start, end, options["counted"])
+    return _Selection(kinds or list(DeviceKind), device_id, start, end, options["counted"])
 
 
 def _write(selection: _Selection, file: IO[bytes], file_format: str) -> int:
@@ -119,7 +119,7 @@ def _write(selection: _Selection, file: IO[bytes], file_format: str) -> int:
         return int(progress.n)
 
 
-def _batches(kind: Kind, selection: _Selection) -> Iterator[list[tuple[Any, ...]]]:
+def _batches(kind: DeviceKind, selection: _Selection) -> Iterator[list[tuple[Any, ...]]]:
     """Yield the deliveries of one kind, from a cursor on the server, as of one moment."""
     with (
         transaction.atomic(),

@@ -40,7 +40,7 @@ _PATHS: Final[dict[type[Reading], str]] = {
     VehicleReading: "/v1/ingest/vehicle/batch",
 }
 
-Link = Callable[[str, str, datetime], object]
+LinkVehicle = Callable[[str, str, datetime], object]
 Deliver = Callable[[Sequence[Reading]], object]
 
 
@@ -86,7 +86,7 @@ def _run(scenario: Scenario, options: dict[str, Any]) -> float:
         return _deliver(scenario, api.link, api.deliver)
 
 
-def _deliver(scenario: Scenario, link: Link, deliver: Deliver) -> float:
+def _deliver(scenario: Scenario, link: LinkVehicle, deliver: Deliver) -> float:
     """Link the fleet, deliver its readings; return how many seconds the readings took."""
     for pairing in tqdm(scenario.pairings, desc="links", unit=" vehicles"):
         link(pairing.vehicle_id, pairing.meter_id, scenario.starts_at)
