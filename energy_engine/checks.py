@@ -6,7 +6,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
 from energy_engine import environment
-from ingestion.history import retention
+from ingestion.history.retention import plan
 
 
 @register("access")
@@ -29,6 +29,6 @@ def access_is_open_on_loopback_only(**_: Any) -> list[CheckMessage]:
 @register("retention")
 def history_goes_only_when_it_can(**_: Any) -> list[CheckMessage]:
     """Refuse a retention that would take readings that are still accepted, or has no archive."""
-    wrong = retention.misconfigured()
+    wrong = plan.misconfigured()
     hint = "See `Retention and archive` in docs/operations.md; RETENTION_DAYS=0 keeps all history"
     return [Error(wrong, hint=hint, id="energy_engine.E010")] if wrong else []

@@ -24,7 +24,8 @@ from analytics.alerting import faults, webhooks
 from analytics.figures import snapshot
 from analytics.rollups import cadence, hourly
 from energy_engine.background import failures
-from ingestion.history import partitions, retention, sealing
+from ingestion.history import partitions, sealing
+from ingestion.history.retention import apply
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ def seal_past_partitions() -> None:
 @_periodic("27 4 * * *", _AfterAStop())
 def archive_and_drop_history() -> None:
     """Archive and drop the history that is older than RETENTION_DAYS, every night."""
-    for name in retention.apply(_logged):
+    for name in apply.apply(_logged):
         log.info("dropped %s", name)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from fleet.access.keys import Grant
+from fleet.access.keyring import Grant
 from fleet.access.limits import take_readings
 from fleet.http.wire import Buffer
 from fleet.metrics import READINGS

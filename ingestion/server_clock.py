@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from fleet.access.keys import Grant
+from fleet.access.keyring import Grant
 from ingestion.readings import Decoded, MeterReading, Reading, device_id
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 from rest_framework.exceptions import APIException
 
-from fleet.access.keys import Grant
+from fleet.access.keyring import Grant
 from fleet.access.limits import LimitExceeded, take_most_readings
 from fleet.http.body import BodyTooLarge
 from ingestion.group_commit import ALONE_FROM_READINGS

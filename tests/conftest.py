@@ -18,7 +18,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from fleet.access import limits, permission
-from fleet.access.keys import Keyring
+from fleet.access.keyring import Keyring
 from fleet.access.limits import Budgets
 from fleet.stores import stopping
 from ingestion.history import partitions

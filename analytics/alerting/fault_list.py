@@ -10,7 +10,7 @@ from django.http import QueryDict
 
 from analytics.figures.whole_fleet import InvalidFilter
 from analytics.models import Fault, FaultChange, FaultKind, FaultState
-from fleet.access.keys import Grant
+from fleet.access.keyring import Grant
 from fleet.device_ids import are_device_ids
 
 # The schema of the wire can't be told from the choices of the table.

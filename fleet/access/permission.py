@@ -9,7 +9,7 @@ from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from fleet.access.keys import Grant, keyring
+from fleet.access.keyring import Grant, keyring
 from fleet.access.limits import client_address, refuse_guessing, take_request, take_wrong_key
 from fleet.metrics import WRONG_KEYS
 from fleet.models import Scope

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
-from ingestion.files.exchange import ArrowRows
+from ingestion.files.writing import ArrowRows
 from ingestion.readings import DeviceKind
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 # Rows held in memory at once, and a row group of the file.
 BATCH_ROWS: Final = 50_000
-SCHEMES: Final = ("file", "s3")
 
 Rows = Iterable[Sequence[Sequence[Any]]]
 # Is told how many rows have been gone through.
@@ -63,7 +62,7 @@ class Archive:
             raise
 
     def write(self, name: str, kind: DeviceKind, batches: Rows, progress: Progress) -> None:
-        """Write the rows of `batches`, as `exchange.ArrowRows` takes them, to a new file."""
+        """Write the rows of `batches`, as `ArrowRows` takes them, to a new file."""
         import pyarrow.parquet
 
         rows_of = ArrowRows([kind])

@@ -11,8 +11,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from fleet.stores.stopping import Stopped
-from ingestion.history import archive, retention
-from ingestion.history.retention import plan
+from ingestion.history import archive
+from ingestion.history.retention import apply as retiring
+from ingestion.history.retention.plan import plan
 from ingestion.models import ArchivedPartition
 from tests.conftest import stopped_after
 from tests.ingestion.test_retention import (
@@ -117,9 +118,9 @@ def test_upload_that_broke_off_is_begun_anew(history, bucket):
 
 
 def test_upload_that_stopped_with_its_worker_is_begun_anew(history, bucket, monkeypatch):
-    monkeypatch.setattr(retention, "BATCH_ROWS", 5)
+    monkeypatch.setattr(retiring, "BATCH_ROWS", 5)
     with stopped_after(portions=4), pytest.raises(Stopped):
-        retention.apply(lambda step: lambda rows: None)
+        retiring.apply(lambda step: lambda rows: None)
 
     apply()
 

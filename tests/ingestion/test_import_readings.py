@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connections
 
 from fleet.models import Meter, VehicleLiveState
-from ingestion.files import exchange
+from ingestion.files import reading
 from ingestion.management.commands import import_readings
 from ingestion.models import MeterReading, VehicleReading
 from ingestion.readings import MAX_LINE_BYTES
@@ -146,7 +146,7 @@ def test_readings_go_to_live_state_registry_and_partitions_made_on_demand(tmp_pa
 
 
 def test_of_one_timestamp_the_later_line_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(exchange, "BLOCK_LINES", 2)
+    monkeypatch.setattr(reading, "BLOCK_LINES", 2)
     lines = [VEHICLE | {"kwhDeliveredDc": float(kwh)} for kwh in range(5)]
 
     run(written(tmp_path / "day.ndjson", ndjson(*lines)))
@@ -495,7 +495,7 @@ def test_line_may_be_as_long_as_one_of_the_api(tmp_path):
 
 
 def test_what_was_read_before_a_bomb_is_stored(tmp_path, monkeypatch):
-    monkeypatch.setattr(exchange, "BLOCK_LINES", 1)
+    monkeypatch.setattr(reading, "BLOCK_LINES", 1)
     path = written(tmp_path / "day.ndjson", ndjson(METER, VEHICLE) + b" " * 70_000)
 
     with pytest.raises(CommandError, match=r"line 3 has more than .* is stored up to line 2"):
@@ -567,7 +567,7 @@ def test_page_of_parquet_that_is_none_fails_the_command(tmp_path):
 
 
 def test_file_that_is_cut_short_is_stored_as_far_as_it_goes(tmp_path, monkeypatch):
-    monkeypatch.setattr(exchange, "BLOCK_LINES", 1)
+    monkeypatch.setattr(reading, "BLOCK_LINES", 1)
     whole = gzip.compress(ndjson(*[VEHICLE | {"vehicleId": f"V{n:09}{n}"} for n in range(999)]))
     path = written(tmp_path / "day.ndjson.gz", whole[: len(whole) // 2])
 
@@ -579,7 +579,7 @@ def test_file_that_is_cut_short_is_stored_as_far_as_it_goes(tmp_path, monkeypatc
 @pytest.fixture
 def broken_off(tmp_path, monkeypatch) -> Path:
     """Return a file whose import broke off after three lines, of which the second was rejected."""
-    monkeypatch.setattr(exchange, "BLOCK_LINES", 1)
+    monkeypatch.setattr(reading, "BLOCK_LINES", 1)
     monkeypatch.setattr(import_readings, "BLOCKS_AHEAD", 0)
     items = [VEHICLE | {"vehicleId": f"V{n}", "soc": 101 if n == 2 else 50} for n in range(1, 6)]
     path = written(tmp_path / "day.ndjson", ndjson(*items))
@@ -623,8 +623,8 @@ def test_progress_in_another_database_is_not_taken_for_that_in_this_one(broken_o
 
 def test_table_goes_on_where_it_broke_off(tmp_path):
     path = written(tmp_path / "day.csv", BOTH_CSV)
-    whole = next(exchange.blocks(path))
-    (rest,) = exchange.blocks(path, after_line=2)
+    whole = next(reading.blocks(path))
+    (rest,) = reading.blocks(path, after_line=2)
 
     assert (whole.lines, rest.lines) == ([2, 3], [3])
     assert rest.objects == whole.objects[1:]

@@ -24,7 +24,9 @@ from energy_engine.local import embedded
 from fleet.links import link_vehicle
 from fleet.models import EnergyRegister, Meter, Vehicle
 from fleet.stores.stopping import Stopped
-from ingestion.history import archive, retention
+from ingestion.history import archive
+from ingestion.history.retention import apply as retiring
+from ingestion.history.retention.plan import plan
 from ingestion.models import ArchivedPartition, MeterReading, VehicleReading
 from ingestion.writer import record
 from tests.conftest import NOON, meter_reading, stopped_after, vehicle_reading
@@ -146,7 +148,7 @@ def test_plan_says_what_would_go_and_where_to_and_drops_nothing(history, folder)
 def _file(kind: str, month: str) -> str:
     (planned,) = [
         partition
-        for partition in retention.plan()
+        for partition in plan()
         if partition.table_name == f"ingestion_{kind}reading_2025_{month}"
     ]
     return planned.file
@@ -297,7 +299,7 @@ def test_run_that_was_cut_short_is_finished_by_the_next_one(
 ):
     window = APRIL, JUNE + timedelta(days=19)
     before, rows = figure(api, *window), sorted(map(str, stored()))
-    whole = getattr(retention, step)
+    whole = getattr(retiring, step)
 
     def broken(*arguments):
         if moment == "after":
@@ -305,7 +307,7 @@ def test_run_that_was_cut_short_is_finished_by_the_next_one(
         raise _Broken
 
     with monkeypatch.context() as patch:
-        patch.setattr(retention, step, broken)
+        patch.setattr(retiring, step, broken)
         with pytest.raises(_Broken):
             apply()
     # Either the figure is the one of before, or it is refused: it is never another one.
@@ -324,9 +326,9 @@ def test_run_that_was_cut_short_is_finished_by_the_next_one(
 def test_run_that_is_told_to_stop_is_finished_by_the_next_one(
     history, folder, monkeypatch, portions
 ):
-    monkeypatch.setattr(retention, "BATCH_ROWS", 5)
+    monkeypatch.setattr(retiring, "BATCH_ROWS", 5)
     with stopped_after(portions), suppress(Stopped):
-        retention.apply(lambda step: lambda rows: None)
+        retiring.apply(lambda step: lambda rows: None)
 
     apply()
 
@@ -428,7 +430,7 @@ def test_file_of_another_history_is_not_overwritten(history, folder):
 def test_delivery_that_arrives_while_its_partition_goes_is_archived_too(
     history, folder, monkeypatch
 ):
-    detach = retention._detach
+    detach = retiring._detach
     late = APRIL + timedelta(days=40)
 
     def with_a_late_delivery(parent_name, table_name):
@@ -436,7 +438,7 @@ def test_delivery_that_arrives_while_its_partition_goes_is_archived_too(
             deliver(vehicle_reading("V1", kwh=444.0), late)
         detach(parent_name, table_name)
 
-    monkeypatch.setattr(retention, "_detach", with_a_late_delivery)
+    monkeypatch.setattr(retiring, "_detach", with_a_late_delivery)
     apply()
 
     assert tables() == []
@@ -446,14 +448,14 @@ def test_delivery_that_arrives_while_its_partition_goes_is_archived_too(
 
 
 def test_of_two_runs_one_is_refused(history):
-    with retention.at_work(), pytest.raises(CommandError, match="Another process is archiving"):
+    with retiring.at_work(), pytest.raises(CommandError, match="Another process is archiving"):
         apply()
     assert attached() == sorted(TABLES)
 
 
 def test_nobody_waits_for_a_partition_that_a_reader_holds(history, monkeypatch):
-    monkeypatch.setattr(retention, "_ATTEMPTS", 1)
-    monkeypatch.setattr(retention, "_LOCK_WAIT", "100ms")
+    monkeypatch.setattr(retiring, "_ATTEMPTS", 1)
+    monkeypatch.setattr(retiring, "_LOCK_WAIT", "100ms")
     reader = connections.create_connection("default")
     reader.set_autocommit(False)
     try:

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from analytics.rollups import hourly
 from fleet.http.wire import instant
-from ingestion.history import retention
+from ingestion.history.retention import restore
 from ingestion.management.arguments import instant_of
 
 
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         starts_at, ends_at = options["starts_at"], options["ends_at"]
         if starts_at >= ends_at:
             raise CommandError("--from must be before --to")
-        if gone_until := retention.gone_until(starts_at, ends_at):
+        if gone_until := restore.gone_until(starts_at, ends_at):
             raise CommandError(
                 f"--from must be {instant(gone_until)} or later: what was before is in the archive"
             )

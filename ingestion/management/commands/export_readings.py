@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from fleet.http.wire import instant
 from fleet.models import Meter, Vehicle
-from ingestion.files.exchange import Unreadable, format_of, sink
-from ingestion.history import retention
+from ingestion.files.formats import Unreadable, format_of
+from ingestion.files.writing import sink
+from ingestion.history.retention import restore
 from ingestion.management.arguments import instant_of
 from ingestion.readings import DeviceKind
 from ingestion.sql import STATEMENTS
@@ -68,7 +69,7 @@ class Command(BaseCommand):
             raise CommandError(f"The database is not available: {error}") from None
 
     def _say_what_has_gone(self, selection: "_Selection") -> None:
-        gone_until = retention.gone_until(selection.start or _EVER, selection.end or timezone.now())
+        gone_until = restore.gone_until(selection.start or _EVER, selection.end or timezone.now())
         if gone_until:
             self.stderr.write(
                 f"Some of what was before {instant(gone_until)} is in the archive alone: "

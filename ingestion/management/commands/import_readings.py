@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 from fleet.stores.batching import Overloaded
 from fleet.stores.statements import Statement
-from ingestion.files.exchange import Block, Unreadable, blocks, decode_block, format_of
-from ingestion.history import retention
+from ingestion.files.formats import Unreadable, format_of
+from ingestion.files.reading import Block, blocks, decode_block
 from ingestion.history.archive import ArchiveFailed, fetch
-from ingestion.history.retention import RetentionFailed
+from ingestion.history.retention import restore
+from ingestion.history.retention.tables import RetentionFailed
 from ingestion.intake import record_known
 from ingestion.lanes import Lanes
 from ingestion.readings import Decoded, ItemError, of_any_age
@@ -75,7 +76,7 @@ class Command(BaseCommand):
             self.stdout.write(_import(path))
 
     def _bring_back(self, files: list[str]) -> None:
-        with retention.bringing_back(), of_any_age():
+        with restore.bringing_back(), of_any_age():
             for file in files:
                 with TemporaryDirectory() as folder:
                     self._bring_back_one(fetch(file, Path(folder)) if "://" in file else Path(file))
@@ -84,7 +85,7 @@ class Command(BaseCommand):
         self._take([path])
         if _Report.of(path).exists():
             raise RetentionFailed(f"{path.name} is not back as a whole: it has rejected lines")
-        retention.bring_back(path.name)
+        restore.bring_back(path.name)
 
 
 @contextmanager

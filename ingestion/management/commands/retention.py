@@ -9,9 +9,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import InterfaceError, OperationalError
 from tqdm import tqdm
 
-from ingestion.history import retention
 from ingestion.history.archive import Archive, ArchiveFailed
-from ingestion.history.retention import Partition, RetentionFailed
+from ingestion.history.retention.apply import apply
+from ingestion.history.retention.plan import Partition, plan
+from ingestion.history.retention.tables import RetentionFailed
 from ingestion.models import ArchivedPartition
 
 _MIB = 1024 * 1024
@@ -31,10 +32,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            planned = retention.plan()
+            planned = plan()
             self._print(planned)
             if options["action"] == "apply" and self._is_wanted(planned, options["yes"]):
-                gone = retention.apply(_steps)
+                gone = apply(_steps)
                 self.stdout.write(f"{len(gone)} partitions gone")
         except (RetentionFailed, ArchiveFailed) as error:
             raise CommandError(str(error)) from None

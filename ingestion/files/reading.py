@@ -1,4 +1,4 @@
-"""Files of readings: CSV, NDJSON and Parquet, read and written block by block; no database.
+"""Read files of readings, CSV, NDJSON and Parquet, block by block.
 
 Whatever the format, a line becomes a JSON object with the names of the wire, and
 `ingestion.readings` says whether it is a reading: what a field may be is described there alone.
@@ -8,33 +8,22 @@ import csv
 import gzip
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from io import TextIOWrapper
 from itertools import compress, islice
-from operator import itemgetter, ne
+from operator import ne
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import IO, Any, Final, cast
 
 import msgspec
 
-from fleet.http.wire import instant
 from ingestion.files import parquet
-from ingestion.readings import (
-    MAX_LINE_BYTES,
-    Decoded,
-    DeviceKind,
-    ItemError,
-    MeterReading,
-    VehicleReading,
-    decode_lines,
-)
-
-if TYPE_CHECKING:
-    import pyarrow
+from ingestion.files.formats import ID_FIELDS, KNOWN_FIELDS, TEXT_FIELDS, Unreadable, format_of
+from ingestion.readings import MAX_LINE_BYTES, Decoded, DeviceKind, ItemError, decode_lines
 
 # As many as the writer takes in one statement at its best; memory holds a few blocks at a time.
 BLOCK_LINES: Final = 10_000
@@ -44,19 +33,6 @@ _LINES_AT_ONCE: Final = 32
 _ROOM: Final = _LINES_AT_ONCE * MAX_LINE_BYTES
 _LENGTH_OF_EMPTY_LINE: Final = len("\r\n")
 
-_ENDINGS: Final = {
-    ".csv": "csv",
-    ".csv.gz": "csv",
-    ".ndjson": "ndjson",
-    ".ndjson.gz": "ndjson",
-    ".jsonl": "ndjson",
-    ".jsonl.gz": "ndjson",
-    ".parquet": "parquet",
-}
-_ID_FIELDS: Final = ("meterId", "vehicleId")
-_TEXT_FIELDS: Final = (*_ID_FIELDS, "timestamp", "type")
-_RECEIVED_AT: Final = "receivedAt"
-
 _UNTIMED: Final = (
     "timestamp",
     "missing",
@@ -64,10 +40,6 @@ _UNTIMED: Final = (
 )
 _json_numbers = re.compile(r"(?:(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)?\n)*", re.ASCII)
 _needs_escape = re.compile(r'["\\\x00-\x09\x0b-\x1f]')
-
-
-class Unreadable(Exception):
-    """A file that can't be read, or not further; the text says why."""
 
 
 @dataclass
@@ -83,17 +55,6 @@ class Block:
     last_line: int
     position_bytes: int
     errors: list[ItemError] = field(default_factory=list)
-
-
-def format_of(name: str) -> str:
-    """Return the format that a file's name ends in. Errors: `Unreadable`."""
-    for ending, file_format in _ENDINGS.items():
-        if name.lower().endswith(ending):
-            return file_format
-    raise Unreadable(f"{name}: the name must end in one of {', '.join(_ENDINGS)}")
-
-
-# --- Reading ----------------------------------------------------------------------------------
 
 
 def blocks(path: Path, after_line: int = 0) -> Iterator[Block]:
@@ -247,7 +208,7 @@ def _parquet_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
 
     size_bytes, number = Path(raw.name).stat().st_size, 0
     try:
-        file = parquet.open_file(raw, _KNOWN_FIELDS)
+        file = parquet.open_file(raw, KNOWN_FIELDS)
         columns = _Columns(file.schema_arrow.names)
         for batch in file.iter_batches(BLOCK_LINES, columns=columns.names):
             first, number = number + 1, number + batch.num_rows
@@ -268,11 +229,11 @@ class _Columns:
 
     def __init__(self, header: Sequence[str]) -> None:
         self.count = len(header)
-        self._places = {name: place for place, name in enumerate(header) if name in _KNOWN_FIELDS}
+        self._places = {name: place for place, name in enumerate(header) if name in KNOWN_FIELDS}
         self.names = list(self._places)
-        if len(self.names) < sum(name in _KNOWN_FIELDS for name in header):
+        if len(self.names) < sum(name in KNOWN_FIELDS for name in header):
             raise _NotThatFormat("a column stands twice in its header")
-        if not self._places.keys() & set(_ID_FIELDS) or "timestamp" not in self._places:
+        if not self._places.keys() & set(ID_FIELDS) or "timestamp" not in self._places:
             raise _NotThatFormat(
                 "its columns must be named as on the wire: timestamp, meterId or vehicleId, …"
             )
@@ -298,7 +259,7 @@ def _members(name: str, cells: Sequence[str]) -> list[str]:
     refuses.
     """
     joined = "\n".join([*cells, ""])
-    if name in _TEXT_FIELDS:
+    if name in TEXT_FIELDS:
         if _needs_escape.search(joined) is None and joined.count("\n") == len(cells):
             return [f'"{name}":"{cell}"' if cell else "" for cell in cells]
         return [f'"{name}":{_quoted(cell)}' if cell else "" for cell in cells]
@@ -349,135 +310,3 @@ def _reject_untimed(decoded: Decoded, received_at: datetime) -> None:
     ]
     decoded.indexes = [line for line, _ in timed]
     decoded.readings = [reading for _, reading in timed]
-
-
-# --- Writing ----------------------------------------------------------------------------------
-
-
-class _MeterDelivery(MeterReading, omit_defaults=True):
-    """A meter's reading, and when the server received it."""
-
-    received_at: datetime | None = msgspec.field(name=_RECEIVED_AT, default=None)
-
-
-class _VehicleDelivery(VehicleReading, omit_defaults=True):
-    """A vehicle's reading, and when the server received it."""
-
-    received_at: datetime | None = msgspec.field(name=_RECEIVED_AT, default=None)
-
-
-_DELIVERIES: Final[dict[DeviceKind, type[_MeterDelivery | _VehicleDelivery]]] = {
-    DeviceKind.METER: _MeterDelivery,
-    DeviceKind.VEHICLE: _VehicleDelivery,
-}
-
-
-def _wire_names(kind: DeviceKind) -> list[str]:
-    return [f.encode_name for f in msgspec.structs.fields(_DELIVERIES[kind])]
-
-
-_NUMBER_FIELDS: Final = {
-    name
-    for kind in DeviceKind
-    for name in _wire_names(kind)
-    if name not in (*_TEXT_FIELDS, _RECEIVED_AT)
-}
-_KNOWN_FIELDS: Final = {*_TEXT_FIELDS, *_NUMBER_FIELDS}
-
-
-class Sink(Protocol):
-    """Writes readings to a file that the caller opens and closes.
-
-    Rows hold what the columns of their kind on the wire say, in that order, then `receivedAt`.
-    """
-
-    def write(self, kind: DeviceKind, rows: Sequence[Sequence[Any]]) -> None: ...
-
-    def finish(self) -> None: ...
-
-
-def sink(file: IO[bytes], file_format: str, kinds: Sequence[DeviceKind]) -> Sink:
-    """Return what writes readings of `kinds` to `file`, in a format that `format_of` names."""
-    if file_format == "ndjson":
-        return _NdjsonSink(file)
-    return _CsvSink(file, kinds) if file_format == "csv" else _ParquetSink(file, kinds)
-
-
-class _NdjsonSink:
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._encoder = file, msgspec.json.Encoder()
-
-    def write(self, kind: DeviceKind, rows: Sequence[Sequence[Any]]) -> None:
-        struct = _DELIVERIES[kind]
-        self._file.write(self._encoder.encode_lines([struct(*row) for row in rows]))
-
-    def finish(self) -> None:
-        self._file.flush()
-
-
-class _Header:
-    """The columns of one kind or both, each once; `receivedAt` last."""
-
-    def __init__(self, kinds: Sequence[DeviceKind]) -> None:
-        names = dict.fromkeys(name for kind in kinds for name in _wire_names(kind))
-        self.names = [name for name in names if name != _RECEIVED_AT] + [_RECEIVED_AT]
-        self._pickers = {kind: self._picker(_wire_names(kind)) for kind in kinds}
-
-    def _picker(self, own: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-        # Columns that a kind lacks take the None that `pick` adds at the end.
-        return itemgetter(*(own.index(name) if name in own else -1 for name in self.names))
-
-    def pick(self, kind: DeviceKind, row: Sequence[Any]) -> tuple[Any, ...]:
-        return self._pickers[kind]((*row, None))
-
-
-class _CsvSink:
-    def __init__(self, file: IO[bytes], kinds: Sequence[DeviceKind]) -> None:
-        self._header = _Header(kinds)
-        self._text = TextIOWrapper(file, "utf-8", newline="", write_through=True)
-        self._writer = csv.writer(self._text, lineterminator="\n")
-        self._writer.writerow(self._header.names)
-
-    def write(self, kind: DeviceKind, rows: Sequence[Sequence[Any]]) -> None:
-        pick = self._header.pick
-        self._writer.writerows(
-            pick(kind, (*values, instant(measured_at), instant(received_at)))
-            for *values, measured_at, received_at in rows
-        )
-
-    def finish(self) -> None:
-        self._text.detach()
-
-
-class ArrowRows:
-    """Turns rows of one kind or both into Arrow, as they stand in Parquet."""
-
-    def __init__(self, kinds: Sequence[DeviceKind]) -> None:
-        import pyarrow
-
-        self._header = _Header(kinds)
-        types = dict.fromkeys(_ID_FIELDS, pyarrow.string())
-        types |= dict.fromkeys(("timestamp", _RECEIVED_AT), pyarrow.timestamp("us", "UTC"))
-        self.schema = pyarrow.schema(
-            [(name, types.get(name, pyarrow.float64())) for name in self._header.names]
-        )
-
-    def batch(self, kind: DeviceKind, rows: Sequence[Sequence[Any]]) -> "pyarrow.RecordBatch":
-        import pyarrow
-
-        columns = zip(*(self._header.pick(kind, row) for row in rows), strict=True)
-        return pyarrow.record_batch(list(columns), schema=self.schema)
-
-
-class _ParquetSink:
-    def __init__(self, file: IO[bytes], kinds: Sequence[DeviceKind]) -> None:
-        import pyarrow.parquet
-
-        self._rows = ArrowRows(kinds)
-        self._writer = pyarrow.parquet.ParquetWriter(file, self._rows.schema, compression="zstd")
-
-    def write(self, kind: DeviceKind, rows: Sequence[Sequence[Any]]) -> None:
-        self._writer.write_batch(self._rows.batch(kind, rows))
-
-    def finish(self) -> None:
-        self._writer.close()
