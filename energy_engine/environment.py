@@ -1,7 +1,7 @@
-"""Every value that the engine reads from the environment, with its default and its meaning.
+"""Every environment variable that the engine reads, with its default and its meaning.
 
-The only place that knows them: `settings.py` and the launcher read through `read`, and `make docs`
-writes `.env.example` and the README's table from here, so that neither can drift from the code.
+This is the only place that defines them: `settings.py` and the launcher use `read`, and `make docs`
+generates `.env.example` and the README's table from here, so that neither can drift from the code.
 """
 
 import os
@@ -14,23 +14,23 @@ from typing import Any, Final
 import environ
 
 _ENV_FILE_BEGINS: Final = """\
-# Every setting. `docker compose` reads a copy of this file that is named .env: fill in the two
-# secrets, and uncomment what you change. Elsewhere, export what you want to change.
+# All settings. For `docker compose`, copy this file to .env, fill in the two secrets, and uncomment
+# the settings that you change. Without containers, export the variables that you change.
 
-# --- The two secrets
+# --- Secrets
 """
-_ENV_FILE_OF_COMPOSE: Final = "# --- Of docker-compose.yml itself\n"
-_ENV_FILE_OF_THE_ENGINE: Final = "# --- Of the engine, with their defaults\n"
+_ENV_FILE_OF_COMPOSE: Final = "# --- docker-compose.yml\n"
+_ENV_FILE_OF_THE_ENGINE: Final = "# --- Engine, with defaults\n"
 _TABLE_BEGINS: Final = "<!-- settings: written by `make docs` -->\n"
 _TABLE_ENDS: Final = "<!-- /settings -->"
 
 ROOT = Path(__file__).resolve().parent.parent
-# On these, nobody but this machine reaches the engine.
+# The engine is reachable from this machine only when it listens on one of these.
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
 
 
 class InvalidEnvironment(Exception):
-    """A variable of the environment has a value that the engine cannot use; the text says which."""
+    """An environment variable has an unusable value; the message names the variable."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Variable:
     at_most: float | None = None
 
     def parse(self, text: str) -> Any:
-        """Return the value that `text` stands for. Errors: `InvalidEnvironment`."""
+        """Return the value parsed from `text`. Errors: `InvalidEnvironment`."""
         if isinstance(self.default, bool):
             # A typo such as `ture` must not silently mean False.
             if text.lower() not in (*environ.Env.BOOLEAN_TRUE_STRINGS, "false", "off", "no", "0"):
@@ -65,276 +65,282 @@ class Variable:
         return value
 
 
-# Of `make run` to the processes that it starts.
+# Set by `make run` for the processes that it starts.
 LAUNCHED_ON = "ENERGY_ENGINE_LAUNCHED_ON"
 
 VARIABLES = (
     Variable(
         "ENGINE_DATA_DIR",
         ".data",
-        "Folder of the embedded PostgreSQL and Redis, and of the generated secret key.",
+        "Data directory of the embedded PostgreSQL and Redis, and of the generated secret key.",
     ),
     Variable("HOST", "127.0.0.1", "Address that the HTTP server listens on."),
     Variable("PORT", 8000, "Port that the HTTP server listens on.", at_least=1, at_most=65535),
-    Variable("WEB_WORKERS", 2, "Processes that answer HTTP requests.", at_least=1),
+    Variable("WEB_WORKERS", 2, "Number of web server processes.", at_least=1),
     Variable(
         "DATABASE_URL",
         "",
         "PostgreSQL to use, as postgresql://user:password@host:port/name; "
-        "empty means the embedded one.",
+        "empty for the embedded one.",
     ),
     Variable(
         "DATABASE_POOL_URL",
         "",
-        "PgBouncer in transaction mode, as a URL: requests go through it, where one is given; jobs "
-        "and commands, which need sessions, go to DATABASE_URL.",
+        "URL of PgBouncer in transaction mode. If set, requests go through it; jobs and commands "
+        "need sessions and use DATABASE_URL.",
     ),
     Variable(
         "USE_DATABASE_POOLER",
         "auto",
-        "true: start only with a DATABASE_POOL_URL; false: ignore it; auto: use it where given.",
+        "true: refuse to start without DATABASE_POOL_URL; false: ignore it; auto: use it if set.",
         choices=("auto", "true", "false"),
     ),
     Variable(
         "DATABASE_REPLICA_URL",
         "",
-        "Streaming replica that figures, series and lists of the fleet are read from; they come "
-        "from DATABASE_URL while it is away or too far behind.",
+        "Streaming replica from which figures, series and fleet lists are read. While it is down "
+        "or too far behind, they are read from DATABASE_URL.",
     ),
     Variable(
         "REPLICA_MAX_LAG_SECONDS",
         5,
-        "How old the state that the replica shows may be, in seconds, for it to be asked.",
+        "Maximum lag of the replica, in seconds; beyond it, the replica is not used.",
         at_least=1,
         at_most=600,
     ),
     Variable(
         "DATABASE_POOL_SIZE",
         10,
-        "Connections to PostgreSQL that each process may hold.",
+        "Maximum number of connections to PostgreSQL per process.",
         at_least=1,
     ),
     Variable(
         "STATEMENT_TIMEOUT_SECONDS",
         2.0,
-        "How long a request may wait for PostgreSQL, all its statements together, before it gets "
-        "503: a write, live state, a link.",
+        "How long a request may wait for PostgreSQL, in seconds and in all its statements "
+        "together, before it gets 503. Applies to writes, live state and links.",
         at_least=0.5,
     ),
     Variable(
         "LONG_STATEMENT_TIMEOUT_SECONDS",
         60.0,
         "The same for requests that may take longer: figures, lists, the console, /metrics, and "
-        "bodies over 64 KiB. While PostgreSQL answers nobody, they too get 503 within two seconds.",
+        "bodies over 64 KiB. If PostgreSQL stops responding altogether, they also get 503 within "
+        "2 seconds.",
         at_least=0.5,
         at_most=86_400,
     ),
     Variable(
-        "REDIS_URL", "", "Redis to cache in, as redis://host:port/0; empty means the embedded one."
+        "REDIS_URL",
+        "",
+        "Redis for the cache, locks and limits, as redis://host:port/0; empty for the embedded "
+        "one.",
     ),
     Variable(
         "SECRET_KEY",
         "",
-        "Key that signs sessions: 50 random characters or more; "
-        "under `make run` one is generated and kept in ENGINE_DATA_DIR.",
+        "Key that signs sessions: at least 50 random characters. `make run` generates one and "
+        "keeps it in ENGINE_DATA_DIR.",
     ),
     Variable(
         "ALLOWED_HOSTS",
         "localhost,127.0.0.1,[::1]",
-        "Host names that requests may be addressed to, separated by commas.",
+        "Host names that the engine serves, separated by commas.",
     ),
     Variable(
         "CSRF_TRUSTED_ORIGINS",
         "",
-        "Origins, such as https://fleet.example.com, that the admin's forms may be sent from "
-        "when a proxy changes the Host header.",
+        "Origins, such as https://fleet.example.com, that may submit the console's forms when a "
+        "proxy changes the Host header; separated by commas.",
     ),
     Variable(
         "SECURE_COOKIES",
         True,
-        "The console is there over HTTPS alone: its cookies, a redirect from HTTP, HSTS; "
-        "`make run` on a loopback address and docker-compose.yml switch it off, unless told.",
+        "Serve the console over HTTPS only, with secure cookies, a redirect from HTTP, and HSTS. "
+        "`make run` on a loopback address and docker-compose.yml turn it off by default.",
     ),
     Variable(
         "HSTS_SECONDS",
         31_536_000,
-        "Seconds for which a browser that was here over HTTPS comes over nothing else; 0 for none.",
+        "How long browsers must use HTTPS only, in seconds; 0 turns HSTS off.",
         at_least=0,
     ),
     Variable(
         "SESSION_HOURS",
         12,
-        "Hours after which a login to the console ends.",
+        "How long a console session lasts, in hours.",
         at_least=1,
         at_most=8_760,
     ),
     Variable(
         "LOGIN_FAILURES",
         5,
-        "Failed sign-ins to the console after which a user name has to wait at an address; ten "
-        "times as many make the name wait everywhere, and the address with every name.",
+        "Failed sign-ins to the console after which a user name is locked out at an address. Ten "
+        "times as many lock out the name at every address, and the address for every name.",
         at_least=1,
     ),
     Variable(
         "LOGIN_LOCKOUT_MINUTES",
         15,
-        "Minutes for which it has to wait, and for which failures count.",
+        "How long a lockout lasts and a failed sign-in counts, in minutes.",
         at_least=1,
     ),
     Variable(
         "CONSOLE_TOTP",
         "optional",
-        "Whether people may set up a second step for signing in to the console, or must.",
+        "Whether two-factor authentication in the console is optional or required.",
         choices=("optional", "required"),
     ),
     Variable(
-        "DEBUG", False, "Show tracebacks in the browser; never where others can reach the engine."
+        "DEBUG",
+        False,
+        "Show tracebacks in the browser. Never use it where others can reach the engine.",
     ),
     Variable(
         "LOG_LEVEL",
         "INFO",
-        "Least severe message that is logged.",
+        "Lowest severity that is logged.",
         choices=("DEBUG", "INFO", "WARNING", "ERROR"),
     ),
     Variable(
         "LOG_FORMAT",
         "auto",
-        "How a line of the log looks; auto is text on a terminal, and JSON elsewhere.",
+        "Format of the log; auto is text on a terminal and JSON elsewhere.",
         choices=("auto", "json", "text"),
     ),
     Variable(
         "ACCESS_LOG",
         "off",
-        "Requests that are logged besides those that were slow or failed for the engine's fault: "
-        "none, those refused, or all; a line costs more than a reading.",
+        "Requests to log besides slow ones and server errors. off: none; errors: those answered "
+        "with 400 or above; all: every one. Logging a request costs more than storing a reading.",
         choices=("off", "errors", "all"),
     ),
     Variable(
         "SLOW_REQUEST_SECONDS",
         1.0,
-        "Seconds from which a request is slow, and logged.",
+        "Duration from which a request is logged as slow, in seconds.",
         at_least=0,
     ),
     Variable(
         "API_AUTH",
         "required",
-        "Whether the API needs a key; open is for trying it out, under `make run` on a loopback "
-        "address or with DEBUG, and refused elsewhere.",
+        "Whether the API needs a key. open is for trying the engine out: it works only on a "
+        "loopback address, under `make run` or with DEBUG; elsewhere the engine refuses to start.",
         choices=("required", "open"),
     ),
     Variable(
         "LIMIT_REQUESTS_PER_KEY",
         6_000,
-        "Requests that a key may make in a minute; 0 for no limit. Limits hold where keys do.",
+        "Requests per key and minute; 0 for no limit. Limits apply only with API_AUTH=required.",
         at_least=0,
     ),
     Variable(
         "LIMIT_READINGS_PER_KEY",
         3_000_000,
-        "Readings that a key may send in a minute; 0 for no limit.",
+        "Readings per key and minute; 0 for no limit.",
         at_least=0,
     ),
     Variable(
         "LIMIT_REQUESTS_PER_ADDRESS",
         60_000,
-        "Requests that an address may make in a minute, with any key or none; 0 for no limit.",
+        "Requests per client address and minute, with any key or none; 0 for no limit.",
         at_least=0,
     ),
     Variable(
         "LIMIT_WRONG_KEYS_PER_ADDRESS",
         100,
-        "Keys that open nothing that an address may show in a minute; 0 for no limit.",
+        "Different invalid keys per client address and minute; 0 for no limit.",
         at_least=0,
     ),
     Variable(
         "TRUSTED_PROXIES",
         "",
-        "Addresses or networks of proxies, such as 10.0.0.0/8, separated by commas: what they say "
-        "in X-Forwarded-For of a client's address is believed.",
+        "Addresses or networks of trusted proxies, such as 10.0.0.0/8, separated by commas. The "
+        "engine reads X-Forwarded-For and X-Forwarded-Proto from these only.",
     ),
     Variable(
         "METRICS_TOKEN",
         "",
-        "What Prometheus shows to read /metrics, as Authorization: Bearer …; without one, that "
-        "takes an API key with the scope read for all devices.",
+        "Token with which Prometheus reads /metrics, as Authorization: Bearer …. An API key for "
+        "all devices with the scope read works too.",
     ),
     Variable(
         "INGEST_UNKNOWN_DEVICES",
         "register",
-        "What happens to a reading from a device that is not in the registry.",
+        "Whether a reading from an unknown device registers the device or is rejected.",
         choices=("register", "reject"),
     ),
     Variable(
         "INGEST_STREAM_CHUNK_READINGS",
         5000,
-        "Readings of an NDJSON stream that are committed together.",
+        "Readings of an NDJSON stream that are committed in one transaction.",
         at_least=1,
     ),
     Variable(
         "HISTORY_HORIZON_DAYS",
         400,
-        "Oldest reading that is accepted, in days before now.",
+        "Maximum age of an accepted reading, in days.",
         at_least=1,
         at_most=36_500,
     ),
     Variable(
         "RETENTION_DAYS",
         0,
-        "Age at which readings go from history into the archive, in whole partitions: more than "
-        "HISTORY_HORIZON_DAYS, and 31 or more; 0 keeps them for ever.",
+        "Age, in days, at which history is moved to the archive, in whole partitions. Must be "
+        "above HISTORY_HORIZON_DAYS and at least 31; 0 keeps all history.",
         at_least=0,
         at_most=36_500,
     ),
     Variable(
         "ARCHIVE_URL",
         "",
-        "Where readings are archived before they go: file:///path, or "
+        "Where history is archived before it is dropped: file:///path, or "
         "s3://bucket/prefix?endpoint_override=host with the usual AWS_… variables.",
     ),
     Variable(
         "HISTORY_PARTITION_SIZE",
         "month",
-        "Time span of one history partition; choose it before the first start.",
+        "Time span of one partition of history; set it before the first start.",
         choices=("month", "week", "day"),
     ),
     Variable(
         "HEALTHY_EFFICIENCY_PERCENT",
         85.0,
-        "Efficiency from which a vehicle is healthy.",
+        "Efficiency from which a vehicle is healthy, in percent.",
         at_least=0,
     ),
     Variable(
         "DEGRADED_EFFICIENCY_PERCENT",
         70.0,
-        "Efficiency from which a vehicle is degraded; below it, critical.",
+        "Efficiency from which a vehicle is degraded, in percent; below it, it is critical.",
         at_least=0,
     ),
     Variable(
         "MIN_ENERGY_KWH",
         2.0,
-        "AC, in kWh, from which an efficiency says something about health; below it, fixed losses "
-        "dominate.",
+        "Minimum AC for health to be calculated, in kWh. With less, fixed losses dominate and "
+        "health is unknown.",
         at_least=0,
     ),
     Variable(
         "MIN_COVERAGE",
         0.5,
-        "Part of the readings expected in a window that must have come for a health other than "
-        "unknown.",
+        "Minimum coverage for health to be calculated: readings received of those expected in the "
+        "window, from 0 to 1. Below it, health is unknown.",
         at_least=0,
         at_most=1,
     ),
     Variable(
         "ONLINE_WINDOW",
         5,
-        "Minutes for which a device counts as online after its last delivery.",
+        "How long a device counts as online after its last delivery, in minutes.",
         at_least=1,
     ),
     Variable(
         "FLEET_SNAPSHOT_MINUTES",
         1,
-        "Minutes between two looks at the last 24 hours of every vehicle, for lists, rankings, and"
-        " what vehicles without a link have a share of.",
+        "Minutes between snapshots of every vehicle's last 24 hours. Lists, rankings and the AC "
+        "shared by vehicles without a link use the snapshot.",
         at_least=1,
         at_most=60,
     ),
@@ -347,43 +353,44 @@ VARIABLES = (
     Variable(
         "WEBHOOK_ALLOW_PRIVATE",
         False,
-        "Let webhooks reach loopback, private and other addresses that are not of the internet.",
+        "Allow webhooks to loopback, private and other non-public addresses. Link-local addresses "
+        "are always refused.",
     ),
 )
-# What docker-compose.yml reads beside them; the engine does not.
+# Read by docker-compose.yml, not by the engine.
 COMPOSE_VARIABLES = (
     Variable(
         "POSTGRES_PASSWORD",
         "",
-        "Password of PostgreSQL; it takes the password over only when its volume is new.",
+        "Password of PostgreSQL. It takes effect only when PostgreSQL's volume is new.",
     ),
     Variable(
         "COMPOSE_PROFILES",
         "",
-        "Parts to run beside the engine, separated by commas: tls, backup, pooler, replica, "
-        "monitoring.",
+        "Optional parts to run, separated by commas: tls, backup, pooler, replica, monitoring.",
     ),
     Variable(
         "TLS_DIRECTORY",
         "./tls",
-        "Folder with fullchain.pem and privkey.pem, which user 101 can read, for the profile tls.",
+        "Folder with fullchain.pem and privkey.pem for the profile tls; user 101 must be able to "
+        "read them.",
     ),
     Variable(
         "BACKUP_DIRECTORY",
         "backup",
-        "Where the profile backup writes: a folder as ./folder or /folder, which belongs to user "
-        "999, or else the volume backup.",
+        "Where the profile backup writes: the volume backup, or a folder as ./folder or /folder, "
+        "owned by user 999.",
     ),
-    Variable("BACKUP_KEEP", 7, "Copies of the database that the profile backup keeps.", at_least=1),
+    Variable("BACKUP_KEEP", 7, "Base backups that the profile backup keeps.", at_least=1),
 )
 _SECRETS = ("POSTGRES_PASSWORD", "SECRET_KEY")
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 
 def read(name: str) -> Any:
-    """Return the value of variable `name`; unset or empty means its default.
+    """Return the value of variable `name`; its default if it is unset or empty.
 
-    Errors: `InvalidEnvironment`, naming the variable and what it may be.
+    Errors: `InvalidEnvironment`, naming the variable and its allowed values.
     """
     variable = _BY_NAME[name]
     text = os.environ.get(name, "").strip()
@@ -391,27 +398,27 @@ def read(name: str) -> Any:
 
 
 def pool_url() -> str:
-    """Return the URL of the pooler for requests; empty where they go to PostgreSQL itself.
+    """Return the URL of the pooler for requests; empty if they go to PostgreSQL directly.
 
-    Errors: `InvalidEnvironment`, where the pooler is a must and there is none.
+    Errors: `InvalidEnvironment`, if the pooler is required and not configured.
     """
     wanted, url = read("USE_DATABASE_POOLER"), read("DATABASE_POOL_URL")
     if wanted == "true" and not url:
         raise InvalidEnvironment(
-            "USE_DATABASE_POOLER=true needs the pooler's address in DATABASE_POOL_URL"
+            "USE_DATABASE_POOLER=true needs DATABASE_POOL_URL; set it to the URL of the pooler"
         )
     return "" if wanted == "false" else str(url)
 
 
 def data_dir() -> Path:
-    """Return the absolute path of ENGINE_DATA_DIR; a relative one starts at the project's root."""
+    """Return the absolute path of ENGINE_DATA_DIR; relative to the project's root if relative."""
     return (ROOT / str(read("ENGINE_DATA_DIR"))).resolve()
 
 
 def command(words: str = "") -> str:
-    """Return how to run a command of `manage.py` here, for people to copy.
+    """Return how to run a `manage.py` command in this installation, for people to copy.
 
-    Such as `.venv/bin/python manage.py check`, or in a container `python manage.py check`.
+    For example `.venv/bin/python manage.py check`; in a container, `python manage.py check`.
     """
     python = Path(sys.executable)
     if python.is_relative_to(ROOT):
@@ -422,12 +429,12 @@ def command(words: str = "") -> str:
 
 
 def launched_on() -> str:
-    """Return the address that `make run` listens on; empty where something else serves."""
+    """Return the address that `make run` listens on; empty if something else runs the engine."""
     return os.environ.get(LAUNCHED_ON, "")
 
 
 def own_host() -> str:
-    """Return a name that the engine answers to; it refuses requests for any other host."""
+    """Return a host name that the engine accepts in the `Host` header."""
     first = str(read("ALLOWED_HOSTS")).split(",")[0]
     return first.strip(" .*") or "localhost"
 
@@ -437,7 +444,7 @@ def _shown(default: str | int | float | bool) -> str:
 
 
 def as_env_file() -> str:
-    """Return the text of `.env.example`: secrets to fill in, all else commented out."""
+    """Return the text of `.env.example`: secrets to fill in, everything else commented out."""
     secret = [variable for variable in COMPOSE_VARIABLES + VARIABLES if variable.name in _SECRETS]
     of_compose = [variable for variable in COMPOSE_VARIABLES if variable not in secret]
     of_engine = [variable for variable in VARIABLES if variable not in secret]
@@ -477,7 +484,7 @@ def _code(text: str) -> str:
 
 
 def write_documents() -> None:
-    """Write `.env.example` and the settings table of the README anew."""
+    """Write `.env.example` and the settings table of the README."""
     (ROOT / ".env.example").write_text(as_env_file())
     readme = ROOT / "README.md"
     before, begin, rest = readme.read_text().partition(_TABLE_BEGINS)
