@@ -1,4 +1,4 @@
-"""Django settings, grouped by topic. Values of the environment come from `environment.py`."""
+"""Django settings, grouped by topic. Environment variables are read through `environment.py`."""
 
 from datetime import timedelta
 from ipaddress import ip_network
@@ -16,12 +16,12 @@ from energy_engine.telemetry import logs
 from fleet.stores.replica import REPLICA
 
 _THE_ENGINE_THAT_RUNS = (
-    "start the engine with `make run`, or set ENGINE_DATA_DIR to that of the one that runs"
+    "start the engine with `make run`, or set ENGINE_DATA_DIR to that of the running engine"
 )
 _CONSOLE = environment.ROOT / "energy_engine" / "console"
 DATA_DIR = environment.data_dir()
 DEBUG = environment.read("DEBUG")
-# What hints of the lower floors begin with.
+# Hints of the lower floors begin with this command.
 MANAGE_PY = environment.command()
 
 
@@ -30,7 +30,7 @@ def _names(variable: str) -> list[str]:
 
 
 def _secret_key() -> str:
-    """Return the key of the environment, or the one that `make run` keeps."""
+    """Return SECRET_KEY, or the key that `make run` generated."""
     kept = DATA_DIR / "secret_key"
     if key := environment.read("SECRET_KEY"):
         return str(key)
@@ -43,7 +43,7 @@ def _secret_key() -> str:
 
 
 def _primary_url() -> str:
-    """Return DATABASE_URL, or that of the embedded PostgreSQL."""
+    """Return DATABASE_URL, or the URL of the embedded PostgreSQL."""
     try:
         url = environment.read("DATABASE_URL") or embedded.database_url(DATA_DIR)
     except private_files.Unusable as error:
@@ -58,30 +58,31 @@ def _primary_url() -> str:
 SECRET_KEY = _secret_key()
 ALLOWED_HOSTS = _names("ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = _names("CSRF_TRUSTED_ORIGINS")
-# Whether the console is there over HTTPS alone; gunicorn.py says whose word makes a request one.
+# Whether the console is served over HTTPS only; gunicorn.py says which proxies may vouch for HTTPS.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = environment.read("SECURE_COOKIES")
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE
-# A device's POST would lose its body on the way; Prometheus and health checks ask within a stack.
+# Only the console: a redirect would drop the body of a device's POST, and Prometheus and health
+# checks use HTTP within a stack.
 SECURE_REDIRECT_EXEMPT = [r"^(?!admin/)"]
 SECURE_HSTS_SECONDS = environment.read("HSTS_SECONDS") if SESSION_COOKIE_SECURE else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 if SESSION_COOKIE_SECURE:
-    # Names that a browser takes over HTTPS from this very host alone, not from one of its siblings.
+    # Browsers accept these names only over HTTPS and from this very host, not from its siblings.
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-session", "__Host-csrf"
 SESSION_COOKIE_AGE = environment.read("SESSION_HOURS") * 3600
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SILENCED_SYSTEM_CHECKS = [
-    # To be on the browsers' own list is for the owner of a domain to wish, and hard to undo.
+    # HSTS preloading is the domain owner's decision, and hard to undo.
     "security.W021",
-    # Its middleware would turn answers into the page for lock-outs; the console's sign-in does.
+    # Its middleware would show the lockout page; the console's own sign-in does that.
     "axes.W002",
 ]
 AUTHENTICATION_BACKENDS = [
-    "axes.backends.AxesStandaloneBackend",  # refuses who is locked out before passwords are asked
+    "axes.backends.AxesStandaloneBackend",  # refuses locked-out users before checking passwords
     "django.contrib.auth.backends.ModelBackend",
 ]
 PASSWORD_HASHERS = ["energy_engine.console.signing_in.passwords.Hasher"]
@@ -102,19 +103,19 @@ AXES_HANDLER = "energy_engine.console.signing_in.lock_outs.Failures"
 AXES_CLIENT_IP_CALLABLE = "energy_engine.console.signing_in.lock_outs.address_of"
 AXES_FAILURE_LIMIT = environment.read("LOGIN_FAILURES")
 AXES_COOLOFF_TIME = timedelta(minutes=environment.read("LOGIN_LOCKOUT_MINUTES"))
-# What a sign-in that succeeds makes forgotten; what is counted, says the handler.
+# A successful sign-in resets the failures of a name and address; the handler decides what counts.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
-# Who goes on trying makes it no longer for the one who has to wait.
+# Further attempts do not prolong a lockout.
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "csrfmiddlewaretoken", "code"]
 AXES_DISABLE_ACCESS_LOG = True
-AXES_ENABLE_ADMIN = False  # a page of the console instead
+AXES_ENABLE_ADMIN = False  # the console has its own page
 AXES_VERBOSE = False
 CONSOLE_TOTP = environment.read("CONSOLE_TOTP")
 OTP_TOTP_ISSUER = "Energy Ingestion Engine"
 OTP_TOTP_SYNC = (
-    False  # the step before and after are good, and no others, whatever was shown before
+    False  # codes of the previous, current and next step are valid, whatever was used before
 )
 
 # --- Applications -----------------------------------------------------------------------------
@@ -177,7 +178,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Time and language ------------------------------------------------------------------------
 
-# Partition bounds follow TIME_ZONE, so it has to stay UTC.
+# Partition bounds follow TIME_ZONE, so it must stay UTC.
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
@@ -193,7 +194,7 @@ DATABASE_ROUTERS = ["fleet.stores.replica.Router"] if REPLICA in DATABASES else 
 REPLICA_MAX_LAG_SECONDS = environment.read("REPLICA_MAX_LAG_SECONDS")
 POSTGRES_EXTRA_AUTO_EXTENSION_SET_UP = False  # hstore, which the engine does not use
 PSQLEXTRA_PARTITIONING_MANAGER = "ingestion.history.partitions.manager"
-# Their partitions are made at the same time, so that what is derived finds its place.
+# Their partitions are created together, so that derived rows always have a partition.
 PARTITIONED_MODELS = [
     "ingestion.MeterReading",
     "ingestion.VehicleReading",
@@ -208,11 +209,11 @@ CACHES = {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": environment.read("REDIS_URL") or embedded.redis_url(DATA_DIR),
         "OPTIONS": {
-            # Not pickle: whoever writes to Redis must not run code here.
+            # Not pickle: write access to Redis must not allow running code here.
             "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
-            # Fails at once for everybody where Redis has not answered one.
+            # After one failure, fails fast for all requests until Redis answers again.
             "CONNECTION_POOL_CLASS": "fleet.stores.redis.Pool",
-            # Who finds Redis frozen waits for both at most: a third of a second is noticed.
+            # A request that finds Redis frozen waits for both at most: 0.3 seconds.
             "SOCKET_CONNECT_TIMEOUT": 0.1,
             "SOCKET_TIMEOUT": 0.2,
         },
@@ -243,11 +244,11 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Energy Ingestion Engine",
-    "DESCRIPTION": "Readings of meters and vehicles in; energy, efficiency and health out.",
+    "DESCRIPTION": "Stores readings of meters and vehicles; returns energy, efficiency and health.",
     "VERSION": __version__,
     "LICENSE": {"name": "MIT", "identifier": "MIT"},
     "OAS_VERSION": "3.1.0",
-    "SCHEMA_PATH_PREFIX": "/v1",  # operations are grouped by what follows it
+    "SCHEMA_PATH_PREFIX": "/v1",  # operations are grouped by the next part of the path
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -261,7 +262,7 @@ LOGIN_REDIRECT_URL = "admin:index"
 
 
 def _page(title: str, icon: str, model: str) -> dict[str, Any]:
-    """Return the sidebar's way to the list of a model, for those who may see it."""
+    """Return the sidebar's link to the list of a model, for users who may view it."""
     app, name = model.split(".")
     return {
         "title": title,
@@ -286,7 +287,7 @@ UNFOLD: dict[str, Any] = {
         lambda request: static("console/colours.css"),
         lambda request: static("console/console.css"),
     ],
-    # Of `colours.css`: unfold would write them into each page, which the content policy forbids.
+    # From `colours.css`: unfold would inline them in each page, which the content policy forbids.
     "COLORS": lambda request: {},
     "SCRIPTS": [
         lambda request: static("console/htmx.js"),
@@ -370,7 +371,7 @@ PROCRASTINATE_WORKER_DEFAULTS = {
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [_CONSOLE / "static"]
-# Served from where the packages keep them: no copy to make, and none to go stale.
+# Served from the packages' own folders, without `collectstatic`: no copy can go stale.
 WHITENOISE_USE_FINDERS = True
 
 # --- Metrics ----------------------------------------------------------------------------------

@@ -316,10 +316,10 @@ def test_open_access_is_refused_but_on_loopback(settings, monkeypatch):
     call_command("check", tags=["access"])
 
     monkeypatch.setenv("ENERGY_ENGINE_LAUNCHED_ON", "0.0.0.0")  # noqa: S104 -- that is what is refused
-    with pytest.raises(CommandError, match="API_AUTH=open lets anybody"):
+    with pytest.raises(CommandError, match="API_AUTH=open lets anyone"):
         call_command("check", tags=["access"])
     monkeypatch.delenv("ENERGY_ENGINE_LAUNCHED_ON")
-    with pytest.raises(CommandError, match="API_AUTH=open lets anybody"):
+    with pytest.raises(CommandError, match="API_AUTH=open lets anyone"):
         call_command("check", tags=["access"])
     settings.API_AUTH = "required"
     call_command("check", tags=["access"])
