@@ -1,6 +1,6 @@
-"""The parts of docs/api.md that the code knows best: fields of readings, limits, codes of errors.
+"""Generate the tables of docs/api.md from the code: fields of readings, limits, codes of errors.
 
-`make docs` writes them; a test holds that they are up to date.
+`make docs` writes them; a test checks that they are up to date.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _FLOORS: Final = ("fleet", "ingestion", "analytics", "energy_engine")
 
 
 class AnswerCode(NamedTuple):
-    """A `code` of an error, its status, and what has happened."""
+    """A `code` of an error, its status and its meaning."""
 
     status: int
     code: str
@@ -29,45 +29,47 @@ class AnswerCode(NamedTuple):
 
     @property
     def is_worth_repeating(self) -> bool:
-        """Whether the same request may succeed a little later."""
+        """Whether the same request may succeed when it is sent again."""
         return self.status in (408, 429, 500, 503) or self.code == "cut_short"
 
 
-# Those that come from the framework, and from requests that never reach a view.
+# Errors from the framework, and for requests that never reach a view.
 _OTHERS: Final = (
     AnswerCode(400, "bad_request", "The request is not valid HTTP/1.1."),
     AnswerCode(400, "unknown_host", "The `Host` header names none of `ALLOWED_HOSTS`."),
     AnswerCode(403, "permission_denied", "This needs a key for all devices."),
     AnswerCode(404, "not_found", "There is no such path, device, link, fault, key or page."),
-    AnswerCode(405, "method_not_allowed", "The path has other methods; `Allow` names them."),
+    AnswerCode(405, "method_not_allowed", "The path has other methods; `Allow` lists them."),
     AnswerCode(414, "request_uri_too_long", "The address is too long."),
-    AnswerCode(415, "unsupported_media_type", "The route takes other bodies; the message says."),
+    AnswerCode(
+        415, "unsupported_media_type", "The route accepts other content types; the message says."
+    ),
     AnswerCode(417, "expectation_failed", "The `Expect` header is unknown."),
     AnswerCode(431, "request_header_fields_too_large", "The headers are too many or too large."),
-    AnswerCode(500, "internal_error", "A fault of the engine; its log has the `requestId`."),
-    AnswerCode(500, "internal_server_error", "The same, before the request was understood."),
+    AnswerCode(500, "internal_error", "An error in the engine; its log has the `requestId`."),
+    AnswerCode(500, "internal_server_error", "The same, before the request was parsed."),
     AnswerCode(501, "not_implemented", "The `Transfer-Encoding` is unknown."),
-    AnswerCode(503, "not_ready", "Of `/health/ready`: a check has failed; `checks` says which."),
+    AnswerCode(503, "not_ready", "From `/health/ready`: a check failed; `checks` says which."),
 )
-# Of `errors`, in which each error is about one field, or about a whole item.
+# Codes in `errors`, where each error is about one field or a whole item.
 FIELD_CODES: Final = {
     "missing": "A required field is absent.",
-    "wrong_type": "Such as a string or `true` for a number, a number for a string, or `null` for "
-    "a required field. With `field` null: the item is not a JSON object.",
-    "out_of_range": "Beyond a limit, which the message names.",
+    "wrong_type": "For example, a string or `true` for a number, a number for a string, or `null` "
+    "for a required field. If `field` is null, the item is not a JSON object.",
+    "out_of_range": "Outside a limit, which the message names.",
     "invalid_format": "Not an id, not a time with an offset, or not one of the allowed words.",
-    "unknown_field": "The body has no such field; the message names the nearest that it has.",
+    "unknown_field": "The body has no such field; the message names the nearest known field.",
     "unknown_kind": "A reading has neither `type` nor exactly one of the two ids.",
-    "unknown_device": "The device is not in the registry, where devices do not join it by "
-    "themselves, or the key does not reach it.",
+    "unknown_device": "The device is not in the registry and unknown devices are rejected, or the "
+    "key does not reach it.",
     "malformed_json": "The item is not JSON, not UTF-8, or nested too deeply.",
     "conflict": "Two fields exclude each other.",
-    "unknown_site": "There is no site of that name.",
+    "unknown_site": "There is no site with that name.",
 }
 
 
 def answer_codes() -> list[AnswerCode]:
-    """Return every `code` of an error, by status: of an exception, its docstring's first line."""
+    """Return every `code` of an error, by status; its meaning is its exception's first line."""
     _ = get_resolver().url_patterns  # imports every view, and with it its exceptions
     own = [
         AnswerCode(found.status_code, found.default_code, (found.__doc__ or "").splitlines()[0])
@@ -84,7 +86,7 @@ def _subclasses(of: type[APIException]) -> Iterator[type[APIException]]:
 
 
 def filled(text: str) -> str:
-    """Return the text of the document with its tables written anew."""
+    """Return the text of the document with its tables regenerated."""
     for name, table in (
         ("readings", _readings()),
         ("limits", _limits()),
@@ -99,7 +101,7 @@ def filled(text: str) -> str:
 
 
 def write_document() -> None:
-    """Write the tables of docs/api.md anew."""
+    """Regenerate the tables of docs/api.md."""
     DOCUMENT.write_text(filled(DOCUMENT.read_text()))
 
 
@@ -107,7 +109,7 @@ def write_document() -> None:
 
 
 def _table(*rows: tuple[str, ...]) -> str:
-    """Return `rows` as a table; the first one is its head."""
+    """Return `rows` as a table; the first row is its header."""
     lines = [f"| {' | '.join(row)} |\n" for row in rows]
     return "".join([lines[0], "|---" * len(rows[0]) + "|\n", *lines[1:]])
 
@@ -118,7 +120,7 @@ def _readings() -> str:
         schema = msgspec.json.schema_components([struct])[1][struct.__name__]
         for name, described in schema["properties"].items():
             if name == "timestamp" and kind == "meter":
-                continue  # stands with the vehicle's, for both
+                continue  # listed once, with the vehicle's fields
             described = described.get("anyOf", [described])[0]
             what = ": ".join(filter(None, [described.get("description"), wire.rule(struct, name)]))
             is_required = "yes" if name in schema["required"] else ""
@@ -133,9 +135,9 @@ def _limits() -> str:
         ("what", "limit"),
         ("a JSON body, after decompression", f"{body.MAX_JSON_BYTES:,} bytes (10 MiB)"),
         ("readings in a JSON body", f"{readings.MAX_READINGS:,}"),
-        ("a line of a stream", f"{readings.MAX_LINE_BYTES:,} bytes (64 KiB); a stream, none"),
-        ("errors that an answer lists", f"{intake.MAX_LISTED_ERRORS}; `rejected` counts all"),
-        ("an id of a device", f"{device_ids.DEVICE_ID_MAX_LENGTH} characters"),
+        ("a line of a stream", f"{readings.MAX_LINE_BYTES:,} bytes (64 KiB); streams, none"),
+        ("errors listed in an answer", f"{intake.MAX_LISTED_ERRORS}; `rejected` counts all"),
+        ("the id of a device", f"{device_ids.DEVICE_ID_MAX_LENGTH} characters"),
         ("`timestamp` of a reading", f"{ahead} minutes ahead, `HISTORY_HORIZON_DAYS` old"),
         (
             "`validFrom` of a link",
@@ -144,7 +146,7 @@ def _limits() -> str:
         ("a window", f"{window.LONGEST.days} days; its `end`, {window.MAX_AHEAD.days} day ahead"),
         ("points of a series", f"{series.MAX_POINTS:,}"),
         (
-            "rows of a page",
+            "rows per page",
             f"{pagination.Pages.max_page_size:,}; {pagination.Pages.page_size} without `limit`",
         ),
     )

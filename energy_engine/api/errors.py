@@ -66,7 +66,7 @@ class IngestError(Error, kw_only=True):
 
 
 class StorageUnavailable(APIException):
-    """The database is away, full, or out of connections."""
+    """The database is down, full, or out of connections."""
 
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     default_code = "storage_unavailable"
@@ -75,7 +75,7 @@ class StorageUnavailable(APIException):
 
 
 class TookTooLong(APIException):
-    """The database had not answered when the time of the request was over."""
+    """The database did not answer within the time limit of the request."""
 
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     default_code = "took_too_long"
@@ -84,7 +84,7 @@ class TookTooLong(APIException):
 
 
 class ClientClosedRequest(APIException):
-    """Nobody reads this; the log and the metrics tell it from a failure of the engine."""
+    """The client has disconnected; only the log and the metrics show this code."""
 
     status_code = 499  # as nginx has it
     default_code = "client_closed_request"
@@ -92,7 +92,7 @@ class ClientClosedRequest(APIException):
 
 
 class TryLater(APIException):
-    """More is coming in than the engine can take, or this very figure is being computed."""
+    """More requests arrive than the engine can serve, or this figure is being calculated."""
 
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     default_code = "overloaded"
@@ -101,7 +101,7 @@ class TryLater(APIException):
 
 
 class ServerClockWrong(APIException):
-    """The clock of this server is behind those of most devices."""
+    """The server's clock is behind the clocks of most devices."""
 
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     default_code = "server_clock_behind"

@@ -28,7 +28,7 @@ def test_document_is_what_the_code_says():
 @pytest.mark.parametrize(
     "said",
     [
-        f"nothing more of the body came for {_PATIENCE_SECONDS} seconds",
+        f"no more of the body arrived for {_PATIENCE_SECONDS} seconds",
         f"`15m` to `{LONGEST.days}d`",
         f"at most {LONGEST.days} days apart",
     ],
