@@ -170,7 +170,7 @@ class TestVehicle:
         expect(shown).to_contain_text(f"{figure['efficiencyRatio']} %")
         expect(shown).to_contain_text(figure["health"])
         expect(shown).to_contain_text(figure["acSource"])
-        page.get_by_text("Why?").click()
+        page.get_by_text("How is this calculated?").click()
         expect(shown).to_contain_text("efficiencyRatio = 100 · DC / AC")
 
     def test_range_is_changed_without_leaving_the_page(self, open_as):
@@ -189,7 +189,7 @@ class TestVehicle:
 
     def test_it_is_linked_to_another_meter_and_the_link_is_ended(self, open_as):
         page = open_as(MANAGER, page_of("SIM-V0009"))
-        links = page.get_by_role("region", name="Meter, now and before")
+        links = page.get_by_role("region", name="Linked meters")
         expect(links).to_contain_text("SIM-M0009")
 
         page.locator("#links .select2-selection").click()

@@ -115,7 +115,7 @@ class TestSigningIn:
             looks_well(page)
             page.get_by_role("textbox", name="Code").fill(recovery)
             page.get_by_role("button", name="Sign in").click()
-            expect(page.locator("#content")).to_contain_text("9 recovery codes are left")
+            expect(page.locator("#content")).to_contain_text("9 recovery codes left")
 
     def test_who_guesses_is_told_how_long_to_wait(self, browser, engine):
         # Not watched: a refused sign-in is an error in the browser's console.
@@ -135,7 +135,7 @@ class TestSigningIn:
         made = file.read_text().split()[-1]
         with watched_page(browser, engine, viewport=DESKTOP) as page:
             self.enter(page, "admin", made)
-            expect(page.locator("#why")).to_contain_text("Choose a password of your own to go on")
+            expect(page.locator("#why")).to_contain_text("Choose your own password to continue")
             looks_well(page)
             page.fill("input[name=old_password]", made)
             page.fill("input[name=new_password1]", PASSWORD)

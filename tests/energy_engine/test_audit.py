@@ -394,7 +394,7 @@ class TestJobs:
                 "INSERT INTO procrastinate_workers (last_heartbeat) VALUES (%s)",
                 [july(15, 11, 59, 55)],
             )
-        assert "last heard of at 11:59:55 UTC" in shown(boss, JOBS)
+        assert "Last heartbeat: 11:59:55 UTC" in shown(boss, JOBS)
 
         with connection.cursor() as cursor:
             cursor.execute("UPDATE procrastinate_workers SET last_heartbeat = %s", [july(15, 9, 0)])

@@ -204,7 +204,7 @@ class TestTitle:
 
     def test_list_without_rows_says_whether_there_are_none_or_none_that_fit(self, console):
         assert "There are no vehicles." in shown(console, page("vehicle"))
-        assert "No vehicle fits this search" in shown(console, page("vehicle", "?q=none"))
+        assert "No vehicles match this search" in shown(console, page("vehicle", "?q=none"))
 
 
 class TestStatements:

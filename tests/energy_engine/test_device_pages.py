@@ -128,9 +128,9 @@ class TestNow:
         model.objects.create(pk="X1")
         content = shown(console, f"{page_of(kind, 'X1')}?range={chosen}")
 
-        assert f"This {kind} has never been seen" in content
+        assert f"This {kind} has not sent any readings yet" in content
         assert "no site" in content
-        assert "there is nothing to draw" in content
+        assert "No readings in the last " in content
         assert "No readings measured in the last 7 days" in content
         assert "None" not in content
 
@@ -165,7 +165,7 @@ class TestFigure:
         assert f'<data value="{figure["energyDeliveredDc"]}">' in content
         assert "AC source linked the meter served this vehicle alone" in words(content)
         assert "Reason - " in words(content)
-        assert "1 of the vehicle, 1 of meters" in words(content)
+        assert "1 from the vehicle, 1 from meters" in words(content)
 
     def test_loss_has_a_price_where_the_site_has_a_tariff(self, console, v1):
         assert "Lost 2.00 kWh, 1.00 EUR" in shown(console, page_of("vehicle", "V1"))
@@ -283,7 +283,7 @@ class TestWhy:
         link_vehicle("V3", "M2", NOON - timedelta(days=3))
         link_vehicle("V4", "M2", NOON - timedelta(days=3))
         content = html(console, page_of("vehicle", "V3", "why") + "?window=3d")
-        assert "22 more parts are not shown" in content
+        assert "22 more periods not shown" in content
         assert content.count("<tr>") == 2 + 2 + 50
         assert "/v1/analytics/performance/V3/explain?start=2026-07-12T12%3A00%3A00Z" in content
 
@@ -291,7 +291,7 @@ class TestWhy:
         record([vehicle_reading("V1", kwh=8.0), meter_reading("M1", kwh=10.0)], NOON)
 
         content = self.why(console)
-        assert "the DC of all vehicles without a link, of 10.0 kWh" in content
+        assert "all meters without a link delivered 10.0 kWh AC" in content
         assert "Links in force None." in content
 
     def test_window_that_makes_no_sense_is_refused(self, console, v1):
@@ -573,7 +573,7 @@ class TestFaults:
         content = shown(console, page_of("vehicle", "V1"))
 
         assert "Open faults" not in content
-        assert "No fault of this vehicle has been closed yet" in content
+        assert "This vehicle has no closed faults" in content
 
 
 class TestSettings:
@@ -596,7 +596,7 @@ class TestSettings:
     def test_device_is_added_on_a_page_of_its_own(self, console):
         content = shown(console, reverse("admin:fleet_vehicle_add"))
 
-        assert "never been seen" not in content
+        assert "has not sent any readings" not in content
 
 
 class TestPeople:

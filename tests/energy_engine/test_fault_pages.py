@@ -354,10 +354,10 @@ THRESHOLD_VALUES = {
 
 class TestThresholds:
     def test_page_says_what_holds_where_nothing_is_set(self, boss):
-        assert "has the defaults: low efficiency below" in shown(boss, THRESHOLDS)
+        assert "uses the defaults. A fault opens when" in shown(boss, THRESHOLDS)
 
         FaultThresholds.objects.create()
-        assert "has those of “All sites”" in shown(boss, THRESHOLDS)
+        assert "uses those of “All sites”" in shown(boss, THRESHOLDS)
 
     def test_thresholds_of_a_site_are_added_changed_and_deleted(self, manager):
         site = SiteFactory(name="Berlin")
@@ -442,7 +442,7 @@ class TestThresholds:
         assert "4 faults" in content
         assert "Low efficiency: <strong>3</strong>" in content
         assert "Battery too hot: <strong>0</strong>" in content
-        assert "An estimate from hourly sums" in content
+        assert "Estimated from the hourly sums" in content
         assert tried == [(site, 85.0)]
         assert FaultThresholds.objects.get().efficiency_opens_percent == 70
 
@@ -519,7 +519,7 @@ class TestWebhooks:
         webhook = Webhook.objects.create(url="https://example.org", secret="whsec_old")
         page = page_of("webhook", webhook.pk, "replace_secret")
 
-        assert "Make a new secret" in shown(manager, page)
+        assert "Create a new secret" in shown(manager, page)
         webhook.refresh_from_db()
         assert webhook.secret == "whsec_old"
 

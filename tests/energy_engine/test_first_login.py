@@ -92,7 +92,7 @@ def test_every_page_leads_to_the_change_of_the_password(visitor, path):
 
     assert (answer.status_code, answer["Location"]) == (HTTPStatus.FOUND, CHANGE)
     page = visitor.get(CHANGE).content.decode()
-    assert "Choose a password of your own to go on" in page
+    assert "Choose your own password to continue" in page
 
 
 def test_what_a_form_sends_leads_there_too_and_changes_nothing(visitor):
@@ -109,7 +109,7 @@ def test_change_opens_the_console_and_removes_the_file(visitor, password, data_d
     assert visitor.get("/admin/").status_code == HTTPStatus.OK
     assert list(data_dir.iterdir()) == []
     assert not FirstPassword.objects.exists()
-    assert "Choose a password" not in visitor.get(CHANGE).content.decode()
+    assert "Choose your own password" not in visitor.get(CHANGE).content.decode()
 
 
 def test_change_to_the_same_password_is_none(visitor, password, data_dir):

@@ -86,7 +86,7 @@ def test_overview_warns_of_jobs_that_fail_until_they_work_again(clock):
     attempt("roll_up", OSError("<b>disk</b> full"))
 
     page = shown(client, "/admin/")
-    assert "“roll_up” has failed since 2026-07-15 12:00:00 UTC" in page
+    assert "“roll_up” has been failing since 2026-07-15 12:00:00 UTC" in page
     assert "OSError: &lt;b&gt;disk&lt;/b&gt; full" in page
     attempt("roll_up")
     assert "roll_up" not in shown(client, "/admin/")

@@ -233,7 +233,7 @@ class TestDistribution:
         snapshot.refresh()
 
         assert rows(console, "bins")[0] == "over 100 % 1"
-        assert "1 vehicle of unknown health is not shown" in words(shown(console, PART))
+        assert "1 vehicle with unknown health is not shown" in words(shown(console, PART))
 
 
 class TestWorst:
@@ -259,7 +259,7 @@ class TestWorst:
         charge("V1", "M1", 0.1, 1.0)
         snapshot.refresh()
 
-        assert "No vehicle has an efficiency that says anything yet" in shown(console, PART)
+        assert "No vehicle has a meaningful efficiency yet" in shown(console, PART)
 
     def test_they_are_ten(self, console):
         for number in range(12):
@@ -285,7 +285,7 @@ class TestSilent:
             "V1 10 min vehicle Berlin 2026-07-15 11:50:00 13:50:00 CEST",
         ]
         text = words(shown(console, PART))
-        assert "2 devices are silent. 1 has never been heard of." in text
+        assert "2 devices are silent. 1 has never sent a reading." in text
 
     def test_they_are_ten_at_most_and_all_are_counted(self, console, clock):
         record([vehicle_reading(f"V{number}") for number in range(12)], at("11:00"))
@@ -293,14 +293,14 @@ class TestSilent:
 
         found = rows(console, "silent")
         assert (len(found), found[0].split()[0]) == (10, "M1")
-        assert "13 devices are silent; those that have been for the longest" in words(
+        assert "13 devices are silent. Those silent longest are listed" in words(
             shown(console, PART)
         )
 
     def test_nobody_is(self, console):
         record([vehicle_reading("V1")], NOON)
 
-        assert "No device has gone silent." in shown(console, PART)
+        assert "No device is silent." in shown(console, PART)
 
 
 class TestFreshness:
@@ -311,17 +311,19 @@ class TestFreshness:
 
         assert "as of 12:00:00 UTC, 40 s ago" in words(text)
         assert 'data-age-seconds="40"' in text
-        assert "does the background worker run" not in text
+        assert "Check that the background worker" not in text
 
     def test_old_figures_are_said_to_be_old(self, console, fleet, clock):
         clock.shift(timedelta(minutes=12))
 
-        assert "are 12 min old: does the background worker run" in words(shown(console, PART))
+        assert "are 12 min old. Check that the background worker is running" in words(
+            shown(console, PART)
+        )
 
     def test_before_the_first_look_it_shows_what_is_known(self, console):
         record([vehicle_reading("V1")], NOON)
 
-        assert "first look at the last 24 hours is not done yet" in words(shown(console, PART))
+        assert "The last 24 hours have not been calculated yet" in words(shown(console, PART))
         assert set(tiles(console)) == {"vehicles-online", "meters-online", "faults", "rate"}
 
     def test_fleet_without_data_says_how_to_begin(self, console):

@@ -408,5 +408,5 @@ class TestRefusals:
         response = superuser().get("/admin/fleet/nothing/")
 
         assert response.status_code == HTTPStatus.NOT_FOUND
-        assert "There is no such page" in response.content.decode()
+        assert "Page not found" in response.content.decode()
         assert reverse("admin:index") in response.content.decode()

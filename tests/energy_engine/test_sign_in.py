@@ -404,7 +404,7 @@ class TestSettingUp:
         for path in ("", "fleet/vehicle/", "overview", "fleet/vehicle/csv"):
             assert client.get(f"/admin/{path}")["Location"] == TWO_STEPS, path
 
-        assert "Here everybody signs in with two steps" in shown(client, TWO_STEPS)
+        assert "Two-factor authentication is required here" in shown(client, TWO_STEPS)
         self.set_up(client, anna)
         assert is_signed_in(client)
 
