@@ -1,4 +1,4 @@
-"""The audit log: who changed what and when, with what was before and what is after."""
+"""The audit log: who changed what and when, with the values before and after."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ _ACTIONS = {ADDITION: "added", CHANGE: "changed", DELETION: "deleted"}
 
 @display(description="What", ordering="object_repr")
 def what(entry: LogEntry) -> str:
-    """Return the kind and the name of what was changed, with the way to its page."""
+    """Return the kind and name of the changed object, linked to its page."""
     kind = entry.content_type.name if entry.content_type else "something"
     page = None if entry.is_deletion() else entry.get_admin_url()
     if page is None:

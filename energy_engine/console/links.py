@@ -1,4 +1,4 @@
-"""Links: which vehicle charges at which meter, and since when."""
+"""Links: which vehicle charges at which meter, and when."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -39,7 +39,7 @@ _NAMED_AT_MOST: Final = 5
 
 
 class LinkInForceAlready(Exception):
-    """The vehicle is linked to the meter already; nothing has changed."""
+    """The vehicle is already linked to the meter; nothing has changed."""
 
 
 class LinkForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
@@ -49,8 +49,8 @@ class LinkForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable 
         label="Valid from, UTC",
         required=False,
         widget=UnfoldAdminSplitDateTimeWidget,
-        help_text="Now, if left empty. The vehicle's link in force at that time ends, "
-        "and its links that begin then or later, ended or not, are removed.",
+        help_text="Leave empty to link from now. The vehicle's link in force at that time ends "
+        "then. Its links that begin then or later are removed, even those that have ended.",
     )
 
     class Meta:
@@ -60,7 +60,7 @@ class LinkForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable 
 
 @admin.register(VehicleMeterLink)
 class VehicleMeterLinkAdmin(ConsoleAdmin):
-    """Links begin and end through `fleet.links`; the past is not for editing."""
+    """Links begin and end through `fleet.links`; past links cannot be edited."""
 
     form = LinkForm
     add_fieldsets = [(None, {"fields": ["vehicle", "meter", "valid_from"]})]
@@ -97,7 +97,7 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
             page: HttpResponse = super().changeform_view(request, *args, **kwargs)
             return page
         except LinkInForceAlready:
-            self.message_user(request, "This link is in force already", messages.INFO)
+            self.message_user(request, "This link is already in force", messages.INFO)
             return HttpResponseRedirect(reverse("admin:fleet_vehiclemeterlink_changelist"))
         except (OutOfBounds, UnknownDevice) as error:
             self.message_user(request, str(error), messages.ERROR)
@@ -114,7 +114,7 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
         obj.put_an_end_to = link_words.put_an_end_to(made)
         if made.superseded:
             gone = _some([link_words.since(link) for link in made.superseded])
-            self.message_user(request, f"Superseded, and gone: {gone}", messages.WARNING)
+            self.message_user(request, f"Superseded and removed: {gone}", messages.WARNING)
 
     def construct_change_message(
         self, request: HttpRequest, form: Any, formsets: Any, add: bool = False
@@ -133,7 +133,7 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
         permissions=["end"],
         dialog={
             "title": "End this link now?",
-            "description": "Readings from now on belong to it no more.",
+            "description": "Later readings no longer count toward it.",
             "form_submit_text": "End link now",
         },
     )
@@ -157,7 +157,7 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
             self.message_user(request, f"Not in force now: {_some(refused)}", messages.WARNING)
 
     def _end(self, request: HttpRequest, link: VehicleMeterLink) -> bool:
-        """End this link, never another one of its vehicle; return whether it was in force."""
+        """End this link and no other link of its vehicle; return whether it was in force."""
         try:
             with transaction.atomic():
                 ended = end_link(link.vehicle_id)
@@ -173,7 +173,7 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
 
 
 def _beginning(link: VehicleMeterLink) -> tuple[str, datetime]:
-    """Return what tells a link of a vehicle from its others, also once it is gone."""
+    """Return what identifies a link among its vehicle's links, even after its deletion."""
     return link.meter_id, link.valid_during.lower
 
 

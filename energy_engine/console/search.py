@@ -1,4 +1,4 @@
-"""The search of the sidebar: devices and sites by a part of their name, and pages by theirs."""
+"""The sidebar's search: devices, sites and pages by a part of their name."""
 
 from time import perf_counter
 from typing import Any, Final
@@ -23,7 +23,7 @@ _SEARCHED: Final[tuple[tuple[type[Model], str, str], ...]] = (
 
 
 def search(request: HttpRequest) -> HttpResponse:
-    """Answer with what is found, in place of unfold's own search, which reads whole tables."""
+    """Render the results; unfold's own search would read whole tables."""
     term = request.GET.get("s", "").strip()
     if not term or "\0" in term:
         return HttpResponse()

@@ -1,4 +1,4 @@
-"""Sites: where devices stand, their time zone and what their energy costs."""
+"""Sites: where devices are, their time zone and energy tariff."""
 
 from typing import Any
 
@@ -31,13 +31,13 @@ class SiteAdmin(ConsoleAdmin):
         return sites.annotate(vehicles=_number_at_site(Vehicle), meters=_number_at_site(Meter))
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> list[LogEntry]:
-        """Keep what the sites were, and their thresholds, which go with them."""
+        """Log the deleted sites, and their thresholds, which are deleted with them."""
         sites = list(queryset)
         gone = [*sites, *FaultThresholds.objects.filter(site__in=sites).select_related("site")]
         return super().log_deletions(request, gone)
 
 
 def _number_at_site(model: type[Vehicle | Meter]) -> Coalesce:
-    """Return the number of devices of a site; a join of both kinds would multiply them."""
+    """Return the number of devices at a site; joining both kinds would multiply the counts."""
     of_site = model.objects.filter(site=OuterRef("pk")).order_by().values("site")
     return Coalesce(Subquery(of_site.annotate(number=Count("pk")).values("number")), 0)

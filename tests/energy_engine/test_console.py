@@ -352,7 +352,7 @@ class TestLinking:
     def test_same_link_again_is_said_to_be_in_force(self, link, fleet, changed):
         response = link("V1", "M1")
 
-        assert told(response) == ["This link is in force already"]
+        assert told(response) == ["This link is already in force"]
         assert span("V1", "M1") == (at("08:00"), None)
         assert changed == []
         assert not LogEntry.objects.exists()

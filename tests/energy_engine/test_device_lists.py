@@ -99,7 +99,7 @@ class TestColumns:
             "Voltage, V": "230.0",
             "Last seen, UTC": "2026-07-15 11:30:00 online 13:30:00 CEST",
             "AC 24 h, kWh": "20.00",
-            "DC of linked, kWh": "15.50",
+            "DC while linked, kWh": "15.50",
             "Efficiency, %": "77.50",
             "Health": "degraded",
             "Vehicles now": "GOOD , LOSSY",
@@ -135,7 +135,7 @@ class TestColumns:
         snapshot.refresh()
 
         _, m2 = cells(console.get(page("meter")))
-        assert (m2["Health"], m2["DC of linked, kWh"]) == ("unknown no link in 24 h", "0.00")
+        assert (m2["Health"], m2["DC while linked, kWh"]) == ("unknown no link in 24 h", "0.00")
 
     def test_meter_of_many_vehicles_names_two_and_counts_the_others(self, console):
         meter = MeterFactory()

@@ -184,7 +184,7 @@ class TestFigure:
         Vehicle.objects.create(vehicle_id="V1")
 
         content = shown(console, page_of("vehicle", "V1"))
-        assert "Reason no_ac no AC is known to compare with" in content
+        assert "Reason no_ac no AC to compare with" in content
         assert "AC source none no AC to compare with" in content
 
     def test_longer_range_shows_the_last_day_too(self, console, v1):
@@ -403,7 +403,7 @@ class TestChangingLinks:
             " → M2 from 2026-07-15 09:00 UTC"
         ]
         told = self.told(console)
-        assert "Superseded, and gone: M2 since 2026-07-15 10:00 UTC" in told
+        assert "Superseded and removed: M2 since 2026-07-15 10:00 UTC" in told
 
     def test_slip_that_is_undone_is_told_as_what_it_is(self, send, console):
         link_vehicle("V1", "M3", at("07:00"))
@@ -425,13 +425,13 @@ class TestChangingLinks:
         ("fields", "error"),
         [
             ({}, "Choose a meter"),
-            ({"meter": "M9"}, "This meter is not in the registry"),
-            ({"meter": "M2", "valid_from": "soon"}, "This is no date and time"),
+            ({"meter": "M9"}, "Choose a registered meter"),
+            ({"meter": "M2", "valid_from": "soon"}, "Enter a valid date and time"),
             (
                 {"meter": "M2", "valid_from": "1999-12-31T23:59"},
                 "From must be from the year 2000 on, at most 10 years ahead",
             ),
-            ({"meter": "M1"}, "Linked already: M1 since 2026-07-15 08:00 UTC"),
+            ({"meter": "M1"}, "Already linked: M1 since 2026-07-15 08:00 UTC"),
         ],
     )
     def test_what_cannot_be_is_said_beside_the_form(self, send, fields, error):
@@ -457,7 +457,7 @@ class TestChangingLinks:
         assert self.spans() == [("M1", at("08:00"), NOON)]
         assert response["HX-Redirect"] == page_of("vehicle", "V1") + "?range=24h"
         assert self.log() == ["V1: M1 since 2026-07-15 08:00 UTC → ended 2026-07-15 12:00 UTC"]
-        assert "The link has ended: V1 at M1" in self.told(console)
+        assert "Link ended: V1 at M1" in self.told(console)
 
     def test_link_that_another_has_replaced_is_not_ended(self, send):
         replaced = VehicleMeterLink.objects.get()
@@ -475,12 +475,12 @@ class TestChangingLinks:
         assert self.log() == [
             "V1: M2 from 2026-07-15 13:00 UTC → withdrawn; M1 since 2026-07-15 08:00 UTC goes on"
         ]
-        assert "The link is withdrawn: V1 at M2 from" in self.told(console)
+        assert "Link withdrawn: V1 at M2 from" in self.told(console)
 
     def test_link_that_has_begun_is_not_withdrawn(self, send):
         answer = send("withdraw_link", link=VehicleMeterLink.objects.get().pk)
 
-        assert "This link has begun" in words(answer.content.decode())
+        assert "This link has already begun" in words(answer.content.decode())
         assert self.spans() == [("M1", at("08:00"), None)]
 
     @pytest.mark.parametrize("view", ["end_link", "withdraw_link"])
@@ -488,14 +488,14 @@ class TestChangingLinks:
     def test_link_that_is_not_there_is_said_to_be_gone(self, send, view, link):
         answer = send(view, link=link)
 
-        assert words(answer.content.decode()) == "This link is not there any more"
+        assert words(answer.content.decode()) == "This link no longer exists"
 
     @pytest.mark.parametrize("view", ["end_link", "withdraw_link"])
     def test_links_of_other_vehicles_are_left_alone(self, send, view):
         others = link_vehicle("V2", "M2", at("13:00")).link
 
         answer = send(view, link=others.pk)
-        assert words(answer.content.decode()) == "This link is not there any more"
+        assert words(answer.content.decode()) == "This link no longer exists"
 
     @pytest.mark.in_process  # its form comes without a CSRF token
     def test_figure_changes_with_the_link(self, send, api):

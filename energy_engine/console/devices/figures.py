@@ -1,4 +1,4 @@
-"""The figures of a device over a range up to now: numbers, charts, and what they are made of."""
+"""The figures of a device over a range up to now: numbers, charts and how they are calculated."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ _SHOWN_AT_MOST: Final = 50
 
 
 class Range(NamedTuple):
-    """How far back the figures reach, and how long the pieces of their charts are."""
+    """How far back the figures go, and the resolution of their charts."""
 
     name: str
     title: str
@@ -68,9 +68,9 @@ def zone_of(site: Site | None) -> ZoneInfo:
 
 
 def vehicle_figures(vehicle: Vehicle, chosen: Range) -> dict[str, Any]:
-    """Return the figure of the range, that of the last day, and the charts; at most ten statements.
+    """Return the figures of the range and of the last day, and the charts; at most ten statements.
 
-    The figures are those of the API, to the last digit.
+    The figures equal those of the API, to the last digit.
     """
     return read_of_vehicle(vehicle.pk, lambda: _vehicle_figures(vehicle, chosen))
 
@@ -95,7 +95,7 @@ def _vehicle_figures(vehicle: Vehicle, chosen: Range) -> dict[str, Any]:
 
 
 def meter_figures(meter: Meter, chosen: Range) -> dict[str, Any]:
-    """Return the AC of the range, for whom it was, and the charts; seven statements."""
+    """Return the AC of the range, its split by vehicle, and the charts; seven statements."""
     return read_of_fleet(lambda: _meter_figures(meter, chosen))
 
 
@@ -117,7 +117,7 @@ def _meter_figures(meter: Meter, chosen: Range) -> dict[str, Any]:
 
 
 def what_it_is_made_of(vehicle: Vehicle, window: Window) -> dict[str, Any]:
-    """Return the explanation of a figure, its parts at most so many."""
+    """Return the explanation of a figure, with at most `_SHOWN_AT_MOST` periods."""
     made_of = read_of_vehicle(
         vehicle.pk,
         lambda: explanation(vehicle_account(vehicle.pk, window, cached_unlinked_energy)),
@@ -137,7 +137,7 @@ def what_it_is_made_of(vehicle: Vehicle, window: Window) -> dict[str, Any]:
 
 
 def _query(window: Window) -> str:
-    """Return a window as a query of the API, to the microsecond."""
+    """Return a window as an API query string, to the microsecond."""
     instants = {"start": window.starts_at, "end": window.ends_at}
     return urlencode({name: _wire(instant) for name, instant in instants.items()})
 
@@ -147,9 +147,9 @@ def _wire(instant: datetime) -> str:
 
 
 def _lost(figure: Performance, site: Site | None) -> str:
-    """Return the AC that did not become DC, with its price at the site; nothing if unknown.
+    """Return the AC that did not become DC, with its cost at the site; empty if unknown.
 
-    Nor for a share of the fleet's AC, which is no measure of a loss.
+    Also empty for a share of the fleet's AC, which does not measure a loss.
     """
     efficiency, is_measured = figure.efficiency_percent, figure.ac_source in ("linked", "shared")
     if efficiency is None or efficiency > 100 or figure.reason or not is_measured:
@@ -161,7 +161,7 @@ def _lost(figure: Performance, site: Site | None) -> str:
 
 
 def _by_meter(counted: Iterable[Counted]) -> list[tuple[str, Counted]]:
-    """Return what was counted of each meter, its spans taken together."""
+    """Return the counts of each meter, summed over its spans."""
     meters: dict[str, Counted] = {}
     for span in counted:
         so_far = meters.get(span.device_id)
@@ -185,7 +185,7 @@ def _together(one: Counted, other: Counted) -> Counted:
 
 
 def _links(splits: Iterable[Split]) -> list[LinkedSpan]:
-    """Return which meter the vehicle was linked to, splits of one meter in a row as one."""
+    """Return the vehicle's links; consecutive splits of the same meter are merged."""
     links: list[LinkedSpan] = []
     for split in splits:
         last = links[-1] if links else None

@@ -1,4 +1,4 @@
-"""The links of a device on its page: since when, until when, and how a vehicle's are changed."""
+"""The links of a device on its page, and the views that change a vehicle's links."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -39,11 +39,11 @@ Views = dict[str, Callable[..., HttpResponse]]
 _SHOWN_AT_MOST: Final = 50
 _DRAWN_AT_LEAST: Final = timedelta(days=1)
 _DRAWN_AT_MOST: Final = timedelta(days=30)
-_GONE: Final = "This link is not there any more"
+_GONE: Final = "This link no longer exists"
 
 
 class RelinkForm(forms.Form):
-    """Link a vehicle to a meter, from an instant on."""
+    """Link a vehicle to a meter from a given time."""
 
     meter = forms.ModelChoiceField(
         Meter.objects.all(),
@@ -52,21 +52,21 @@ class RelinkForm(forms.Form):
         ),
         error_messages={
             "required": "Choose a meter",
-            "invalid_choice": "This meter is not in the registry",
+            "invalid_choice": "Choose a registered meter",
         },
     )
     valid_from = forms.DateTimeField(
         label="From, UTC",
         required=False,
         widget=forms.DateTimeInput({"type": "datetime-local", "class": "device-input"}),
-        error_messages={"invalid": "This is no date and time"},
-        help_text="Empty: from now on. The link in force at that time ends then; links that begin "
-        "then or later go.",
+        error_messages={"invalid": "Enter a valid date and time"},
+        help_text="Leave empty to link from now. The link in force at that time ends then. "
+        "Links that begin then or later are removed.",
     )
 
 
 class LinkRow(NamedTuple):
-    """A link as the page lists it, and what may be done with it."""
+    """A link in the page's list, and which actions are allowed on it."""
 
     link: VehicleMeterLink
     state: str
@@ -78,7 +78,7 @@ class LinkRow(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A part of the picture of the links, in percent of its width."""
+    """A part of the timeline, in percent of its width."""
 
     title: str
     left: float
@@ -86,7 +86,7 @@ class Segment(NamedTuple):
 
 
 def link_rows(device: Vehicle | Meter, may_change: bool) -> tuple[list[LinkRow], bool]:
-    """Return the device's latest links, and whether there are more."""
+    """Return the device's latest links, and whether it has more."""
     links = device.links.order_by(
         F("valid_during__endswith").desc(nulls_first=True), "-valid_during"
     )
@@ -109,12 +109,12 @@ def _row(link: VehicleMeterLink, device: Vehicle | Meter, may_change: bool) -> L
 
 
 def timeline(rows: list[LinkRow]) -> dict[str, Any]:
-    """Return the picture of a vehicle's links over the last days, and those that begin later."""
+    """Return the timeline of a vehicle's links over the last days, with its future links."""
     now = timezone.now()
     first = min((row.begins_at for row in rows), default=now)
     last = max((row.begins_at for row in rows), default=now)
     begins_at = max(now - _DRAWN_AT_MOST, min(first, now - _DRAWN_AT_LEAST))
-    # Room for a link that begins later, so that it is seen to last.
+    # Leave room for a future link, so that it is visible.
     ends_at = last + (last - begins_at) / 8 if last > now else now
     shown = [row for row in reversed(rows) if row.ends_at is None or row.ends_at > begins_at]
     segments = []
@@ -132,13 +132,13 @@ def timeline(rows: list[LinkRow]) -> dict[str, Any]:
 
 
 def _share(instant: datetime, begins_at: datetime, ends_at: datetime) -> float:
-    """Return where an instant lies between two others, 0 to 100."""
+    """Return the position of an instant between two others, 0 to 100."""
     inside = min(max(instant, begins_at), ends_at)
     return round(100 * ((inside - begins_at) / (ends_at - begins_at)), 3)
 
 
 class VehicleLinks(ConsoleAdmin):
-    """What changes the links of a vehicle from its page; each change is in the audit log."""
+    """The views that change a vehicle's links from its page; the audit log has each change."""
 
     def link_views(self) -> Views:
         return {
@@ -160,11 +160,11 @@ class VehicleLinks(ConsoleAdmin):
         except (IntegrityError, DataError):
             return _refused(request, ["This link cannot be stored"])
         if not made.is_new:
-            return _refused(request, [f"Linked already: {link_words.since(made.link)}"])
+            return _refused(request, [f"Already linked: {link_words.since(made.link)}"])
         messages.success(request, f"{vehicle} is linked to {link_words.begins(made.link)}")
         if made.superseded:
             gone = ", ".join(map(link_words.since, made.superseded))
-            messages.warning(request, f"Superseded, and gone: {gone}")
+            messages.warning(request, f"Superseded and removed: {gone}")
         return self._done(request, vehicle)
 
     def end_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -181,7 +181,7 @@ class VehicleLinks(ConsoleAdmin):
                 self._log(request, vehicle, link_words.since(link), end)
         except NoLinkInForce:
             return _refused(request, ["This link is not in force now"])
-        messages.success(request, f"The link has ended: {vehicle} at {link.meter_id}")
+        messages.success(request, f"Link ended: {vehicle} at {link.meter_id}")
         return self._done(request, vehicle)
 
     def withdraw_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -193,13 +193,13 @@ class VehicleLinks(ConsoleAdmin):
             with transaction.atomic():
                 withdraw_link(link.pk)
                 goes_on = vehicle.links.filter(valid_during__contains=link.valid_during.lower)
-                after = [f"{link_words.since(before)} goes on" for before in goes_on]
+                after = [f"{link_words.since(before)} continues" for before in goes_on]
                 self._log(
                     request, vehicle, link_words.since(link), "; ".join(["withdrawn", *after])
                 )
         except LinkHasBegun:
-            return _refused(request, ["This link has begun, or is withdrawn already"])
-        messages.success(request, f"The link is withdrawn: {vehicle} at {link_words.since(link)}")
+            return _refused(request, ["This link has already begun or been withdrawn"])
+        messages.success(request, f"Link withdrawn: {vehicle} at {link_words.since(link)}")
         return self._done(request, vehicle)
 
     def _vehicle(self, request: HttpRequest, object_id: str, permission: str) -> Vehicle:
@@ -228,7 +228,7 @@ class VehicleLinks(ConsoleAdmin):
         )
 
     def _done(self, request: HttpRequest, vehicle: Vehicle) -> HttpResponse:
-        """Let the browser load the page anew, with the range that it shows."""
+        """Make the browser reload the page with its current range."""
         page = reverse("admin:fleet_vehicle_change", args=[quote(vehicle.pk)])
         query = urlsplit(request.headers.get("HX-Current-URL", "")).query
         chosen = chosen_range(dict(parse_qsl(query)))
@@ -241,5 +241,5 @@ def _posted_link(request: HttpRequest, vehicle: Vehicle) -> VehicleMeterLink | N
 
 
 def _refused(request: HttpRequest, errors: list[str]) -> HttpResponse:
-    """Return what the page shows beside the form; htmx takes nothing but a success."""
+    """Return the errors to show in the form, with status 200: htmx swaps in successes only."""
     return render(request, "console/device_errors.html", {"errors": errors})

@@ -36,7 +36,7 @@ from fleet.registers import REGISTER_FIELDS, announce_register
 
 
 class DeviceAdmin(ExportedList):
-    """Meters and vehicles: history refers to them by id, so both id and device stay."""
+    """Meters and vehicles. History refers to them by id: they cannot be renamed or deleted."""
 
     list_filter = ["site", HealthFilter, OnlineFilter, LinkedFilter, SeenFilter]
     list_select_related = ["site", "live_state", "day"]
@@ -86,7 +86,8 @@ class VehicleAdmin(VehiclePage, DeviceAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Vehicle]:
         vehicles: QuerySet[Vehicle] = super().get_queryset(request)
-        # A join, as at most one link is in force: to order by it must not look up each vehicle.
+        # A join, because at most one link is in force: ordering by a subquery would run it for
+        # each vehicle.
         in_force = FilteredRelation(
             "links", condition=Q(links__valid_during__contains=timezone.now())
         )
@@ -101,7 +102,7 @@ class MeterAdmin(MeterPage, DeviceAdmin):
         *meter_columns("live_state__"),
         last_seen("live_state__"),
         column("AC 24 h, kWh", "day__energy_ac_kwh", places(2)),
-        column("DC of linked, kWh", "day__linked_dc_kwh", places(2)),
+        column("DC while linked, kWh", "day__linked_dc_kwh", places(2)),
         column("Efficiency, %", "day__efficiency_percent", places(2)),
         health(),
         column("Vehicles now", "vehicles_now", vehicle_links, "vehicles_now__len"),

@@ -1,4 +1,4 @@
-"""The page of a vehicle and of a meter: how it is, what it lost, links, deliveries and faults."""
+"""The page of a vehicle or meter: live state, figures, links, deliveries and faults."""
 
 from datetime import timedelta
 from typing import Any, Final
@@ -41,9 +41,9 @@ _CLOSED_FAULTS: Final = 10
 
 
 class DevicePage(ConsoleAdmin):
-    """What the pages of vehicles and meters have in common: all of it around the registry's form.
+    """What the pages of vehicles and meters have in common, around the settings form.
 
-    As many statements for a device with a long history as for one without any.
+    The number of statements does not grow with the device's history.
     """
 
     change_form_template = "console/device.html"
@@ -61,7 +61,7 @@ class DevicePage(ConsoleAdmin):
         return [*own, *super().get_urls()]
 
     def views(self) -> Views:
-        """Return what the page asks for beside itself, by the last part of the address."""
+        """Return the page's additional views, by the last part of their address."""
         return {"figures": require_safe(self.figures_view)}
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
@@ -82,7 +82,7 @@ class DevicePage(ConsoleAdmin):
         return response
 
     def page(self, request: HttpRequest, device: Any) -> dict[str, Any]:
-        """Return what the template shows, beside the form."""
+        """Return the template's context besides the form."""
         rows, has_more_links = link_rows(device, self.may_change_links(request))
         return {
             **self._range(request, device),
@@ -97,7 +97,7 @@ class DevicePage(ConsoleAdmin):
         return False
 
     def figures_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Return the part of the page that is about the chosen range."""
+        """Return the part of the page that depends on the chosen range."""
         device = self._shown(request, object_id)
         return render(request, "console/device_figures.html", self._range(request, device))
 
@@ -116,7 +116,7 @@ class DevicePage(ConsoleAdmin):
             },
             "ranges": RANGES.values(),
             "chosen": chosen,
-            # Where there is no way in, there is no link.
+            # No links to pages that the user may not open.
             "may_view": {
                 "vehicle": request.user.has_perm("fleet.view_vehicle"),
                 "meter": request.user.has_perm("fleet.view_meter"),
@@ -149,7 +149,7 @@ class VehiclePage(VehicleLinks, DevicePage):
 
     def page(self, request: HttpRequest, device: Vehicle) -> dict[str, Any]:
         page = super().page(request, device)
-        # The meter is chosen from a list that only those who see meters get.
+        # The form's list of meters is served only to users who may view meters.
         may_link = request.user.has_perms(["fleet.add_vehiclemeterlink", "fleet.view_meter"])
         return page | {
             "timeline": timeline(page["link_rows"]),
@@ -157,7 +157,7 @@ class VehiclePage(VehicleLinks, DevicePage):
         }
 
     def why_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Return what a figure is made of."""
+        """Return the explanation of a figure."""
         vehicle = self._shown(request, object_id)
         try:
             why = what_it_is_made_of(vehicle, Window.from_query(request.GET))
@@ -175,13 +175,13 @@ class MeterPage(DevicePage):
 
 def _deliveries(device: Vehicle | Meter) -> list[Delivery]:
     now = timezone.now()
-    # The clock of a device may be ahead by so much, and what it measures then is in the window.
+    # Device clocks may be ahead by up to MAX_AHEAD; such readings are included.
     window = Window(now - _DELIVERY_AGE, now + MAX_AHEAD + timedelta(seconds=1))
     return recent_deliveries(type(device), device.pk, window, _DELIVERIES)
 
 
 def _faults(device: Vehicle | Meter) -> dict[str, Any]:
-    """Return the faults of a device: all that are open, also of its site, and the last closed."""
+    """Return a device's faults: those not closed, its site's included, and the last closed."""
     kind = device._meta.model_name
     own = Q((f"{kind}_id", device.pk))
     at_site = Q(kind=FaultKind.SITE_SILENT, site=device.site_id) if device.site_id else Q()

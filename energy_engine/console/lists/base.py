@@ -17,7 +17,7 @@ from energy_engine.console.words import changes
 class ConsoleAdmin(ModelAdmin):
     """A list, and a page for each of its rows.
 
-    Every change is in the audit log with what was before it; no page has forms within its form.
+    The audit log records every change with the values before it. No page has inline forms.
     """
 
     list_per_page = 50
@@ -25,7 +25,7 @@ class ConsoleAdmin(ModelAdmin):
     show_facets = admin.ShowFacets.NEVER
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Return the list; its title offers "Show all" only where something is left out."""
+        """Return the list; its title offers "Show all" only when rows are filtered out."""
         changelist = super().get_changelist_instance(request)
         if not (changelist.query or changelist.has_active_filters):
             changelist.full_result_count = changelist.result_count
@@ -34,7 +34,7 @@ class ConsoleAdmin(ModelAdmin):
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: Any = None
     ) -> HttpResponse:
-        """Lead to the object's part of the audit log, for those who may see that."""
+        """Redirect users with access to the audit log to the object's entries there."""
         page: HttpResponse = super().history_view(request, object_id, extra_context)
         if not request.user.has_perm("admin.view_logentry"):
             return page
@@ -49,7 +49,7 @@ class ConsoleAdmin(ModelAdmin):
         return changes.message(changes.form_steps(form, add), is_new=add)
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> LogEntry | None:
-        """Keep what was changed; saving a page as it is changes nothing."""
+        """Log the change; saving a page without changes logs nothing."""
         if message == changes.message([]):
             return None
         entry: LogEntry = super().log_change(request, obj, message)

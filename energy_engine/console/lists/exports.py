@@ -1,4 +1,4 @@
-"""A list of the console as CSV: all rows that its filters leave, in its order, with its columns."""
+"""A list of the console as CSV: every row that matches its filters, in its order and columns."""
 
 import csv
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from energy_engine.console.lists.base import ConsoleAdmin
 from energy_engine.console.lists.listing import Column
 from fleet.http import csv_answers
 
-# Without it, a spreadsheet takes the text for that of its own country's old character set.
+# Without it, spreadsheets read the file in the legacy character set of their locale.
 _BYTE_ORDER_MARK: Final = "\ufeff"
 _AT_ONCE: Final = 1_000
 
 
 class ExportedList(ConsoleAdmin):
-    """A list with a button that leads to its CSV."""
+    """A list with a CSV download button."""
 
     change_list_template = "console/list.html"
 
@@ -35,10 +35,10 @@ class ExportedList(ConsoleAdmin):
     def csv_view(self, request: HttpRequest) -> HttpResponseBase:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        # All pages, whichever one the button was on.
+        # Export all pages, whichever one the button was on.
         query = request.GET.copy()
         query.pop(PAGE_VAR, None)
-        request.GET = query  # type: ignore[assignment]  # a copy may be changed
+        request.GET = query  # type: ignore[assignment]  # a copy is mutable
         try:
             rows = self.get_changelist_instance(request).queryset
         except IncorrectLookupParameters:
@@ -54,14 +54,14 @@ class ExportedList(ConsoleAdmin):
 
 
 class _Line:
-    """What `csv.writer` writes to: hands each line on."""
+    """A file for `csv.writer` that returns each line."""
 
     def write(self, line: str) -> str:
         return line
 
 
 def _lines(columns: list[Column], rows: QuerySet[Any]) -> Iterator[str]:
-    """Yield the headings, then a line for each of `rows`, as they come from the database."""
+    """Yield the header line, then a line for each of `rows`, streamed from the database."""
     exports = {heading: value for shown in columns for heading, value in shown.exports.items()}
     writer = csv.writer(_Line())
     yield _BYTE_ORDER_MARK + str(writer.writerow(exports))

@@ -1,4 +1,4 @@
-"""What the lists of the admin show and filter by."""
+"""Columns and filters of the admin's lists."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -39,7 +39,7 @@ _ID_LENGTH_OF_A_LINE: Final = 24
 _SHOWN_AT_MOST: Final = 2
 
 Conditions = dict[str, tuple[str, Q | Combinable]]
-# What CSV has of a row, by the headings of its columns.
+# The values of a row in CSV, by column heading.
 Exports = dict[str, Callable[[Any], Any]]
 
 
@@ -47,7 +47,7 @@ Exports = dict[str, Callable[[Any], Any]]
 
 
 class EmptyLast(F):
-    """What to order by, with the rows that have no value last, whichever way it goes."""
+    """An ordering with empty values last in either direction."""
 
     def asc(self, **_: Any) -> OrderBy:
         return super().asc(nulls_last=True)
@@ -57,7 +57,7 @@ class EmptyLast(F):
 
 
 class Column:
-    """A column of a list: its heading, what it shows of a row, what it is ordered by, its CSV."""
+    """A column of a list: heading, cell, ordering and CSV values."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Column:
 def column(
     heading: str, path: str, show: Callable[[Any], str] = str, order_by: str | None = None
 ) -> Column:
-    """Return a column of what is at `path`; a dash where a row, or what it joins, has nothing."""
+    """Return a column of the value at `path`; a dash if the row or its relation has none."""
     return column_of_row(heading, path, lambda row: show(at(path, row)), order_by)
 
 
@@ -91,7 +91,7 @@ def column_of_row(
     order_by: str | None = None,
     exports: Exports | None = None,
 ) -> Column:
-    """Return a column that shows more of a row than what is at `path`; a dash where that is."""
+    """Return a column computed from the whole row; a dash if there is no value at `path`."""
 
     def cell(row: Model) -> str:
         return admin.site.empty_value_display if at(path, row) is None else show(row)
@@ -100,8 +100,8 @@ def column_of_row(
 
 
 def at(path: str, row: Any) -> Any:
-    """Return what is at `path`, such as `site__name`; None where a part of it leads nowhere."""
-    # What Django raises for a relation that leads nowhere is an AttributeError too.
+    """Return the value at `path`, such as `site__name`; None if any part of the path is missing."""
+    # Django's error for a missing related object is an AttributeError too.
     return reduce(lambda found, name: getattr(found, name, None), path.split("__"), row)
 
 
@@ -110,14 +110,14 @@ def places(number_of_them: int) -> Callable[[float], str]:
 
 
 def shown_id(device_id: str) -> str:
-    """Return an id; a long one small and free to break, so that it fits into a row's height."""
+    """Return an id; a long one in small type that may wrap, so that it fits the row height."""
     if len(device_id) <= _ID_LENGTH_OF_A_LINE:
         return device_id
     return format_html('<span class="long-id">{}</span>', device_id)
 
 
 def last_seen(live_state: str) -> Column:
-    """Return the column of a device's newest reading; online is who was heard of lately."""
+    """Return the column of a device's newest reading, marked online or offline."""
     measured, received = f"{live_state}measured_at", f"{live_state}received_at"
     exports: Exports = {
         "Last seen, UTC": lambda row: at(measured, row),
@@ -168,7 +168,7 @@ def meter_link(meter_id: str) -> str:
 
 
 def vehicle_links(vehicle_ids: list[str]) -> str:
-    """Return the first few of the vehicles, and how many more there are."""
+    """Return links to the first few vehicles, and the number of the others."""
     more = len(vehicle_ids) - _SHOWN_AT_MOST
     shown = [(_link("vehicle", vehicle_id),) for vehicle_id in vehicle_ids[:_SHOWN_AT_MOST]]
     links = format_html_join(", ", "{}", shown)
@@ -210,7 +210,7 @@ class _ConditionFilter(admin.SimpleListFilter):
     """A filter whose choices are conditions on the rows."""
 
     def conditions(self, now: datetime) -> Conditions:
-        """Return, by its value in the address, the words of each choice and what it keeps."""
+        """Return the label and the condition of each choice, by its value in the address."""
         raise NotImplementedError
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -223,7 +223,7 @@ class _ConditionFilter(admin.SimpleListFilter):
 
 
 class SeenFilter(_ConditionFilter):
-    """How long ago the newest reading was measured; some devices have never sent any."""
+    """How long ago the newest reading was measured, if there is one."""
 
     title = "last seen"
     parameter_name = "seen"
@@ -238,16 +238,16 @@ class SeenFilter(_ConditionFilter):
 
 
 class OnlineFilter(_ConditionFilter):
-    """Whether a device was heard of within ONLINE_WINDOW, whatever time it sent."""
+    """Whether a reading was received within ONLINE_WINDOW, whatever its timestamp."""
 
     title = "online"
     parameter_name = "online"
 
     def conditions(self, now: datetime) -> Conditions:
-        heard_of = Q(live_state__received_at__gte=now - settings.ONLINE_WINDOW)
+        online = Q(live_state__received_at__gte=now - settings.ONLINE_WINDOW)
         return {
-            "yes": ("Online", heard_of),
-            # Not `~heard_of`, which would be a second look at the live states.
+            "yes": ("Online", online),
+            # Not `~online`, which would query the live states a second time.
             "no": (
                 "Offline",
                 Q(live_state__received_at__lt=now - settings.ONLINE_WINDOW)
@@ -257,7 +257,7 @@ class OnlineFilter(_ConditionFilter):
 
 
 class HealthFilter(_ConditionFilter):
-    """What the efficiency of the last 24 hours says."""
+    """Health by the efficiency of the last 24 hours."""
 
     title = "health"
     parameter_name = "health"
@@ -282,7 +282,7 @@ class LinkedFilter(_ConditionFilter):
 
 
 class LinkStateFilter(_ConditionFilter):
-    """Links of the past, the present and the future."""
+    """Past, current and future links."""
 
     title = "state"
     parameter_name = "state"
@@ -296,7 +296,7 @@ class LinkStateFilter(_ConditionFilter):
 
 
 class _DeviceFilter(admin.SimpleListFilter):
-    """Links of the device that the address names; no menu of 10,000 devices where it names none."""
+    """Links of the device named in the address; without one, no menu of 10,000 devices."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         named = self.value() or ""
@@ -315,7 +315,7 @@ class MeterFilter(_DeviceFilter):
 
 
 def site_of(kind: str) -> tuple[str, type[admin.FieldListFilter]]:
-    """Return a filter by the site of a link's vehicle or meter, named so."""
+    """Return a filter by the site of a link's vehicle or meter, with a title that says which."""
 
     class SiteFilter(admin.RelatedFieldListFilter):
         def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,1 +1,1 @@
-"""What the console's templates need of Python."""
+"""Template tags and filters of the console."""

@@ -1,4 +1,4 @@
-"""Words and marks of the pages of devices."""
+"""Filters for texts and marks on device pages."""
 
 from datetime import datetime
 from typing import Final
@@ -25,8 +25,8 @@ register = template.Library()
 
 _SOURCES: Final = {
     "linked": "the meter served this vehicle alone",
-    "shared": "several vehicles were linked to the meter; its AC of each hour is split by their DC",
-    "fleet": "no link in this time, so a share of the AC of all meters without one",
+    "shared": "several vehicles were linked to the meter; its hourly AC is split by their DC",
+    "fleet": "no link in this window; a share of the AC of all meters without a link",
     "none": "no AC to compare with",
 }
 _UNITS: Final = {
@@ -52,7 +52,7 @@ register.filter("meter_link", meter_link)
 
 @register.filter
 def clock(instant: datetime, site: Site | None) -> SafeString:
-    """Return an instant in UTC and, below it, on the clocks of the site."""
+    """Return an instant in UTC with the site's local time below it."""
     return below(second(instant), local_time(instant, site))
 
 
@@ -68,21 +68,21 @@ def ac_source(source: str) -> str:
 
 @register.filter
 def reason(why: str) -> str:
-    """Return in a sentence why a health is unknown."""
+    """Return a text that says why a health is unknown."""
     return {
-        Reason.NO_AC: "no AC is known to compare with",
+        Reason.NO_AC: "no AC to compare with",
         Reason.TOO_LITTLE_ENERGY: (
-            f"less than {settings.MIN_ENERGY_KWH:g} kWh of AC, where fixed losses decide"
+            f"less than {settings.MIN_ENERGY_KWH:g} kWh of AC, where fixed losses dominate"
         ),
         Reason.LOW_COVERAGE: (
-            f"less than {settings.MIN_COVERAGE:.0%} of the expected readings have come"
+            f"less than {settings.MIN_COVERAGE:.0%} of the expected readings were received"
         ),
     }[Reason(why)]
 
 
 @register.filter
 def percent(part: float | None) -> str:
-    """Return a part of one in percent; a dash where it is not known."""
+    """Return a fraction in percent; a dash if it is unknown."""
     return "-" if part is None else f"{100 * part:.1f} %"
 
 
@@ -93,13 +93,13 @@ def fault_value(value: float, kind: str) -> str:
 
 @register.filter
 def mark_type(mark: str) -> str:
-    """Return the kind of label that a mark of a delivery has."""
+    """Return the label type of a delivery's mark."""
     return _MARKS[mark]
 
 
 @register.filter
 def state_type(state: str) -> str:
-    """Return the kind of label that the state of a link has."""
+    """Return the label type of a link's state."""
     return _STATES.get(state, "")
 
 
@@ -110,5 +110,5 @@ def vehicle_link(vehicle_id: str) -> str:
 
 @register.filter
 def number(value: float | None, places: int) -> str:
-    """Return a value as it was sent, with at most so many places; a dash where it was not."""
+    """Return a value with at most `places` decimals; a dash if it is absent."""
     return "-" if value is None else f"{value:.{places}f}".rstrip("0").rstrip(".")

@@ -1,4 +1,4 @@
-"""Small marks of lists and pages. What a colour says, a word or a number beside it says too."""
+"""Badges and marks of lists and pages. No information is conveyed by colour alone."""
 
 from datetime import datetime
 from typing import Final
@@ -18,7 +18,7 @@ REASONS: Final[dict[str, str]] = {
     Reason.TOO_LITTLE_ENERGY: "too little energy",
     Reason.LOW_COVERAGE: "readings missing",
 }
-# Of a meter alone: a vehicle without a link is compared with its part of the fleet's AC.
+# Applies to meters only: a vehicle without a link is compared with its share of the fleet's AC.
 _NOT_COMPARED: Final = "no link in 24 h"
 _COLOURS: Final[dict[str, str]] = {
     Health.HEALTHY: "success",
@@ -29,7 +29,7 @@ _COLOURS: Final[dict[str, str]] = {
 
 
 def health_badge(health: str, reason: str | None = None) -> SafeString:
-    """Return the word, and below it why it is unknown or suspect."""
+    """Return the health as a badge, with the reason below it if it is unknown or suspect."""
     label = render_to_string(
         "unfold/helpers/label.html",
         {"text": health, "type": _COLOURS.get(health, ""), "size": "md"},
@@ -43,7 +43,7 @@ def health_badge(health: str, reason: str | None = None) -> SafeString:
 
 
 def is_online(received_at: datetime) -> bool:
-    """Return whether a device that was last heard of then counts as online."""
+    """Return whether a device whose latest reading was received then counts as online."""
     return received_at >= timezone.now() - settings.ONLINE_WINDOW
 
 
@@ -58,7 +58,7 @@ def second(instant: datetime) -> SafeString:
 
 
 def local_time(instant: datetime, site: Site | None) -> SafeString:
-    """Return the time on the clocks of a site; nothing where that is UTC."""
+    """Return the local time at a site; empty if that is UTC."""
     if site is None or site.time_zone == "UTC":
         return SafeString()
     local = instant.astimezone(ZoneInfo(site.time_zone))
@@ -68,7 +68,7 @@ def local_time(instant: datetime, site: Site | None) -> SafeString:
 
 
 def soc_bar(soc_percent: float) -> SafeString:
-    """Return a state of charge as a bar, with its number."""
+    """Return a state of charge as a bar with its number."""
     return format_html(
         '<span class="console-soc"><span class="console-track" aria-hidden="true">'
         '<span style="width:{}%"></span></span>{}</span>',
@@ -78,7 +78,7 @@ def soc_bar(soc_percent: float) -> SafeString:
 
 
 def below(first: SafeString, then: str) -> SafeString:
-    """Return `first`, and `then`, if there is any, in small letters below it."""
+    """Return `first`, with `then` in small type below it if it is not empty."""
     if not then:
         return first
     return format_html(

@@ -1,4 +1,4 @@
-"""What was changed, as the audit log keeps it: each field, what was before and what is after."""
+"""Changes as the audit log stores them: each field with its value before and after."""
 
 import json
 from collections.abc import Iterable
@@ -18,14 +18,14 @@ def step(label: str, before: Any, after: Any) -> str:
 
 
 def message(steps: list[str], is_new: bool = False) -> str:
-    """Return `steps` in the form of Django's own log, so that its pages can show them too."""
+    """Return `steps` in the format of Django's own log, so that Django's pages can show them."""
     changed = [{"changed": {"fields": steps}}] if steps else []
-    # As it is: the log is searched for words that are more than ASCII.
+    # Not escaped: people search the log for words with non-ASCII letters.
     return json.dumps([{"added": {}}, *changed] if is_new else changed, ensure_ascii=False)
 
 
 def steps_of(text: str) -> list[str]:
-    """Return the steps of a message; of one that is not made here, its words."""
+    """Return the steps of a message; a message from elsewhere is returned as its text."""
     try:
         parts = json.loads(text)
         fields = [part["changed"]["fields"] for part in parts if "changed" in part]
@@ -47,16 +47,16 @@ def in_words(value: Any) -> str:
 
 
 def form_steps(form: BaseForm, is_new: bool) -> list[str]:
-    """Return what a valid form changes; of a new object, all that it says."""
+    """Return the changes of a valid form; for a new object, all its values."""
     names = list(form.fields) if is_new else form.changed_data
     steps = [_field_step(form, name, is_new) for name in names if not _is_secret(name)]
     if any(map(_is_secret, names)) and not is_new:
-        steps.append("Password: set anew")
+        steps.append("Password: changed")
     return [text for text in steps if text]
 
 
 def object_steps(gone: Model) -> list[str]:
-    """Return what an object says that is to be deleted."""
+    """Return the values of an object that is about to be deleted."""
     fields = [
         field
         for field in gone._meta.fields
@@ -82,7 +82,7 @@ def _field_step(form: BaseForm, name: str, is_new: bool) -> str:
 
 
 def _set_step(label: str, before: Iterable[Any], after: Iterable[Any]) -> str:
-    """Return what has come and gone: of a group's permissions, only that can be read."""
+    """Return what was added and removed: a group's full permission list would be unreadable."""
     old, new = set(map(in_words, before)), set(map(in_words, after))
     told = [("added", new - old), ("removed", old - new)]
     words = [f"{verb} {', '.join(sorted(names))}" for verb, names in told if names]
@@ -92,7 +92,7 @@ def _set_step(label: str, before: Iterable[Any], after: Iterable[Any]) -> str:
 def _chosen(field: "ModelChoiceField[Any]", key: Any) -> Any:
     if isinstance(key, Model) or field.queryset is None:
         return key
-    # Whether it could be chosen still or not.
+    # Also finds objects that can no longer be chosen.
     found = field.queryset.model._base_manager.filter(**{field.to_field_name or "pk": key})
     return found.first() or key
 

@@ -1,10 +1,10 @@
-"""Spans of time in words, no finer than a reader wants to know."""
+"""Durations as text, rounded for people."""
 
 from datetime import timedelta
 
 
 def duration(span: timedelta) -> str:
-    """Return such as "0.4 s", "12 s", "5 min", "3 h 12 min" or "2 d 4 h"."""
+    """Return a duration such as "0.4 s", "12 s", "5 min", "3 h 12 min" or "2 d 4 h"."""
     seconds = max(span.total_seconds(), 0)
     if seconds < 10:
         return f"{seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""Links, and what becomes of them, in the words of messages and of the audit log."""
+"""Links and their changes, as messages and the audit log describe them."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ _MINUTE: Final = "%Y-%m-%d %H:%M UTC"
 
 
 def since(link: VehicleMeterLink) -> str:
-    """Return the meter of a link, and since when it has been in force, or will be."""
+    """Return the meter of a link, and when the link began or will begin."""
     if link.valid_during.lower > timezone.now():
         return begins(link)
     return f"{link.meter_id} since {link.valid_during.lower:{_MINUTE}}"
@@ -26,6 +26,6 @@ def ended(link: VehicleMeterLink) -> str:
 
 
 def put_an_end_to(made: LinkChange) -> str:
-    """Return the links that a new one has ended or removed."""
+    """Return the links that a new link ended or removed."""
     ended = [made.ended] if made.ended else []
     return ", ".join(map(since, [*ended, *made.superseded])) or "no link"
