@@ -122,7 +122,7 @@ class TestOverview:
 
         context.set_offline(True)
         page.clock.run_for(31_000)
-        expect(page.locator("#overview-note")).to_contain_text("does not answer")
+        expect(page.locator("#overview-note")).to_contain_text("not responding")
         context.set_offline(False)
         page.clock.run_for(31_000)
         expect(page.locator("#overview-note")).to_be_hidden()

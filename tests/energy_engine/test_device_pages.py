@@ -473,7 +473,7 @@ class TestChangingLinks:
 
         assert self.spans() == [("M1", at("08:00"), None)]
         assert self.log() == [
-            "V1: M2 from 2026-07-15 13:00 UTC → withdrawn; M1 since 2026-07-15 08:00 UTC goes on"
+            "V1: M2 from 2026-07-15 13:00 UTC → withdrawn; M1 since 2026-07-15 08:00 UTC continues"
         ]
         assert "Link withdrawn: V1 at M2 from" in self.told(console)
 

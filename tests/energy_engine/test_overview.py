@@ -113,13 +113,13 @@ class TestTiles:
         FleetDay.objects.update(before_ac_kwh=400, before_dc_kwh=280)
 
         found = tiles(console)
-        assert found["ac"].endswith("= as much as in the 24 h before")
+        assert found["ac"].endswith("= the same as in the 24 h before")
         assert found["efficiency"].endswith("= the same as in the 24 h before")
 
     def test_nothing_before_is_said_so(self, console, fleet):
         found = tiles(console)
 
-        assert found["ac"].endswith("nothing in the 24 h before")
+        assert found["ac"].endswith("none in the 24 h before")
         assert found["efficiency"].endswith("none in the 24 h before")
 
     def test_loss_is_that_of_vehicles_with_a_meter_and_a_health_that_can_be(self, console, fleet):
@@ -128,13 +128,13 @@ class TestTiles:
         assert "2 vehicles with a linked meter" in tiles(console)["lost"]
 
     def test_loss_costs_what_the_site_pays(self, console, fleet):
-        assert "that is 25.00 EUR where a site has a tariff" in tiles(console)["lost"]
+        assert "25.00 EUR at sites with a tariff" in tiles(console)["lost"]
 
     def test_loss_is_in_each_currency_that_sites_pay_in(self, console, fleet):
         boston = SiteFactory(tariff_per_kwh="0.1", currency="USD")
         Vehicle.objects.filter(pk="GOOD").update(site=boston)
 
-        assert "that is 20.00 EUR and 1.00 USD where" in tiles(console)["lost"]
+        assert "20.00 EUR and 1.00 USD at sites" in tiles(console)["lost"]
 
     def test_loss_without_a_tariff_is_in_kwh_alone(self, console, fleet):
         Vehicle.objects.update(site=SiteFactory())
@@ -221,8 +221,8 @@ class TestDistribution:
 
         begins = {row.label: row.begins for row in bins([])}
 
-        assert begins["80 to 85 %"] == ["82.5 %: healthy from here up"]
-        assert begins["70 to 75 %"] == ["70 %: degraded from here up"]
+        assert begins["80 to 85 %"] == ["healthy from 82.5 %"]
+        assert begins["70 to 75 %"] == ["degraded from 70 %"]
 
     def test_it_goes_down_to_the_lowest_efficiency(self):
         assert bins([])[-1].label == "50 to 55 %"

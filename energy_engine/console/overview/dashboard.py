@@ -1,4 +1,4 @@
-"""The overview: is the fleet well, and if not, who is not. It renews itself; see overview.js."""
+"""The overview: the fleet's health, and which devices have problems. overview.js refreshes it."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ from fleet.stores import replica
 from ingestion.history.pace import SECONDS_BETWEEN_LOOKS, readings_per_second
 
 RENEW_SECONDS: Final = 30
-# So many looks may fail before the figures are said to be old.
+# This many snapshots may be missed before the page says that its figures are old.
 _LOOKS_MISSED: Final = 5
 
 _AC_SOURCES: Final = {
@@ -36,14 +36,14 @@ _AC_SOURCES: Final = {
 
 
 class Note(NamedTuple):
-    """A line below the number of a tile; the arrow says what the words say."""
+    """A line below the number of a tile; the arrow only repeats what the words say."""
 
     words: str
     arrow: str = ""
 
 
 class Tile(NamedTuple):
-    """A number of the overview; `exact` is the one that the API gives, None where there is none."""
+    """A number of the overview; `exact` is the API's unrounded value, None if there is none."""
 
     name: str
     title: str
@@ -63,7 +63,7 @@ class Bar(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """A row of the distribution; `begins` names the healths that begin above or in it."""
+    """A row of the distribution; `begins` names the health limits within it."""
 
     label: str
     vehicles: int
@@ -72,21 +72,21 @@ class Bin(NamedTuple):
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Return the context of the admin's index, with the overview for those who may see vehicles."""
+    """Return the context of the admin's index: the overview, if the user may view vehicles."""
     if request.user.has_perm("fleet.view_vehicle"):
         context |= {"title": "Overview", "overview": overview(request)}
     return context
 
 
 def part(request: HttpRequest) -> HttpResponse:
-    """Answer with the overview alone, for the page to renew itself."""
+    """Return the overview alone, with which the page refreshes itself."""
     if not request.user.has_perm("fleet.view_vehicle"):
         raise PermissionDenied
     return render(request, "console/overview.html", {"overview": overview(request)})
 
 
 def overview(request: HttpRequest) -> dict[str, Any]:
-    """Return what the overview shows; the number of statements does not depend on the fleet."""
+    """Return the overview's context; the number of statements does not grow with the fleet."""
     now = timezone.now()
     totals = replica.read(fleet_totals)
     rate = readings_per_second()
@@ -129,7 +129,7 @@ def overview(request: HttpRequest) -> dict[str, Any]:
 
 
 def _failing_jobs(request: HttpRequest) -> list[JobFailure]:
-    """Return the jobs whose latest run failed, for those who may see the page of jobs."""
+    """Return the jobs whose latest run failed, if the user may view the jobs page."""
     if not request.user.has_perm("procrastinate.view_procrastinatejob"):
         return []
     return list(JobFailure.objects.filter(recovered_at=None).order_by("since"))
@@ -149,7 +149,7 @@ def _silent_row(device: figures.SilentDevice, now: datetime) -> dict[str, Any]:
 
 
 def _never_heard_of(vehicles: DeviceCount, meters: DeviceCount, silent: int) -> int:
-    # The counts are of different statements: a device may have come in between.
+    # The counts come from different statements: a device may have been added in between.
     offline = vehicles.total + meters.total - vehicles.online - meters.online
     return max(0, offline - silent)
 
@@ -162,7 +162,7 @@ def _device_tiles(totals: FleetTotals) -> Iterable[Tile]:
     for kind, count in (("vehicle", totals.vehicles), ("meter", totals.meters)):
         page = f"{reverse(f'admin:fleet_{kind}_changelist')}?online=yes"
         title, of_all = f"{kind.capitalize()}s online", f"of {count.total:,}"
-        note = Note(f"heard of in the last {minutes} min")
+        note = Note(f"seen in the last {minutes} min")
         yield Tile(
             f"{kind}s-online", title, count.online, f"{count.online:,}", of_all, [note], page
         )
@@ -190,10 +190,10 @@ def _energy_tiles(totals: FleetTotals) -> Iterable[Tile]:
 
 def _change(now_kwh: float, before_kwh: float) -> Note:
     if before_kwh <= 0:
-        return Note("nothing in the 24 h before")
+        return Note("none in the 24 h before")
     percent = 100 * (now_kwh - before_kwh) / before_kwh
     if abs(percent) < 0.05:
-        return Note("as much as in the 24 h before", "=")
+        return Note("the same as in the 24 h before", "=")
     more, arrow = ("more", "▲") if percent > 0 else ("less", "▼")
     return Note(f"{abs(percent):,.1f} % {more} than in the 24 h before", arrow)
 
@@ -211,11 +211,11 @@ def _change_of_efficiency(now: float | None, before: float | None) -> Note:
 def _loss_tile() -> Tile:
     loss = figures.loss()
     money = [f"{amount:,.2f} {currency}" for currency, amount in loss.money.items()]
-    notes = [Note(f"that is {' and '.join(money)} where a site has a tariff")] if money else []
+    notes = [Note(f"{' and '.join(money)} at sites with a tariff")] if money else []
     plural = "" if loss.vehicles == 1 else "s"
     notes.append(
         Note(
-            f"AC less DC of {loss.vehicles:,} vehicle{plural} with a linked meter and known health"
+            f"AC minus DC of {loss.vehicles:,} vehicle{plural} with a linked meter and known health"
         )
     )
     return Tile("lost", "Lost, 24 h", loss.energy_kwh, f"{loss.energy_kwh:,.1f}", "kWh", notes)
@@ -225,18 +225,18 @@ def _fault_tile() -> Tile:
     states = figures.faults_by_state()
     acknowledged = states.get(FaultState.ACKNOWLEDGED, 0)
     pending = states.get(FaultState.OPEN, 0) + acknowledged
-    note = Note(f"{acknowledged:,} of them acknowledged" if pending else "nothing to do")
+    note = Note(f"{acknowledged:,} of them acknowledged" if pending else "no open faults")
     page = reverse("admin:analytics_fault_changelist")
     return Tile("faults", "Faults", pending, f"{pending:,}", "not closed", [note], page)
 
 
 def _rate_tile(rate: float | None) -> Tile:
     if rate is None:
-        note, shown = Note("known a few seconds after the first look"), "-"
+        note, shown = Note("available in a few seconds"), "-"
     else:
-        note = Note("deliveries stored since a look up to 90 s ago, repeats too")
+        note = Note("average over at most 90 s, repeats included")
         shown = f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
-    return Tile("rate", "Readings coming in", rate, shown, "per second", [note])
+    return Tile("rate", "Incoming readings", rate, shown, "per second", [note])
 
 
 # --- Chart, distribution, worst ---------------------------------------------------------------
@@ -271,7 +271,7 @@ def _chart() -> dict[str, Any]:
 
 
 def _limits() -> tuple[tuple[Health, float], ...]:
-    """Return from which efficiency a vehicle is healthy, and from which degraded."""
+    """Return the efficiency from which a vehicle is healthy, and from which it is degraded."""
     return (
         (Health.HEALTHY, settings.HEALTHY_EFFICIENCY_PERCENT),
         (Health.DEGRADED, settings.DEGRADED_EFFICIENCY_PERCENT),
@@ -279,9 +279,9 @@ def _limits() -> tuple[tuple[Health, float], ...]:
 
 
 def bins(counted: Iterable[tuple[str, int | None, int]]) -> list[Bin]:
-    """Return the rows of the distribution, the highest efficiency first; unknown ones left out.
+    """Return the rows of the distribution, highest efficiency first, without unknown health.
 
-    They go down to 50 %, or to the lowest efficiency. Exactly 100 % belongs to the bin below it.
+    They go down to 50 % or to the lowest efficiency. Exactly 100 % belongs to the bin below it.
     """
     vehicles: dict[int, dict[str, int]] = {}
     for health, bin_, number in counted:
@@ -304,9 +304,7 @@ def _bin(number: int, vehicles: dict[str, int], most: int) -> Bin:
         for health in Health
         if health in vehicles
     ]
-    begins = [
-        f"{limit:g} %: {health} from here up" for health, limit in _limits() if low <= limit < high
-    ]
+    begins = [f"{health} from {limit:g} %" for health, limit in _limits() if low <= limit < high]
     return Bin(label, sum(vehicles.values()), bars, begins)
 
 

@@ -1,4 +1,4 @@
-"""What the overview says of the fleet besides its totals; each of these is one statement."""
+"""The overview's figures besides the fleet totals; each function runs one statement."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ _MEASURED: Final = ("linked", "shared")
 
 
 class Loss(NamedTuple):
-    """What was lost between meter and battery where both were measured; money by currency."""
+    """Energy lost between meter and battery where both were measured; cost by currency."""
 
     energy_kwh: float
     vehicles: int
@@ -29,7 +29,7 @@ class Loss(NamedTuple):
 
 
 class SilentDevice(NamedTuple):
-    """A device that was heard of, but not lately."""
+    """A device that has sent readings, but not within ONLINE_WINDOW."""
 
     kind: str
     device_id: str
@@ -38,7 +38,7 @@ class SilentDevice(NamedTuple):
 
 
 def judged_days() -> QuerySet[Any]:
-    """Return the days of the vehicles whose efficiency says something, each with `lost_kwh`."""
+    """Return the days of vehicles with a meaningful efficiency, each with `lost_kwh`."""
     lost_kwh = F("energy_ac_kwh") * (100.0 - F("efficiency_percent")) / 100.0
     known = VehicleDay.objects.filter(reason__isnull=True)
     days: QuerySet[Any] = known.annotate(lost_kwh=Cast(lost_kwh, FloatField()))
@@ -48,8 +48,8 @@ def judged_days() -> QuerySet[Any]:
 def loss() -> Loss:
     """Return the loss of the last 24 hours.
 
-    Vehicles without a link have a part of the fleet's AC, which is no measure of their loss; nor is
-    an efficiency of more than 100 %.
+    Excluded are vehicles without a link, whose share of the fleet's AC does not measure their loss,
+    and efficiencies above 100 %.
     """
     tariff = F("vehicle__site__tariff_per_kwh")
     rows = (
@@ -77,9 +77,9 @@ def loss() -> Loss:
 
 
 def distribution() -> list[tuple[str, int | None, int]]:
-    """Return how many vehicles are of each health and 5 % of efficiency; None is no efficiency.
+    """Return the number of vehicles by health and 5 % bin; bin None is without an efficiency.
 
-    Bin 3 is from 15 to 20 %; the last one, from 100 %.
+    Bin 3 is from 15 to 20 %; the last bin is from 100 %.
     """
     bins = Cast(Least(Floor(F("efficiency_percent") / BIN_PERCENT), float(LAST_BIN)), FloatField())
     counted = VehicleDay.objects.annotate(bin=bins).values_list("health", "bin")
@@ -96,20 +96,20 @@ def worst_days() -> list[Any]:
 
 
 def faults_of(vehicle_ids: Iterable[str]) -> dict[str, Fault]:
-    """Return, of each vehicle that has any, a fault that is not closed: low efficiency first."""
+    """Return one unclosed fault per vehicle that has any; low efficiency takes precedence."""
     found = Fault.objects.filter(vehicle_id__in=vehicle_ids).exclude(state=FaultState.CLOSED)
     low_last = sorted(found, key=lambda fault: fault.kind == FaultKind.LOW_EFFICIENCY)
     return {str(fault.vehicle_id): fault for fault in low_last}
 
 
 def faults_by_state() -> dict[str, int]:
-    """Return how many faults are open, and how many acknowledged."""
+    """Return the number of open and of acknowledged faults, by state."""
     pending = Fault.objects.exclude(state=FaultState.CLOSED).order_by()
     return dict(pending.values_list("state").annotate(faults=Count("pk")))
 
 
 def hours(now: datetime) -> list[tuple[datetime, FleetHour | None]]:
-    """Return the last hours in order, the one that is not over as the last; None has no figures."""
+    """Return the last hours in order, the current one last; None for hours without figures."""
     last = now.replace(minute=0, second=0, microsecond=0)
     asked = [last - past * HOUR for past in range(HOURS_SHOWN, -1, -1)]
     found = FleetHour.objects.in_bulk(asked)
@@ -117,7 +117,7 @@ def hours(now: datetime) -> list[tuple[datetime, FleetHour | None]]:
 
 
 def silent_devices(now: datetime) -> tuple[int, list[SilentDevice]]:
-    """Return how many devices are silent, and those that have been for the longest time."""
+    """Return the number of silent devices, and those that have been silent longest."""
     before = now - settings.ONLINE_WINDOW
     number, found = 0, []
     for kind, live in (("vehicle", VehicleLiveState), ("meter", MeterLiveState)):

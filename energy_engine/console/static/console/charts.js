@@ -1,9 +1,9 @@
-// Draws every <figure data-chart="…"> of the page from the JSON that the attribute names, and fills
-// the table below it with the same figures. What is in the JSON: docs/console.md.
+// Draws every <figure data-chart="…"> from the JSON script that the attribute names, and fills the
+// table below it with the same data. The JSON comes from overview.py and device_figures.py.
 "use strict";
 
 (() => {
-  // Lines differ by dashes and bars by their filling, so that nobody needs the colours.
+  // Lines differ by dashes and bars by their fill, so that charts are readable without colours.
   const DASHES = [[], [6, 4], [2, 3]];
   const COLOURS = {
     light: ["#2563eb", "#b45309", "#7e22ce", "#0f766e"],
@@ -29,7 +29,7 @@
     return chart.times.map(shownTime(chart.zone || "UTC", options));
   };
 
-  // A canvas can't be filled with a pattern that CSS knows: diagonal stripes, drawn once.
+  // A canvas cannot use CSS patterns: draw a tile of diagonal stripes.
   const striped = (colour) => {
     const tile = document.createElement("canvas");
     tile.width = tile.height = 8;
@@ -84,7 +84,7 @@
       display: mine.length > 0,
       position: name,
       beginAtZero: mine.some((series) => series.as === "bar"),
-      // Percents are read against the whole: a narrow band would make every ripple a cliff.
+      // Show percentages from 50 to 100 at least: a narrower scale would exaggerate small changes.
       ...(mine.every((series) => series.unit === "%") ? { suggestedMin: 50, suggestedMax: 100 } : {}),
       title: {
         display: true,

@@ -1,4 +1,4 @@
-// The page of a device: draws the charts of a range that has come, asks before a link ends.
+// The device page: draws the charts of a newly loaded range, opens dialogs before links change.
 "use strict";
 
 document.addEventListener("htmx:load", (event) => {
@@ -11,7 +11,7 @@ document.addEventListener("click", (event) => {
   event.target.closest("[data-closes]")?.closest("dialog").close();
 });
 
-// The page that a range link leads to has it all: where a part does not come, let it come whole.
+// If loading a range in place fails, load the whole page that its link leads to.
 document.addEventListener("htmx:sendError", (event) => fallBack(event.detail.elt));
 document.addEventListener("htmx:responseError", (event) => fallBack(event.detail.elt));
 
@@ -21,10 +21,10 @@ const fallBack = (element) => {
     return;
   }
   const place = element.querySelector("[role=alert], .device-why-body");
-  if (place) place.textContent = "This did not work. Load the page again, and try once more.";
+  if (place) place.textContent = "The request failed. Reload the page and try again.";
 };
 
-// What stands in for the list of meters has no name of its own. It is made by what jQuery runs first.
+// select2's replacement for the list of meters has no accessible name. jQuery creates it first.
 django.jQuery(() => {
   document.querySelectorAll(".device-form .select2-selection__rendered").forEach((chosen) => {
     chosen.setAttribute("aria-label", chosen.closest("p").querySelector("label").textContent);

@@ -1,5 +1,5 @@
-// Settings of htmx, before it looks at the page. Its style sheet for waiting would be one in the text
-// of the page, which the content policy forbids; the console has none of the marks that it is for.
+// Settings of htmx, applied before it processes the page. Its indicator styles would be an inline style
+// sheet, which the content security policy forbids; the console uses no htmx indicators.
 "use strict";
 
 htmx.config.includeIndicatorStyles = false;

@@ -1,4 +1,4 @@
-// Renews the overview in place, counts how old its figures are, and rests while nobody looks.
+// Refreshes the overview in place and counts the age of its figures; pauses while the tab is hidden.
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {
@@ -23,7 +23,7 @@ document.addEventListener("DOMContentLoaded", () => {
     });
   };
 
-  // What is read aloud changes only when there is something new to say.
+  // Screen readers announce each change: change the text only when it differs.
   const say = (words) => {
     if (note.textContent !== words) note.textContent = words;
     note.hidden = words === "";
@@ -54,12 +54,12 @@ document.addEventListener("DOMContentLoaded", () => {
 
   const renew = async () => {
     const answer = await fetch(overview.dataset.url, {
-      redirect: "manual", // to the page for signing in
+      redirect: "manual", // a redirect leads to the sign-in page
       cache: "no-store",
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
     if (answer.type === "opaqueredirect" || answer.status === 403) {
-      return "You are signed out: these figures are not renewed until you sign in again.";
+      return "You are signed out. Sign in again to refresh these figures.";
     }
     if (!answer.ok) throw new Error(`answered ${answer.status}`);
     replace(await answer.text());
@@ -67,7 +67,7 @@ document.addEventListener("DOMContentLoaded", () => {
     return "";
   };
 
-  const FAILED = "The engine does not answer: these figures are not renewed until it does.";
+  const FAILED = "The engine is not responding. These figures refresh when it does.";
   let triedAt = readAt;
 
   const isDue = () => {
