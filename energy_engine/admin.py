@@ -1,4 +1,4 @@
-"""What Django's admin is made of; each page is a module of `energy_engine.console`."""
+"""Registers the pages of Django's admin; each is a module of `energy_engine.console`."""
 
 from energy_engine.console import (
     audit,

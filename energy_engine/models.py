@@ -1,4 +1,4 @@
-"""What the engine notes of itself: jobs that fail, sign-ins that did, passwords that it made."""
+"""The engine's own records: failing jobs, failed sign-ins, passwords that it created."""
 
 from axes.models import AccessAttempt
 from django.conf import settings
@@ -7,9 +7,9 @@ from psqlextra.models import PostgresModel
 
 
 class JobFailure(PostgresModel):
-    """The latest streak of failures of a background job; `background.failures` writes it.
+    """The latest series of failures of a background job; `background.failures` writes it.
 
-    It lasts until the job has succeeded once.
+    It ends when the job succeeds.
     """
 
     job = models.CharField(max_length=100, primary_key=True)
@@ -24,10 +24,10 @@ class JobFailure(PostgresModel):
 
 
 class StorageCheck(models.Model):
-    """A row that `postgres.storage` writes to see whether there is room, and removes again.
+    """A row that `postgres.storage` writes and removes to check for free disk space.
 
-    Pages of this table are filled to a tenth (fillfactor): each row takes a new one, so that a disk
-    that is full refuses it like a reading, however much room is left in pages that exist.
+    Pages of this table are filled to a tenth (fillfactor): each row needs a new page, so on a full
+    disk it fails like a reading, however much room is left in existing pages.
     """
 
     padding = models.CharField(max_length=450, default="x" * 450)
@@ -40,7 +40,7 @@ class StorageCheck(models.Model):
 
 
 class FirstPassword(PostgresModel):
-    """A user whose password the engine has made, and who has to change it at the first sign-in."""
+    """A user whose password the engine created, to be changed at the first sign-in."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="+"
@@ -54,7 +54,7 @@ class FirstPassword(PostgresModel):
 
 
 class FailedSignIn(AccessAttempt):  # type: ignore[misc] # axes has no types
-    """The failures of a user name from an address, as django-axes keeps them, with a page."""
+    """The failures of a user name from an address, as stored by django-axes; shown as a page."""
 
     class Meta:
         proxy = True

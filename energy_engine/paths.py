@@ -1,4 +1,4 @@
-"""Which paths are pages for people; all others are the API's."""
+"""Which paths belong to the console; all others belong to the API."""
 
 from typing import Final
 
@@ -8,5 +8,5 @@ PAGES_PREFIX: Final = "/admin/"
 
 
 def is_page(request: HttpRequest) -> bool:
-    """Return whether `request` is for a page that people look at."""
+    """Return whether `request` is for a page of the console."""
     return request.path_info.startswith(PAGES_PREFIX)

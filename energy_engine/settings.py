@@ -296,7 +296,7 @@ UNFOLD: dict[str, Any] = {
     "ACCOUNT": {
         "navigation": [
             {"title": "Change password", "link": reverse_lazy("admin:password_change")},
-            {"title": "Sign in with two steps", "link": reverse_lazy("two_steps")},
+            {"title": "Two-factor authentication", "link": reverse_lazy("two_steps")},
         ]
     },
     "SIDEBAR": {

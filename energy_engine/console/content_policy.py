@@ -1,7 +1,7 @@
-"""What a browser may load and run for each answer: the header Content-Security-Policy.
+"""The header Content-Security-Policy: what a browser may load and run for each response.
 
-Constant texts: none of the pages has a script, or a style sheet, in its own text, so none needs a
-nonce; and a header that never changes costs the requests of devices next to nothing.
+The policies are constants: no page has inline scripts or style sheets, so none needs a nonce, and a
+constant header costs device requests next to nothing.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from django.http import HttpRequest, HttpResponse
 from energy_engine.paths import is_page
 
 HEADER: Final = "Content-Security-Policy"
-# What an answer may be put into, and where it may send to; `default-src` says nothing of these.
+# Embedding and base addresses, which `default-src` does not cover.
 _NOWHERE: Final = "base-uri 'none'; frame-ancestors 'none'"
 
 DATA: Final = f"default-src 'none'; {_NOWHERE}; form-action 'none'"
 CONSOLE: Final = (
     "default-src 'self'; object-src 'none'; img-src 'self' data:; "
-    # Alpine.js, which unfold is made with, makes functions of the attributes of its elements. None
-    # of these holds what somebody typed in.
+    # Alpine.js, which unfold is built with, compiles element attributes to functions. None of these
+    # attributes contains user input.
     "script-src 'self' 'unsafe-eval'; "
     # Widths of bars, in unfold's progress bars and ours.
     "style-src 'self'; style-src-attr 'unsafe-inline'; "
@@ -33,7 +33,7 @@ _OF_PATHS: Final = {"/v1/docs": API_GUIDE, "/api/v1/docs": API_GUIDE}
 
 
 class ContentPolicyMiddleware:
-    """Gives every answer the strictest policy that it works under."""
+    """Sets the strictest policy under which each response works."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response

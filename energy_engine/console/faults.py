@@ -1,4 +1,4 @@
-"""Faults: what is wrong in the fleet, since when, and who has taken it on."""
+"""Faults: what is wrong in the fleet, since when, and who has acknowledged it."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -42,9 +42,9 @@ def state_badge(state: str) -> str:
 
 
 def measured(fault: Fault) -> str:
-    """Return the latest measure beside the threshold that the fault opened at, with their unit."""
+    """Return the latest measured value beside the fault's threshold, with units."""
     shown = _MEASURES[FaultKind(fault.kind)]
-    # Towards its end, a fault has a measure that would open none.
+    # A recovering fault's value no longer crosses the threshold.
     sign = "=" if fault.value == fault.threshold else "<" if fault.value < fault.threshold else ">"
     return f"{shown(fault.value)} {sign} {shown(fault.threshold)}"
 
@@ -129,7 +129,7 @@ TAKEN_ON_BY: Final = column("Acknowledged by", "taken_on_by")
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Unless told, the faults that are not closed: what is to be done."""
+    """Faults by state; by default those that are not closed."""
 
     title = parameter_name = "state"
     _all = "all"
@@ -154,7 +154,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 class NoteForm(BaseDialogForm):
-    """What somebody has to say of a fault that they take on."""
+    """An optional note when acknowledging a fault."""
 
     note = forms.CharField(
         required=False, max_length=_LONGEST_NOTE, widget=UnfoldAdminTextareaWidget({"rows": 3})
@@ -162,7 +162,7 @@ class NoteForm(BaseDialogForm):
 
 
 class ClosingForm(NoteForm):
-    """Why a fault is closed, though nothing has shown yet that its cause is gone."""
+    """A required note that says why a fault is closed before its cause is known to be gone."""
 
     note = forms.CharField(
         max_length=_LONGEST_NOTE,
@@ -176,7 +176,7 @@ class ClosingForm(NoteForm):
 
 @admin.register(Fault)
 class FaultAdmin(ExportedList):
-    """Faults open by themselves; people acknowledge and close them, and do nothing else."""
+    """The engine opens faults; users can only acknowledge and close them."""
 
     list_display = [KIND, STATE, DEVICE, SITE, MEASURED, OPENED, LASTED, TAKEN_ON_BY]
     fields = readonly_fields = [
@@ -252,7 +252,7 @@ class FaultAdmin(ExportedList):
             told = f"{taken} fault{pluralize(taken)} acknowledged"
             self.message_user(request, told, messages.SUCCESS)
         if others:
-            told = f"{others} of them {pluralize(others, 'is,are')} not open, and left as before"
+            told = f"{others} fault{pluralize(others)} skipped: not open"
             self.message_user(request, told, messages.WARNING)
 
     @action(
@@ -261,7 +261,7 @@ class FaultAdmin(ExportedList):
         permissions=["handle"],
         dialog={
             "title": "Acknowledge this fault",
-            "description": "Says that you have taken it on. It closes when its cause is gone.",
+            "description": "Shows that you are working on it. It closes when its cause is gone.",
             "form_class": NoteForm,
             "form_submit_text": "Acknowledge",
         },
@@ -275,8 +275,9 @@ class FaultAdmin(ExportedList):
         permissions=["handle"],
         dialog={
             "title": "Close this fault",
-            "description": "It closes by itself when its cause is gone. Closed by hand, it stays "
-            "away until the cause was gone once; a low efficiency or a hot battery, for 24 hours.",
+            "description": "A fault closes by itself when its cause is gone. If you close it now, "
+            "it does not open again until its cause has been gone once; low efficiency and hot "
+            "battery faults stay closed for 24 hours.",
             "form_class": ClosingForm,
             "form_submit_text": "Close the fault",
         },
@@ -292,9 +293,9 @@ class FaultAdmin(ExportedList):
             raise Http404
         try:
             if self._take(request, fault, step, form.cleaned_data["note"]):
-                self.message_user(request, f"Kept: {fault}", messages.SUCCESS)
+                self.message_user(request, "Saved", messages.SUCCESS)
             else:
-                self.message_user(request, "This fault is closed already", messages.ERROR)
+                self.message_user(request, "This fault is already closed", messages.ERROR)
         except InvalidNote as error:
             self.message_user(request, str(error), messages.ERROR)
         page = reverse("admin:analytics_fault_change", args=[fault.pk])
@@ -303,7 +304,7 @@ class FaultAdmin(ExportedList):
     def _take(
         self, request: HttpRequest, fault: Fault, step: Callable[..., Fault], note: str
     ) -> bool:
-        """Take a step and log it; return False where the fault is closed already."""
+        """Take a step and log it; return False if the fault is already closed."""
         try:
             with transaction.atomic():
                 after = step(fault.pk, request.user, note)

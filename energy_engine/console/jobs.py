@@ -1,9 +1,9 @@
-"""Background jobs: whether each had its turn, and how that went."""
+"""Background jobs: their last run, its outcome and the next run."""
 
 from datetime import timedelta
 from typing import Any, Final
 
-import procrastinate.contrib.django.admin  # noqa: F401  # registers pages, which go
+import procrastinate.contrib.django.admin  # noqa: F401  # registers pages, removed below
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Max
@@ -20,15 +20,15 @@ from energy_engine.console.words.durations import duration
 from energy_engine.console.words.labels import label
 from energy_engine.telemetry.job_runs import FAILURES_OF, Job, periodic_jobs
 
-# A worker says every ten seconds that it is there.
+# A worker sends a heartbeat every ten seconds.
 WORKER_IS_GONE_AFTER: Final = timedelta(minutes=1)
 
 _HEADERS: Final = [
     "Job",
     "State",
     "Last run, UTC",
-    "Took",
-    "Next turn, UTC",
+    "Duration",
+    "Next run, UTC",
     f"Last failure in {FAILURES_OF.days} days, UTC",
 ]
 
@@ -58,7 +58,7 @@ def _failure(job: Job) -> str:
 
 @admin.register(ProcrastinateJob)
 class JobsAdmin(ConsoleAdmin):
-    """One page to read; single runs are the queue's own business."""
+    """A single read-only page; individual runs are left to the queue."""
 
     def get_urls(self) -> list[URLPattern]:
         page = self.admin_site.admin_view(self.changelist_view)

@@ -26,7 +26,7 @@ from fleet.models import ApiKey, Reach, Scope
 
 
 class _DeviceIds(SimpleArrayField):
-    """Ids of devices, one in a line."""
+    """Device ids, one per line."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(
@@ -39,7 +39,7 @@ class _DeviceIds(SimpleArrayField):
             required=False,
             label=f"{kind.capitalize()}s",
             widget=UnfoldAdminTextareaWidget({"rows": 3}),
-            help_text=f"ids, one in a line; for the reach “{Reach.DEVICES.label}”",
+            help_text=f"One id per line. Only for the reach “{Reach.DEVICES.label}”.",
         )
 
     def to_python(self, value: Any) -> Any:
@@ -47,7 +47,7 @@ class _DeviceIds(SimpleArrayField):
 
 
 class KeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
-    """What a new key opens; the key itself is made here, and typed in by nobody."""
+    """The scopes and reach of a new key; the key itself is generated."""
 
     may_ingest = forms.BooleanField(
         label=Scope.INGEST.label, required=False, widget=UnfoldBooleanWidget
@@ -69,15 +69,15 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable a
         cleaned: dict[str, Any] = super().clean() or {}
         self.instance.scopes = [scope for scope in Scope if cleaned.get(f"may_{scope}")]
         if not self.instance.scopes:
-            raise ValidationError("A key must be good for something: choose what it may do")
+            raise ValidationError("Choose at least one scope")
         reach = cleaned.get("reach")
         listed = bool(cleaned.get("meter_ids") or cleaned.get("vehicle_ids"))
-        if (reach == Reach.SITE) != bool(cleaned.get("site")):
-            self.add_error("site", "A site belongs to the reach of a site, and to no other")
-        if (reach == Reach.DEVICES) != listed:
-            self.add_error(
-                "reach", "Devices belong to the reach of listed devices, and to no other"
-            )
+        if (is_of_site := reach == Reach.SITE) != bool(cleaned.get("site")):
+            only = f"Choose a site only with the reach “{Reach.SITE.label}”"
+            self.add_error("site", "Choose a site" if is_of_site else only)
+        if (is_of_devices := reach == Reach.DEVICES) != listed:
+            only = f"List device ids only with the reach “{Reach.DEVICES.label}”"
+            self.add_error("reach", "List at least one device id" if is_of_devices else only)
         return cleaned
 
 
@@ -86,11 +86,11 @@ def _state(key: ApiKey) -> str:
         return label("revoked", "danger")
     if key.expires_at and key.expires_at <= timezone.now():
         return label("expired", "")
-    return label("good", "success")
+    return label("active", "success")
 
 
 def _reach(key: ApiKey) -> str:
-    """Return the devices of a key, in words."""
+    """Return a description of a key's devices."""
     if key.site:
         return f"site {key.site}"
     devices = [*key.meter_ids, *key.vehicle_ids]
@@ -100,36 +100,36 @@ def _reach(key: ApiKey) -> str:
 
 
 def _may_give_away(request: HttpRequest, scope: str) -> bool:
-    """Return whether a user may do himself what a key of `scope` may; links have a permission."""
+    """Return whether a user has the permission that `scope` gives; only links have one."""
     return scope != Scope.MANAGE or request.user.has_perm("fleet.change_vehiclemeterlink")
 
 
-def _require_no_more_than_his_own(request: HttpRequest, key: ApiKey) -> None:
-    """Errors: `PermissionDenied`, where the token of `key` would open more than the user may."""
+def _require_no_more_than_own(request: HttpRequest, key: ApiKey) -> None:
+    """Errors: `PermissionDenied` if `key` would give the user permissions that they lack."""
     if not all(_may_give_away(request, scope) for scope in key.scopes):
         raise PermissionDenied
 
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ConsoleAdmin):
-    """A key is shown once, when it is made: afterwards not even to those who made it."""
+    """API keys. A key is shown once, when it is created, and never again."""
 
     form = KeyForm
     add_fieldsets = [
         (None, {"fields": ["name"]}),
-        ("May", {"fields": ["may_ingest", "may_read", "may_manage"]}),
-        ("For", {"fields": ["reach", "site", "meter_ids", "vehicle_ids"]}),
-        ("Until", {"fields": ["expires_at"]}),
+        ("Scopes", {"fields": ["may_ingest", "may_read", "may_manage"]}),
+        ("Devices", {"fields": ["reach", "site", "meter_ids", "vehicle_ids"]}),
+        ("Expiry", {"fields": ["expires_at"]}),
     ]
     list_display = fields = readonly_fields = [
         column("Name", "name"),
-        column("Begins with", "prefix"),
+        column("Prefix", "prefix"),
         admin.display(description="State")(_state),
-        admin.display(description="May")(lambda key: ", ".join(key.scopes)),
-        admin.display(description="For")(_reach),
+        admin.display(description="Scopes")(lambda key: ", ".join(key.scopes)),
+        admin.display(description="Devices")(_reach),
         column("Last used, UTC", "last_used_at", second),
         column("Expires, UTC", "expires_at", second),
-        column("Made, UTC", "created_at", second),
+        column("Created, UTC", "created_at", second),
     ]
     list_filter = ["reach", "site"]
     list_select_related = ["site"]
@@ -163,7 +163,7 @@ class ApiKeyAdmin(ConsoleAdmin):
         return request.user.has_perm("fleet.change_apikey")
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        _require_no_more_than_his_own(request, obj)
+        _require_no_more_than_own(request, obj)
         obj.token = issue(obj)
 
     def response_add(
@@ -174,33 +174,35 @@ class ApiKeyAdmin(ConsoleAdmin):
     @action(description="Rotate …", icon="autorenew", permissions=["retire"])
     def rotate_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
         key = self._key(request, object_id)
-        _require_no_more_than_his_own(request, key)
+        _require_no_more_than_own(request, key)
         if request.method != "POST":
             question = (
-                f"Make a successor of {key}? Both are good for a week: "
-                "time to give the new one to whoever uses it."
+                f"Create a successor of {key}? The old key works for another week, "
+                "so that its users can switch to the new one."
             )
-            return self._page(request, key, question=question, verb="Make a successor")
+            return self._page(request, key, question=question, verb="Create a successor")
         try:
             with transaction.atomic():
                 made = rotate(key)
                 self.log_change(request, key, changes.message([f"Successor: {made.key}"]))
         except NotUsable:
-            return self._back(request, key, "This key is revoked, or has expired")
+            return self._back(request, key, "This key is expired or revoked")
         return self._page(request, made.key, token=made.token)
 
     @action(description="Revoke …", icon="block", permissions=["retire"])
     def revoke_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
         key = self._key(request, object_id)
         if request.method != "POST":
-            question = f"Revoke {key}? Whoever uses it is refused within seconds, for good."
+            question = (
+                f"Revoke {key}? Requests with it are refused within seconds. This cannot be undone."
+            )
             return self._page(request, key, question=question, verb="Revoke the key")
         with transaction.atomic():
             revoke(key)
             self.log_change(
-                request, key, changes.message([changes.step("State", "good", "revoked")])
+                request, key, changes.message([changes.step("State", "active", "revoked")])
             )
-        return self._back(request, key, f"{key} opens nothing any more", messages.SUCCESS)
+        return self._back(request, key, f"Revoked {key}", messages.SUCCESS)
 
     def _key(self, request: HttpRequest, object_id: str) -> ApiKey:
         key: ApiKey | None = self.get_object(request, unquote(object_id))

@@ -1,7 +1,7 @@
-"""Django's middleware for people at a browser, which leaves the requests of devices alone.
+"""Django's session, authentication and message middleware, applied to the console's pages only.
 
-Sessions, logins and messages cost a request of the API a fifth of its time, and it uses none of
-them: its views take no cookies.
+They would add a fifth to the time of an API request, which uses none of them: API views take no
+cookies.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from energy_engine.paths import is_page
 
 
 def _first_to_do(request: HttpRequest) -> str:
-    """Return the page where whoever asks has to do something first; empty where they have not."""
+    """Return the page with a step that the user must complete first; empty if there is none."""
     if first_login.must_change(request):
         return reverse("admin:password_change")
     lacks_a_step = second_factor.is_required() and not request.session.get(second_factor.TAKEN)
@@ -39,10 +39,10 @@ class SessionMiddleware(_PagesOnly, sessions.SessionMiddleware):
 
 
 class AuthenticationMiddleware(_PagesOnly, auth.AuthenticationMiddleware):
-    """Logins, on pages only; whoever has something to do first is led there.
+    """Authentication, on pages only; redirects users to a step that they must complete first.
 
-    That is to change a password that the engine has made, and to set up a second step where it is
-    required.
+    The steps: change a password that the engine created; set up two-factor authentication where it
+    is required.
     """
 
     def process_request(self, request: HttpRequest) -> HttpResponseRedirect | None:  # type: ignore[override]

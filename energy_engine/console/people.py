@@ -1,14 +1,15 @@
-"""People and what they may do, in the look of the other pages.
+"""Users, groups and permissions, styled like the other pages.
 
-Nobody gives what they do not have: but for a superuser, who may change users and groups changes
-those alone that may do no more than himself, and hands out no more than that. A user who may do
-more is not touched either, or a new password would be the way to what he may do.
+Users cannot grant permissions that they lack. Except for superusers, those who may change users and
+groups can change only users and groups with no more permissions than their own, and grant no more
+than those. Otherwise, setting a new password for a user with more permissions would give access to
+them.
 """
 
 from operator import attrgetter
 from typing import Any, ClassVar, Final
 
-import django_otp.plugins.otp_static.admin  # registers pages, which go
+import django_otp.plugins.otp_static.admin  # registers pages, removed below
 import django_otp.plugins.otp_totp.admin  # noqa: F401  # the same
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
@@ -41,7 +42,7 @@ JOINED: Final = column("Joined, UTC", "date_joined", second)
 
 
 def permissions_of(user: Any) -> QuerySet[Permission]:
-    """Return what is given to a user; unlike Django's own, also to one who may not sign in now."""
+    """Return a user's permissions; unlike Django's own method, also those of inactive users."""
     return Permission.objects.filter(Q(user=user) | Q(group__user=user)).distinct()
 
 
@@ -50,7 +51,7 @@ def _within_reach(request: HttpRequest, permissions: QuerySet[Permission]) -> bo
 
 
 def _with_pages() -> QuerySet[Permission]:
-    """Return the permissions that the console asks for: the others would do nothing."""
+    """Return the permissions that the console checks: others would have no effect."""
     kinds = ContentType.objects.get_for_models(*admin.site._registry).values()
     return Permission.objects.filter(content_type__in=kinds).select_related("content_type")
 
@@ -74,7 +75,7 @@ class UserAdmin(DjangoUserAdmin, ConsoleAdmin):  # type: ignore[type-arg]  # not
         groups,
         "is_active",
         "is_staff",
-        column("Two steps", "has_two_steps", lambda has: "yes" if has else "no"),
+        column("2FA", "has_two_steps", lambda has: "yes" if has else "no"),
         LAST_LOGIN,
     ]
     list_filter = ["groups", "is_active", "is_staff", "is_superuser"]
@@ -82,7 +83,7 @@ class UserAdmin(DjangoUserAdmin, ConsoleAdmin):  # type: ignore[type-arg]  # not
     actions_detail = ["reset_two_steps"]
     fieldsets: ClassVar[Any] = [
         (None, {"fields": ["username", "password"]}),
-        ("Person", {"fields": ["first_name", "last_name", "email"]}),
+        ("Personal details", {"fields": ["first_name", "last_name", "email"]}),
         (
             "Access",
             {"fields": ["is_active", "is_staff", "groups", "is_superuser", "user_permissions"]},
@@ -99,11 +100,11 @@ class UserAdmin(DjangoUserAdmin, ConsoleAdmin):  # type: ignore[type-arg]  # not
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None or self.has_change_permission(request, obj):
             return fieldsets
-        # What is known of a password is for those who may set another.
+        # Details of the password hash are only for users who may set a new password.
         return [(None, {"fields": ["username"]}), *fieldsets[1:]]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        # Permissions are given to groups.
+        # Permissions are granted to groups.
         never = ["user_permissions", LAST_LOGIN, JOINED]
         return never if request.user.is_superuser else ["is_superuser", *never]
 
@@ -128,24 +129,25 @@ class UserAdmin(DjangoUserAdmin, ConsoleAdmin):  # type: ignore[type-arg]  # not
             return False
         return self.has_change_permission(request, user)
 
-    @action(description="Reset two steps …", icon="phonelink_erase", permissions=["reset"])
+    @action(description="Reset 2FA …", icon="phonelink_erase", permissions=["reset"])
     def reset_two_steps(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Let a user who has lost the app sign in with the password alone, after a question."""
+        """Switch off 2FA for a user who has lost the app, after a confirmation."""
         user = self.get_object(request, unquote(object_id))
         if user is None:
             raise Http404
         if request.method != "POST":
             context = {**self.admin_site.each_context(request), "opts": self.opts}
-            context |= {"original": user, "title": "Reset two steps"}
+            context |= {"original": user, "title": "Reset two-factor authentication"}
             return TemplateResponse(request, "console/two_steps_reset.html", context)
         second_factor.switch_off(user)
         second_factor.end_sessions(user)
         two_factor.log_change(request, user, "on", "off")
-        self.message_user(request, f"{user} signs in with the password alone, and is signed out")
+        done = f"Two-factor authentication is off for {user}, who has been signed out everywhere"
+        self.message_user(request, done)
         return HttpResponseRedirect(reverse("admin:auth_user_change", args=[user.pk]))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: what a user did would go from the audit log. They are switched off."""
+        """Return False: deletion would remove a user's audit log. Users are deactivated instead."""
         return False
 
 
@@ -153,7 +155,7 @@ class UserAdmin(DjangoUserAdmin, ConsoleAdmin):  # type: ignore[type-arg]  # not
 class GroupAdmin(DjangoGroupAdmin, ConsoleAdmin):
     compressed_fields = False
     filter_horizontal = []
-    list_display = ["name", column("People", "people")]
+    list_display = ["name", column("Users", "people")]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
         rows: QuerySet[Group] = super().get_queryset(request).annotate(people=Count("user"))
@@ -178,7 +180,7 @@ class GroupAdmin(DjangoGroupAdmin, ConsoleAdmin):
         return may and self._is_within_reach(request, obj)
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Return none: each group is deleted from its own page, which asks who may."""
+        """Return none: groups are deleted from their own page, which checks permissions."""
         return {}
 
     def _is_within_reach(self, request: HttpRequest, group: Group | None) -> bool:

@@ -1,4 +1,4 @@
-"""Thresholds: when faults open and close, at one site or at all others."""
+"""Thresholds: when faults open and close, for one site or for all others."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from energy_engine.console.lists.listing import EmptyLast, column_of_row
 
 
 class ThresholdsForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
-    """Thresholds of which none closes a fault that it would open again at once."""
+    """Thresholds, checked so that none closes a fault that would open again at once."""
 
     class Meta:
         model = FaultThresholds
@@ -38,12 +38,14 @@ class ThresholdsForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscrip
         opens, closes = _both(values, "efficiency", "percent")
         if opens is not None and closes is not None and closes < opens:
             self.add_error(
-                "efficiency_closes_percent", f"must be {opens:g} % or more, where a fault opens"
+                "efficiency_closes_percent",
+                f"must be at least {opens:g} %, the threshold at which faults open",
             )
         opens, closes = _both(values, "battery", "celsius")
         if opens is not None and closes is not None and closes > opens:
             self.add_error(
-                "battery_closes_celsius", f"must be {opens:g} °C or less, where a fault opens"
+                "battery_closes_celsius",
+                f"must be at most {opens:g} °C, the threshold at which faults open",
             )
         return values
 
@@ -53,25 +55,25 @@ def _both(values: dict[str, Any], measure: str, unit: str) -> tuple[float | None
 
 
 def estimate(values: FaultThresholds) -> dict[str, Any]:
-    """Return how many faults would have opened last week: in all, and of each kind."""
+    """Return how many faults would have opened last week, in total and by kind."""
     counts = thresholds.faults_last_week(values)
     rows = [(kind.label, counts.get(kind, 0)) for kind in FaultKind]
     return {"total": sum(number for _, number in rows), "rows": rows}
 
 
-WHERE = column_of_row("Where", "pk", str, "site__name")
+WHERE = column_of_row("Site", "pk", str, "site__name")
 EFFICIENCY = column_of_row(
     "Efficiency",
     "efficiency_opens_percent",
     lambda row: (
-        f"below {row.efficiency_opens_percent:g} %, until {row.efficiency_closes_percent:g} %"
+        f"below {row.efficiency_opens_percent:g} %, closes at {row.efficiency_closes_percent:g} %"
     ),
 )
 BATTERY = column_of_row(
     "Battery",
     "battery_opens_celsius",
     lambda row: (
-        f"above {row.battery_opens_celsius:g} °C, until below {row.battery_closes_celsius:g} °C"
+        f"above {row.battery_opens_celsius:g} °C, closes below {row.battery_closes_celsius:g} °C"
     ),
 )
 SILENCE = column_of_row(
@@ -80,9 +82,9 @@ SILENCE = column_of_row(
     lambda row: f"{row.silent_opens_cadences:g} intervals and {row.silent_opens_minutes:g} min",
 )
 TOGETHER = column_of_row(
-    "One fault of the site",
+    "Many devices silent",
     "site_silent_devices",
-    lambda row: f"from {row.site_silent_devices} silent devices on",
+    lambda row: f"{row.site_silent_devices} or more",
 )
 
 
@@ -121,11 +123,11 @@ class FaultThresholdsAdmin(ConsoleAdmin):
         return page
 
     def estimate_view(self, request: HttpRequest) -> HttpResponse:
-        """Answer with what the values of the form would have opened, or with what is wrong."""
+        """Return the faults that the form's values would have opened, or the form's errors."""
         if not (self.has_add_permission(request) or self.has_change_permission(request)):
             raise PermissionDenied
         site = request.POST.get("site", "")
-        # Tried, not saved: that the site has thresholds already is no error.
+        # An estimate saves nothing: existing thresholds of the site are not an error.
         those_of_site = FaultThresholds.objects.filter(site=site if site.isdecimal() else None)
         form = ThresholdsForm(request.POST, instance=those_of_site.first())
         context: dict[str, Any] = {}

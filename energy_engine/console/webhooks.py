@@ -1,4 +1,4 @@
-"""Webhooks: who is told of faults, and whether the messages arrive."""
+"""Webhooks: who is notified of faults and jobs, and whether the messages arrive."""
 
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -26,21 +26,23 @@ DELIVERIES_SHOWN: Final = 100
 
 
 class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
-    """The address of a webhook; its secret is made here, and typed in by nobody."""
+    """The address of a webhook; its secret is generated."""
 
     url = forms.URLField(
         label="Address",
         max_length=500,
         assume_scheme="https",
         widget=UnfoldAdminTextInputWidget({"inputmode": "url"}),
-        help_text="where messages are posted to, such as https://example.org/hooks/faults",
+        help_text="Where messages are posted to, such as https://example.org/hooks/faults",
     )
 
     class Meta:
         model = Webhook
         fields = ["url", "is_active", "tells_of_jobs"]
-        labels = {"is_active": "Active", "tells_of_jobs": "Background jobs, too"}
-        help_texts = {"tells_of_jobs": "told when one begins to fail, and when it works again"}
+        labels = {"is_active": "Active", "tells_of_jobs": "Background jobs"}
+        help_texts = {
+            "tells_of_jobs": "Also notify when a background job starts to fail and works again"
+        }
 
     def clean_url(self) -> str:
         url = str(self.cleaned_data["url"])
@@ -48,18 +50,18 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptab
         if parts.scheme not in ("http", "https"):
             raise ValidationError("must begin with https:// or http://")
         if parts.username is not None or parts.password is not None:
-            raise ValidationError("must hold no user name and no password")
+            raise ValidationError("must not contain a user name or password")
         return url
 
 
 def outcome(delivery: WebhookDelivery) -> str:
-    """Return what became of a message, in a word."""
+    """Return the outcome of a message as a label."""
     if delivery.delivered_at:
         word, colour = "delivered", "success"
     elif delivery.attempts == 0:
         word, colour = "waiting", ""
     elif delivery.attempts <= len(PAUSES):
-        word, colour = "to be tried again", "warning"
+        word, colour = "retrying", "warning"
     else:
         word, colour = "given up", "danger"
     return label(word, colour)
@@ -67,14 +69,14 @@ def outcome(delivery: WebhookDelivery) -> str:
 
 @admin.register(Webhook)
 class WebhookAdmin(ConsoleAdmin):
-    """A secret is shown once, when it is made: afterwards not even to those who made it."""
+    """Webhooks. A secret is shown once, when it is created, and never again."""
 
     form = WebhookForm
     list_display = [
         column("Address", "url"),
         "is_active",
         column("Latest message, UTC", "latest_at", second),
-        column("Last arrived, UTC", "arrived_at", second),
+        column("Last delivered, UTC", "arrived_at", second),
         column("Added, UTC", "created_at", second),
     ]
     list_filter = ["is_active"]
@@ -96,7 +98,7 @@ class WebhookAdmin(ConsoleAdmin):
         return rows
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Return the webhooks without their messages, of which there may be very many."""
+        """Return the webhooks without their messages, which may be very many."""
         return [str(webhook) for webhook in objs], {"webhooks": len(objs)}, set(), []
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -129,7 +131,7 @@ class WebhookAdmin(ConsoleAdmin):
         with transaction.atomic():
             webhook.secret = new_secret()
             webhook.save(update_fields=["secret"])
-            self.log_change(request, webhook, changes.message(["Secret: made anew"]))
+            self.log_change(request, webhook, changes.message(["Secret: replaced"]))
         return self._secret_page(request, webhook, webhook.secret)
 
     def _secret_page(
@@ -139,7 +141,7 @@ class WebhookAdmin(ConsoleAdmin):
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "original": webhook,
-            "title": "Secret of the webhook",
+            "title": "Webhook secret",
             "webhook": webhook,
             "secret": secret,
         }

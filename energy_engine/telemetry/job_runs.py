@@ -1,4 +1,4 @@
-"""How each periodic job went: its newest run, its failures, and its turns around now."""
+"""Periodic jobs: the newest run, failures and next run of each."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,12 +14,12 @@ FAILURES_OF: Final = timedelta(days=7)
 
 _latest_runs: Final = Statement(Path(__file__).parent / "sql" / "latest_runs.sql")
 
-# The words and the colour of a run that is over; one that stopped with its worker is resumed.
+# Label and colour of a finished run; a run that stopped with its worker is resumed.
 _OVER: Final = {"succeeded": ("done", "success"), "aborted": ("stopped", "info")}
 
 
 class Job(NamedTuple):
-    """A periodic job: the newest run that has begun, and the turns around now."""
+    """A periodic job: its newest started run and its next one."""
 
     task: str
     name: str
@@ -30,14 +30,14 @@ class Job(NamedTuple):
     took: timedelta | None
     next_turn_at: datetime
     failed_at: datetime | None
-    # Why it failed last, as far as it was noted.
+    # The reason of the last failure, if it was recorded.
     reason: str
     failures: int
     succeeded_at: datetime | None
 
 
 def periodic_jobs(now: datetime) -> list[Job]:
-    """Return every periodic job, those with the next turn first; two statements."""
+    """Return every periodic job, the next to run first; two statements."""
     tasks = {task.task.name: task for task in app.periodic_registry.periodic_tasks.values()}
     runs = _latest_runs.rows({"task_names": list(tasks), "failed_since": now - FAILURES_OF})
     reasons = dict(JobFailure.objects.values_list("job", "reason"))
@@ -69,7 +69,7 @@ def _job(
 
 
 def _state(run: Any, due_since: datetime) -> tuple[str, str]:
-    """Return the words for a job's state, and their colour; late is what missed two turns."""
+    """Return a job's state and its colour; a job that missed two runs is late."""
     if run.started_at is None:
         return "not run yet", ""
     if run.status in ("todo", "doing"):

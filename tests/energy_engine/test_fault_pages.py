@@ -190,7 +190,7 @@ class TestFaultList:
         assert set(Fault.objects.values_list("state", flat=True)) == {"acknowledged", "closed"}
         assert told(response) == [
             "3 faults acknowledged",
-            "1 of them is not open, and left as before",
+            "1 fault skipped: not open",
         ]
         assert LogEntry.objects.count() == 3
         user = User.objects.get()
@@ -286,7 +286,7 @@ class TestFaultPage:
         for button in ("acknowledge", "close"):
             press(manager, button, opened.pk, "too late")
             response = manager.get(page_of("fault", opened.pk))
-            assert told(response) == ["This fault is closed already"]
+            assert told(response) == ["This fault is already closed"]
         assert not LogEntry.objects.exists()
 
     @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ class TestThresholds:
         manager.post(add, THRESHOLD_VALUES | {"site": site.pk, "efficiency_opens_percent": "80"})
         own = FaultThresholds.objects.get()
         assert (own.site, own.efficiency_opens_percent) == (site, 80)
-        assert "below 80 %, until 87 %" in shown(manager, THRESHOLDS)
+        assert "below 80 %, closes at 87 %" in shown(manager, THRESHOLDS)
 
         page = page_of("faultthresholds", own.pk)
         manager.post(page, THRESHOLD_VALUES | {"site": site.pk, "efficiency_opens_percent": "82"})
@@ -382,12 +382,12 @@ class TestThresholds:
             (
                 {"efficiency_closes_percent": "84.9"},
                 "efficiency_closes_percent",
-                "must be 85 % or more, where a fault opens",
+                "must be at least 85 %, the threshold at which faults open",
             ),
             (
                 {"battery_closes_celsius": "50.1"},
                 "battery_closes_celsius",
-                "must be 50 °C or less, where a fault opens",
+                "must be at most 50 °C, the threshold at which faults open",
             ),
             (
                 {"efficiency_opens_percent": "101"},
@@ -527,7 +527,7 @@ class TestWebhooks:
         webhook.refresh_from_db()
         assert webhook.secret != "whsec_old"
         assert webhook.secret in response.content.decode()
-        assert steps_of(LogEntry.objects.get().change_message) == ["Secret: made anew"]
+        assert steps_of(LogEntry.objects.get().change_message) == ["Secret: replaced"]
 
     def test_webhook_is_switched_off(self, manager):
         webhook = Webhook.objects.create(url="https://example.org/hooks?a=1", secret="whsec_a")
@@ -541,7 +541,7 @@ class TestWebhooks:
         ("url", "words"),
         [
             ("ftp://example.org/", "must begin with https:// or http://"),
-            ("https://user:word@example.org/", "must hold no user name and no password"),
+            ("https://user:word@example.org/", "must not contain a user name or password"),
             ("javascript:alert(1)", "Enter a valid URL."),
             ("", "This field is required."),
             ("https://example.org/" + "x" * 500, "at most 500 characters"),
@@ -567,7 +567,7 @@ class TestWebhooks:
 
         content = shown(manager, page_of("webhook", webhook.pk))
 
-        for words in ("waiting", "delivered", "to be tried again", "given up"):
+        for words in ("waiting", "delivered", "retrying", "given up"):
             assert words in content
         assert "answered 500" in content
         assert "low efficiency, V2" in content

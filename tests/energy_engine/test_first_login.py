@@ -115,7 +115,7 @@ def test_change_opens_the_console_and_removes_the_file(visitor, password, data_d
 def test_change_to_the_same_password_is_none(visitor, password, data_dir):
     refused = change(visitor, password, password)
 
-    assert "The engine made this password. Choose another one." in refused.content.decode()
+    assert "The engine created this password. Choose a different one." in refused.content.decode()
     assert visitor.get("/admin/")["Location"] == CHANGE
     assert (data_dir / "first_login").exists()
 

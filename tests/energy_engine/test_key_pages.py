@@ -58,10 +58,10 @@ def test_key_for_listed_devices_has_one_in_a_line(operator):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"may_ingest": ""}, "A key must be good for something"),
-        ({"reach": "site"}, "A site belongs to the reach of a site"),
-        ({"reach": "devices"}, "Devices belong to the reach of listed devices"),
-        ({"vehicle_ids": "V1"}, "Devices belong to the reach of listed devices"),
+        ({"may_ingest": ""}, "Choose at least one scope"),
+        ({"reach": "site"}, "Choose a site"),
+        ({"reach": "devices"}, "List at least one device id"),
+        ({"vehicle_ids": "V1"}, "List device ids only with the reach"),
         ({"reach": "devices", "vehicle_ids": "V 1!"}, "did not validate"),
     ],
 )
@@ -79,7 +79,7 @@ def test_key_is_rotated_and_revoked_after_a_question(operator):
         for step in ("rotate", "revoke")
     )
 
-    assert "Both are good for a week" in operator.get(rotate).content.decode()
+    assert "The old key works for another week" in operator.get(rotate).content.decode()
     successor = operator.post(rotate).context["token"]
     assert Keyring().look_up(successor).site_id == made.key.site_id
     assert Keyring().look_up(made.token)

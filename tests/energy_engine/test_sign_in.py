@@ -246,11 +246,11 @@ class TestLockOuts:
             LOCK_OUTS, {"action": "free", "_selected_action": row.pk}, follow=True
         )
 
-        assert "1 name freed: anna may try again" in told(answer)[0]
+        assert "1 user name unlocked: anna." in told(answer)[0]
         assert sign_in(RIGHT).status_code == HTTPStatus.FOUND
         entry = LogEntry.objects.get()
         assert entry.object_repr == "anna from 203.0.113.5"
-        assert steps_of(entry.change_message) == ["Freed: all failures forgotten"]
+        assert steps_of(entry.change_message) == ["Unlocked: failed sign-ins cleared"]
 
     def test_analyst_sees_it_and_frees_nobody(self, anna):
         fail(5)
@@ -291,7 +291,7 @@ class TestSecondStep:
         client = self.enter()
         answer = client.post(CODE, {"code": code_of(app, steps)})
 
-        assert "not good now" in answer.content.decode()
+        assert "Wrong, expired or already used code" in answer.content.decode()
         assert not is_signed_in(client)
 
     def test_code_is_good_once(self, app):
@@ -306,7 +306,7 @@ class TestSecondStep:
         client = self.enter()
         client.post(CODE, {"code": "000000"})
         answer = client.post(CODE, {"code": code_of(app)})
-        assert "looked at in 1 s" in answer.content.decode()
+        assert "Wrong code. Try again in 1 second" in answer.content.decode()
 
         clock.shift(1)
         assert client.post(CODE, {"code": code_of(app)}).status_code == HTTPStatus.FOUND
@@ -374,7 +374,7 @@ class TestSettingUp:
         client.post(TWO_STEPS, {"step": "begin"})
         answer = client.post(TWO_STEPS, {"step": "confirm", "code": "000000"})
 
-        assert "begin again" in answer.content.decode()
+        assert "start over" in answer.content.decode()
         assert second_factor.app_of(anna) is None
 
     def test_sessions_that_a_password_alone_has_opened_end(self, anna):
@@ -396,7 +396,7 @@ class TestSettingUp:
         client.post(TWO_STEPS, {"step": "off", "code": code_of(app)})
         assert second_factor.app_of(anna) is None
         entry = LogEntry.objects.get()
-        assert steps_of(entry.change_message) == ["Two steps: on → off"]
+        assert steps_of(entry.change_message) == ["Two-factor authentication: on → off"]
 
     def test_required_leads_everybody_to_it_first(self, anna, settings):
         settings.CONSOLE_TOTP = "required"
@@ -439,7 +439,7 @@ class TestReset:
         assert not is_signed_in(annas)
         entry = LogEntry.objects.get()
         assert (entry.object_repr, entry.user.username) == ("anna", "operator")
-        assert steps_of(entry.change_message) == ["Two steps: on → off"]
+        assert steps_of(entry.change_message) == ["Two-factor authentication: on → off"]
 
     @pytest.mark.parametrize("role", ["Analyst", "Fleet manager"])
     def test_others_reset_nobody(self, anna, app, role):
@@ -461,9 +461,9 @@ class TestReset:
     def test_command_helps_the_only_superuser(self, anna, app, capsys):
         call_command("reset_two_steps", "anna")
 
-        assert capsys.readouterr().out == "anna signs in with the password alone\n"
+        assert capsys.readouterr().out == "Two-factor authentication is off for anna\n"
         assert second_factor.app_of(anna) is None
-        with pytest.raises(CommandError, match="no second step"):
+        with pytest.raises(CommandError, match="not set up two-factor authentication"):
             call_command("reset_two_steps", "anna")
         with pytest.raises(CommandError, match="no user nobody"):
             call_command("reset_two_steps", "nobody")

@@ -1,7 +1,7 @@
-"""The first login to the console: made by the engine, and changed by the one who signs in with it.
+"""The first login to the console: created by the engine, its password changed at first sign-in.
 
-A terminal shows its password once. What is not a terminal may be a log that is kept for good: then
-the password lies in a file that its owner alone reads, until it is changed.
+A terminal shows the password once. Other output may be a log that is kept, so the password is then
+written to a file that only its owner can read, until it is changed.
 """
 
 import secrets
@@ -19,20 +19,20 @@ from django.http import HttpRequest
 from energy_engine.local import private_files
 from energy_engine.models import FirstPassword
 
-# In a session: that the password has to be changed before anything else.
+# Session key: the password must be changed before anything else.
 MUST_CHANGE: Final = "first_password"
 _NAME: Final = "admin"
 
 
 def file() -> Path:
-    """Return where the password is, where no terminal has shown it."""
+    """Return the path of the file with the password, if no terminal has shown it."""
     return Path(settings.DATA_DIR) / "first_login"
 
 
 def make(is_terminal: bool) -> str:
-    """Make the first login where nobody has one; return what to say of it, empty if nothing.
+    """Create the first login if there is no superuser; return the message to print, or "".
 
-    Errors: `OSError`, where the file can't be written; nobody can sign in then.
+    Errors: `OSError` if the file cannot be written; the login is not created then.
     """
     users = get_user_model().objects
     if users.filter(is_superuser=True).exists():
@@ -45,8 +45,8 @@ def make(is_terminal: bool) -> str:
         user = users.create_superuser(_NAME, password=password)
         FirstPassword.objects.create(user=user)
     if is_terminal:
-        return f"Login to the console, shown only this once, for you to change there:\n\n{login}"
-    return f"Login to the console, which you change there: see {file()}\n"
+        return f"Login to the console, shown only once. Change it when you sign in:\n\n{login}"
+    return f"Login to the console, to be changed when you sign in: see {file()}\n"
 
 
 @receiver(user_logged_in)
@@ -56,7 +56,7 @@ def _note_in_session(request: HttpRequest, user: Any, **_: Any) -> None:
 
 
 def must_change(request: HttpRequest) -> bool:
-    """Return whether whoever asks has to change their password first."""
+    """Return whether the user must change their password first."""
     if not request.session.get(MUST_CHANGE):
         return False
     if request.user.is_authenticated and FirstPassword.objects.filter(user=request.user).exists():
@@ -66,12 +66,14 @@ def must_change(request: HttpRequest) -> bool:
 
 
 class FirstPasswordIsChanged:
-    """Django's hook for passwords: takes note of the change, and takes no password for its own."""
+    """Password validator: rejects the first password and notes when it is changed."""
 
     def validate(self, password: str, user: Any = None) -> None:
         first = user and user.pk and FirstPassword.objects.filter(user=user).exists()
         if first and user.check_password(password):
-            raise ValidationError("The engine made this password. Choose another one.", "same")
+            raise ValidationError(
+                "The engine created this password. Choose a different one.", "same"
+            )
 
     def password_changed(self, password: str, user: Any = None) -> None:
         gone, _ = FirstPassword.objects.filter(user=user).delete()

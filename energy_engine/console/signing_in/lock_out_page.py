@@ -1,4 +1,4 @@
-"""Failed sign-ins, who is locked out for them, and how to free somebody."""
+"""Failed sign-ins and lock-outs, and the action that unlocks user names."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def _lately() -> QuerySet[Any]:
 
 
 def _sum_of(*fields: str) -> Subquery:
-    """Return the failures of all rows that are like the outer one in these fields."""
+    """Return the failures of all rows with the outer row's values in these fields."""
     alike = _lately().filter(**{field: OuterRef(field) for field in fields})
     return Subquery(alike.values(*fields).annotate(sum=Sum("failures_since_start")).values("sum"))
 
@@ -40,7 +40,7 @@ def _state(row: Any) -> str:
     if (row.of_both or 0) >= limit:
         whom = "this name from this address"
     elif (row.of_name or 0) >= limit * TENTH:
-        whom = "this name, from anywhere"
+        whom = "this name, from any address"
     else:
         whom = "this address, with any name"
     return below(SafeString(label("locked out", "danger")), whom)
@@ -48,14 +48,14 @@ def _state(row: Any) -> str:
 
 @admin.register(FailedSignIn)
 class LockOutAdmin(ConsoleAdmin):
-    """The failures that still count; those before them are forgotten by the next one."""
+    """The failures that still count; the next failure deletes older ones."""
 
     list_display = [
         column("User name", "username"),
         column("Address", "ip_address"),
         admin.display(description="State")(_state),
         column("Failures", "failures_since_start", str),
-        column("Last one, UTC", "attempt_time", second),
+        column("Last failure, UTC", "attempt_time", second),
         column("Browser", "user_agent"),
     ]
     list_display_links = None
@@ -79,21 +79,25 @@ class LockOutAdmin(ConsoleAdmin):
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: failures are forgotten by freeing."""
+        """Return False: failures are deleted by unlocking."""
         return False
 
     def has_free_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("energy_engine.delete_failedsignin")
 
-    @admin.action(description="Free: forget all failures of these user names", permissions=["free"])
+    @admin.action(
+        description="Unlock: clear all failed sign-ins of these user names", permissions=["free"]
+    )
     def free(self, request: HttpRequest, selected: QuerySet[FailedSignIn]) -> None:
-        """Forget the failures of the selected names, wherever they were from."""
+        """Delete the failures of the selected names, from all addresses."""
         names = sorted({row.username for row in selected})
         with transaction.atomic():
             for row in {row.username: row for row in selected}.values():
-                self.log_change(request, row, changes.message(["Freed: all failures forgotten"]))
+                self.log_change(
+                    request, row, changes.message(["Unlocked: failed sign-ins cleared"])
+                )
             FailedSignIn.objects.filter(username__in=names).delete()
-        told = f"{', '.join(names)} may try again, unless the address is locked out by itself"
+        unlocked = f"{len(names)} user name{pluralize(len(names))} unlocked: {', '.join(names)}"
         self.message_user(
-            request, f"{len(names)} name{pluralize(len(names))} freed: {told}", messages.SUCCESS
+            request, f"{unlocked}. A locked-out address still has to wait.", messages.SUCCESS
         )

@@ -1,9 +1,9 @@
-"""How often a sign-in to the console may fail before one has to wait, counted by django-axes.
+"""Lock-outs after failed sign-ins to the console, counted by django-axes.
 
-Failures of one user name from one address count in full. A tenth counts for the name from anywhere,
-which is many addresses guessing at one person, and for the address with any name, which is one
-address guessing at many. They are in PostgreSQL, so that Redis, which may go away or forget,
-neither opens the door nor keeps it shut.
+Failures of one user name from one address count in full. Failures of the name from any address
+(many addresses guessing one user's password) and of the address with any name (one address guessing
+many users' passwords) count as a tenth. They are stored in PostgreSQL, so that a Redis outage
+neither lifts nor prolongs a lock-out.
 """
 
 import ipaddress
@@ -21,23 +21,23 @@ from django.utils import timezone
 from energy_engine.models import FailedSignIn
 from fleet.access.limits import budgets, client_address
 
-# Of a name from anywhere, or of an address with any name, this many failures count as one.
+# This many failures of a name from any address, or of an address with any name, count as one.
 TENTH: Final = 10
-# Many at once would all be let through before the first of them is known to have failed; and each
-# makes this process reckon for a good part of a second.
+# Concurrent attempts would all pass before the first is known to have failed, and each password
+# check takes this process a good part of a second.
 TRIES_A_MINUTE: Final = 20
 
 
 def address_of(request: HttpRequest) -> str | None:
-    """Return the address that a request came from, by the rule of the API's limits.
+    """Return the address that a request came from, determined as for the API's limits.
 
-    Of IPv6, it is the first address of the client's network.
+    For IPv6, it is the first address of the client's network.
     """
     address = client_address(request.META)
     try:
         return str(ipaddress.ip_interface(address).ip)
     except ValueError:
-        return None  # what a trusted proxy says may be no address
+        return None  # a trusted proxy may send something that is not an address
 
 
 class Failures(AxesDatabaseHandler):
@@ -56,7 +56,11 @@ class Failures(AxesDatabaseHandler):
 
 
 def counted(of_both: int, of_name: int, of_address: int) -> int:
-    """Return how many failures those of a name from an address, of it, and of that count as."""
+    """Return the failures that count towards a lock-out of a name at an address.
+
+    `of_both`: failures of the name from the address; `of_name`: of the name from any address;
+    `of_address`: of the address with any name.
+    """
     return max(of_both, of_name // TENTH, of_address // TENTH)
 
 
@@ -65,13 +69,13 @@ def is_locked_out(request: HttpRequest, username: str) -> bool:
 
 
 def take_try(request: HttpRequest, username: str) -> None:
-    """Count a try, whether it will fail or not. Errors: `LimitExceeded` of them in this minute."""
+    """Count an attempt, failed or not. Errors: `LimitExceeded`, too many in this minute."""
     budgets.take(f"sign-in-address:{address_of(request)}", "sign-ins", TRIES_A_MINUTE)
     budgets.take(f"sign-in-name:{username}", "sign-ins", TRIES_A_MINUTE)
 
 
 def seconds_left(request: HttpRequest, username: str) -> int:
-    """Return for how long a name stays locked out here, at most."""
+    """Return the seconds for which a name stays locked out at this address, at most."""
     tried = Q(username=username) | Q(ip_address=address_of(request))
     newest = FailedSignIn.objects.filter(tried).aggregate(at=Max("attempt_time"))["at"]
     ends_at = (newest or timezone.now()) + settings.AXES_COOLOFF_TIME

@@ -1,4 +1,4 @@
-"""Passwords are reckoned with beside the requests of devices, which would all wait for one else."""
+"""Hash passwords in a thread, so that device requests do not wait meanwhile."""
 
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from gevent import get_hub
@@ -6,14 +6,14 @@ from gevent.monkey import is_module_patched
 
 
 class Hasher(PBKDF2PasswordHasher):
-    """Django's own, in a thread: a million rounds of C code, during which others have their turn.
+    """Django's own hasher, run in a thread: a million rounds of C code, while other requests run.
 
-    A worker of gunicorn has one thread for all requests. While somebody signed in, none of them was
-    answered for 0.4 s, and as often as somebody guessed.
+    A gunicorn worker has one thread for all requests. Without this, each sign-in, successful or
+    not, stopped all of them for 0.4 s.
     """
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> str:
-        reckon = super().encode
+        encode = super().encode
         if not is_module_patched("threading"):  # a command, or a test
-            return reckon(password, salt, iterations)
-        return str(get_hub().threadpool.apply(reckon, (password, salt, iterations)))
+            return encode(password, salt, iterations)
+        return str(get_hub().threadpool.apply(encode, (password, salt, iterations)))

@@ -1,7 +1,8 @@
-"""The second step of a sign-in: a code of an app (TOTP) or, once each, a recovery code.
+"""Two-factor authentication (2FA): a code from an app (TOTP) or a single-use recovery code.
 
-Kept by django-otp: codes of the step before and after are good as well, none is good twice, and
-after a wrong one the next has to wait, twice as long each time. Of recovery codes a digest is kept.
+django-otp stores and checks them: codes of the previous and next time step are valid too, no code
+is valid twice, and each wrong code doubles the wait before the next. Recovery codes are stored as
+digests.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 RECOVERY_CODES: Final = 10
 _RECOVERY_DIGITS: Final = 16
 _APP_DIGITS: Final = 6
-# In a session: that its user has taken the second step.
+# Session key: the user has passed two-factor authentication.
 TAKEN: Final = "second_step_taken"
 
 
@@ -31,19 +32,19 @@ def is_required() -> bool:
 
 
 def app_of(user: Any) -> TOTPDevice | None:
-    """Return the app that makes a user's codes; None where the second step is not set up."""
+    """Return the app that generates a user's codes; None if 2FA is not set up."""
     return TOTPDevice.objects.filter(user=user, confirmed=True).first()
 
 
 def begin(user: Any) -> TOTPDevice:
-    """Return a new secret, which counts once a code made of it was shown; any before it is gone."""
+    """Return a new secret, to be confirmed with its first code; replaces any unconfirmed one."""
     with transaction.atomic():
         TOTPDevice.objects.filter(user=user, confirmed=False).delete()
         return TOTPDevice.objects.create(user=user, name="app", confirmed=False)
 
 
 def confirm(user: Any, code: str) -> bool:
-    """Return whether `code` is made of the secret that was begun with; then it counts."""
+    """Return whether `code` matches the unconfirmed secret; if it does, 2FA is on."""
     with transaction.atomic():
         begun = TOTPDevice.objects.filter(user=user, confirmed=False).first()
         if begun is None or not _is_good(user, begun, _digits(code)):
@@ -54,7 +55,7 @@ def confirm(user: Any, code: str) -> bool:
 
 
 def verify(user: Any, code: str) -> bool:
-    """Return whether `code` is good for a user now; it never is again."""
+    """Return whether `code` is valid for a user now; a valid code is used up."""
     digits = _digits(code)
     app = app_of(user)
     if app is None:
@@ -64,7 +65,7 @@ def verify(user: Any, code: str) -> bool:
     recovery = StaticDevice.objects.filter(user=user).first()
     if recovery is None or not _is_good(user, recovery, _digest(digits)):
         return False
-    # Whoever made the app's codes wait does not keep its owner waiting.
+    # Someone else's wrong codes must not keep the owner of the app waiting.
     TOTPDevice.objects.filter(pk=app.pk).update(
         throttling_failure_count=0, throttling_failure_timestamp=None
     )
@@ -72,7 +73,7 @@ def verify(user: Any, code: str) -> bool:
 
 
 def waits_until(user: Any, code: str) -> datetime | None:
-    """Return when a code of this kind is looked at again, where that is not yet."""
+    """Return when codes of this kind are accepted again; None if they are now."""
     model = TOTPDevice if len(_digits(code)) == _APP_DIGITS else StaticDevice
     device = model.objects.filter(user=user).order_by("-confirmed").first()
     until = device and (device.verify_is_allowed()[1] or {}).get("locked_until")
@@ -80,7 +81,7 @@ def waits_until(user: Any, code: str) -> datetime | None:
 
 
 def new_recovery_codes(user: Any) -> list[str]:
-    """Return codes that are good once each, for this once in the clear; those before are not."""
+    """Return new single-use codes, in the clear this once; older codes become invalid."""
     codes = [
         f"{secrets.randbelow(10**_RECOVERY_DIGITS):0{_RECOVERY_DIGITS}}"
         for _ in range(RECOVERY_CODES)
@@ -99,7 +100,7 @@ def recovery_codes_left(user: Any) -> int:
 
 
 def switch_off(user: Any) -> bool:
-    """Let a user sign in with the password alone; return whether that is new."""
+    """Let a user sign in with the password alone; return whether 2FA was set up."""
     with transaction.atomic():
         StaticDevice.objects.filter(user=user).delete()
         gone, _ = TOTPDevice.objects.filter(user=user).delete()
@@ -107,8 +108,8 @@ def switch_off(user: Any) -> bool:
 
 
 def end_sessions(user: Any, but: str | None = None) -> None:
-    """Sign a user out everywhere, but for one session: what was opened before is worth less."""
-    # What a session holds is known by reading it alone; there are as many as people have signed in.
+    """Sign a user out of all sessions except `but`, which may predate a stronger sign-in."""
+    # Finding a user's sessions means decoding all of them; there are as many as sign-ins of people.
     theirs = [
         session.session_key
         for session in Session.objects.filter(expire_date__gt=timezone.now())
@@ -118,7 +119,7 @@ def end_sessions(user: Any, but: str | None = None) -> None:
 
 
 def _is_good(user: Any, device: Any, token: str) -> bool:
-    # Locks the device: of two that show one code at the same time, one gets in.
+    # Locks the device: of two requests with the same code, only one succeeds.
     return django_otp.verify_token(user, device.persistent_id, token) is not None
 
 
@@ -127,4 +128,4 @@ def _digits(code: str) -> str:
 
 
 def _digest(code: str) -> str:
-    return hashlib.sha256(code.encode()).hexdigest()[:16]  # as much as the column holds
+    return hashlib.sha256(code.encode()).hexdigest()[:16]  # as long as the column allows

@@ -1,4 +1,4 @@
-"""Signing in to the console: user name and password, then a code for who has set that up."""
+"""Signing in to the console: user name and password, then a code if 2FA is set up."""
 
 from math import ceil
 from time import time
@@ -10,6 +10,7 @@ from django.contrib.auth import get_user_model, login
 from django.contrib.auth.signals import user_login_failed
 from django.contrib.auth.views import LoginView, RedirectURLMixin
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -27,7 +28,7 @@ from energy_engine.console.signing_in.lock_outs import is_locked_out, seconds_le
 from fleet.access.limits import LimitExceeded
 
 _BACKEND: Final = "django.contrib.auth.backends.ModelBackend"
-# In a session: whose password was right, and for how long that counts.
+# Session key: the user whose password was right, and until when the code may follow.
 _FIRST_STEP: Final = "first_step"
 _SECONDS_FOR_THE_CODE: Final = 300
 _TOO_MANY: Final = 429
@@ -44,7 +45,7 @@ class CodeForm(forms.Form):
 
 
 class _Step(RedirectURLMixin):
-    """What both steps have in common: where they lead to, and how they look."""
+    """What both steps have in common: the redirect target and the page context."""
 
     request: HttpRequest
     next_page = "admin:index"
@@ -81,7 +82,7 @@ class SignIn(_Step, LoginView):
         user = form.get_user()
         if second_factor.app_of(user) is None:
             return super().form_valid(form)
-        # Not yet the user's session; whoever knew its name before knows it no longer.
+        # Not the user's session yet; a new key, so that one known before is useless.
         self.request.session.cycle_key()
         self.request.session[_FIRST_STEP] = {
             "user": user.pk,
@@ -94,7 +95,7 @@ class SignIn(_Step, LoginView):
 
 @method_decorator([sensitive_post_parameters("code"), csrf_protect, never_cache], name="dispatch")
 class Code(_Step, FormView):  # type: ignore[type-arg] # not subscriptable at run time
-    """The second step: a code of the app, or a recovery code."""
+    """The second step: a code from the app, or a recovery code."""
 
     template_name = "console/sign_in_code.html"
     form_class = CodeForm
@@ -120,7 +121,8 @@ class Code(_Step, FormView):  # type: ignore[type-arg] # not subscriptable at ru
         code = form.cleaned_data["code"]
         if until := second_factor.waits_until(self.user, code):
             seconds = ceil((until - timezone.now()).total_seconds())
-            form.add_error("code", f"A code was wrong: the next one is looked at in {seconds} s")
+            plural = pluralize(seconds)
+            form.add_error("code", f"Wrong code. Try again in {seconds} second{plural}")
             return self.form_invalid(form)
         if not second_factor.verify(self.user, code):
             return self._wrong(form)
@@ -131,18 +133,18 @@ class Code(_Step, FormView):  # type: ignore[type-arg] # not subscriptable at ru
 
     def _wrong(self, form: CodeForm) -> HttpResponse:
         username = self.user.get_username()
-        # Counted with the wrong passwords.
+        # Wrong codes count like wrong passwords.
         user_login_failed.send(
             sender=__name__, credentials={"username": username}, request=self.request
         )
         if getattr(self.request, "axes_locked_out", False):
             return _refusal(self.request, seconds_left(self.request, username))
-        form.add_error("code", "This code is not good now: each is good for a minute, and once")
+        form.add_error("code", "Wrong, expired or already used code. Enter the current code")
         return self.form_invalid(form)
 
 
 def _who_took_the_first_step(request: HttpRequest) -> Any:
-    """Return the user whose password was right a moment ago, and still is; else None."""
+    """Return the user who recently entered the right password, if it is still valid; else None."""
     first = request.session.get(_FIRST_STEP)
     if first is None or first["until"] < time():
         return None
@@ -153,10 +155,10 @@ def _who_took_the_first_step(request: HttpRequest) -> Any:
 
 
 def _refusal(request: HttpRequest, seconds: float) -> HttpResponse:
-    """Return the page that says when to try again."""
+    """Return the page that says how long to wait."""
     request.session.pop(_FIRST_STEP, None)
     context = admin.site.each_context(request) | {
-        "title": "Wait a while",
+        "title": "Too many sign-in attempts",
         "minutes": ceil(seconds / 60),
     }
     return TemplateResponse(

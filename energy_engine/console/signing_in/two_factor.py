@@ -1,4 +1,4 @@
-"""A person's own page for signing in with two steps: set up, new recovery codes, switch off."""
+"""A user's own page for two-factor authentication: set up, new recovery codes, switch off."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,19 +17,19 @@ from energy_engine.console.signing_in import second_factor
 from energy_engine.console.signing_in.sign_in import CodeForm
 from energy_engine.console.words import changes
 
-NAME: Final = "Two steps"
-_WRONG: Final = "This code is not good now. Wait for the next one of the app, and type that"
+NAME: Final = "Two-factor authentication"
+_WRONG: Final = "Wrong, expired or already used code. Wait for the next code and enter that"
 
 
 @never_cache
 def page(request: HttpRequest) -> HttpResponse:
-    """Show the state of the second step, or take the step that a form of the page asks for."""
+    """Show the state of two-factor authentication, or carry out the action of the posted form."""
     asked = _ASKED.get(request.POST.get("step", "")) if request.method == "POST" else None
     return asked(request) if asked else _shown(request)
 
 
 def log_change(request: HttpRequest, user: Any, before: str, after: str) -> None:
-    """Keep in the audit log that the second step was switched."""
+    """Record in the audit log that two-factor authentication was switched on or off."""
     people: Any = admin.site.get_model_admin(User)
     people.log_change(request, user, changes.message([changes.step(NAME, before, after)]))
 
@@ -45,9 +45,9 @@ def _begin(request: HttpRequest) -> HttpResponse:
 def _confirm(request: HttpRequest) -> HttpResponse:
     form = CodeForm(request.POST)
     if not form.is_valid() or not second_factor.confirm(request.user, form.cleaned_data["code"]):
-        form.add_error("code", f"{_WRONG}; or begin again, with another secret")
+        form.add_error("code", f"{_WRONG}, or start over with a new secret")
         return _shown(request, form=form)
-    # What was opened with a password alone ends, but for this.
+    # End all other sessions: they were opened with the password alone.
     request.session.cycle_key()
     request.session[second_factor.TAKEN] = True
     second_factor.end_sessions(request.user, but=request.session.session_key)
@@ -68,7 +68,7 @@ def _switch_off(request: HttpRequest) -> HttpResponse:
         return _shown(request, form=form)
     second_factor.switch_off(request.user)
     log_change(request, request.user, "on", "off")
-    messages.success(request, "You sign in with your password alone from now on")
+    messages.success(request, "Two-factor authentication is off")
     return HttpResponseRedirect(reverse("two_steps"))
 
 
@@ -81,7 +81,7 @@ _ASKED: Final[dict[str, Callable[[HttpRequest], HttpResponse]]] = {
 
 
 def _refused(request: HttpRequest) -> CodeForm | None:
-    """Return the form with what is wrong; None where it shows that the app is at hand."""
+    """Return the form with its errors; None if its code is right."""
     form = CodeForm(request.POST)
     if form.is_valid() and second_factor.verify(request.user, form.cleaned_data["code"]):
         return None
@@ -92,7 +92,7 @@ def _refused(request: HttpRequest) -> CodeForm | None:
 def _shown(request: HttpRequest, **parts: Any) -> HttpResponse:
     app = second_factor.app_of(request.user)
     context = admin.site.each_context(request) | {
-        "title": "Sign in with two steps",
+        "title": NAME,
         "app": app,
         "left": second_factor.recovery_codes_left(request.user) if app else 0,
         "is_required": second_factor.is_required(),
@@ -102,6 +102,6 @@ def _shown(request: HttpRequest, **parts: Any) -> HttpResponse:
 
 
 def _picture(url: str) -> SafeString:
-    """Return `url` as a QR code: the text of an SVG image, of squares alone."""
+    """Return `url` as a QR code: the source of an SVG image made of squares only."""
     image = qrcode.make(url, image_factory=SvgPathFillImage, border=2)
-    return SafeString(image.to_string(encoding="unicode"))  # made here
+    return SafeString(image.to_string(encoding="unicode"))  # generated here

@@ -1,4 +1,4 @@
-"""Let somebody sign in to the console with the password alone."""
+"""Reset a user's two-factor authentication: the password alone is enough to sign in again."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -10,9 +10,9 @@ from energy_engine.console.signing_in import second_factor
 
 
 class Command(BaseCommand):
-    """For the one whom nobody can help in the console: the only superuser, without the app."""
+    """For the only superuser who has lost the app: nobody else can reset it in the console."""
 
-    help = "Switch off the second step of a user, who is signed out everywhere."
+    help = "Switch off two-factor authentication for a user and sign them out everywhere."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")
@@ -22,6 +22,6 @@ class Command(BaseCommand):
         if user is None:
             raise CommandError(f"There is no user {username}")
         if not second_factor.switch_off(user):
-            raise CommandError(f"{username} has no second step")
+            raise CommandError(f"{username} has not set up two-factor authentication")
         second_factor.end_sessions(user)
-        self.stdout.write(f"{username} signs in with the password alone")
+        self.stdout.write(f"Two-factor authentication is off for {username}")

@@ -1,10 +1,10 @@
--- The newest run of each periodic job, when one of them failed and when one succeeded last, and how
--- many have failed. One row per job.
+-- The newest run of each periodic job, its last failure, its last success and its number of failures.
+-- One row per job.
 --
 -- Parameters: task_names text[]; failed_since timestamptz, the earliest failure to look for.
 --
--- At most one turn of a job waits and at most one runs, so the newest that has begun is among the
--- newest three.
+-- At most one run of a job is waiting and at most one is running, so the newest started run is among
+-- the newest three.
 -- Leans on procrastinate_periodic_defers_unique, procrastinate_jobs_pkey and
 -- procrastinate_events_job_id_fkey_v1: finished jobs are many, and no index finds them by name.
 SELECT
