@@ -62,7 +62,7 @@ def _periodic(
             with _fresh_connection(), failures.noted(name), _fresh_connection():
                 work()
 
-        run.__doc__ = work.__doc__  # what the page of jobs says of it
+        run.__doc__ = work.__doc__  # shown on the jobs page
         task = app.task(
             name=f"energy_engine.jobs.{name}", lock=name, queueing_lock=name, retry=retry or False
         )(run)
@@ -73,13 +73,13 @@ def _periodic(
 
 @_periodic("* * * * *")
 def roll_up() -> None:
-    """Sum up the hours that are over, and those that have changed."""
+    """Roll up the hours that have ended or changed."""
     hourly.roll_up()
 
 
 @_periodic(f"*/{settings.FLEET_SNAPSHOT_MINUTES} * * * *")
 def refresh_fleet_snapshot() -> None:
-    """Look at the last 24 hours of every device; learn first how often new devices report."""
+    """Learn how often new devices report, then calculate the last 24 hours of every device."""
     cadence.learn_cadences()
     snapshot.refresh()
     snapshot.refresh_trend()
@@ -87,7 +87,7 @@ def refresh_fleet_snapshot() -> None:
 
 @_periodic("* * * * *")
 def watch_for_faults() -> None:
-    """Open the faults that there are, and close those whose cause is gone."""
+    """Open new faults, and close those whose cause is gone."""
     faults.watch()
 
 
@@ -104,7 +104,7 @@ def _note_killed(name: str) -> None:
     pass_context=True,
 )
 async def take_up_stalled_jobs(context: JobContext, timestamp: int) -> None:
-    """Free what waits for a worker that was killed, and run again what it had begun."""
+    """Recover the jobs of a worker that was killed."""
     jobs = context.app.job_manager
     for job in await jobs.get_stalled_jobs():
         if job.queueing_lock:  # a periodic one: its next turn does what it has not done
@@ -119,7 +119,7 @@ async def take_up_stalled_jobs(context: JobContext, timestamp: int) -> None:
     name="energy_engine.jobs.forget_old_jobs", queueing_lock="forget_old_jobs", pass_context=True
 )
 async def forget_old_jobs(context: JobContext, timestamp: int) -> None:
-    """Delete what is kept of jobs that ended more than 8 days ago, every night."""
+    """Delete the records of jobs that ended more than 8 days ago, every night."""
     await context.app.job_manager.delete_old_jobs(
         _JOBS_ARE_KEPT // timedelta(hours=1),
         include_failed=True,
@@ -130,20 +130,20 @@ async def forget_old_jobs(context: JobContext, timestamp: int) -> None:
 
 @_periodic("17 3 * * *", _AfterAStop())
 def ensure_partitions() -> None:
-    """Create the partitions of the coming three months, every night."""
+    """Create the partitions of the next three months, every night."""
     partitions.ensure_ahead()
 
 
 @_periodic("37 3 * * *", _AfterAStop())
 def seal_past_partitions() -> None:
-    """Pack the partitions that are past, every night."""
+    """Seal past partitions: pack their index and freeze their rows, every night."""
     for name in sealing.seal_past_partitions():
         log.info("sealed %s", name)
 
 
 @_periodic("27 4 * * *", _AfterAStop())
 def archive_and_drop_history() -> None:
-    """Archive and drop the history that is older than RETENTION_DAYS, every night."""
+    """Archive and drop history older than RETENTION_DAYS, every night."""
     for name in apply.apply(_logged):
         log.info("dropped %s", name)
 
@@ -155,5 +155,5 @@ def _logged(step: str) -> Callable[[int], object]:
 
 @_periodic("57 3 * * *", _AfterAStop())
 def forget_old_webhook_deliveries() -> None:
-    """Delete the log of messages to webhooks that are older than 30 days, every night."""
+    """Delete webhook messages older than 30 days, every night."""
     webhooks.forget_old()

@@ -1,1 +1,1 @@
-"""The fleet manager's console: the Django admin, with the fleet's figures in it."""
+"""The fleet manager's console: the Django admin with the fleet's figures."""

@@ -349,7 +349,7 @@ class TestJobs:
 
         row = row_of(boss.get(JOBS), "Roll up")
 
-        assert "Sum up the hours that are over" in row
+        assert "Roll up the hours that have ended or changed" in row
         assert "done" in row
         assert "2026-07-15 11:59:01" in row
         assert "2.0 s" in row

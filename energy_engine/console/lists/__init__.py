@@ -1,4 +1,4 @@
-"""What every list of the console has: columns, filters, search, export as CSV.
+"""What all lists of the console share: columns, filters, search, CSV export.
 
-Nothing here knows which list it is.
+Nothing here is specific to one list.
 """

@@ -1,4 +1,4 @@
-"""The first page: the fleet's last 24 hours, its worst vehicles, its silent devices, its engine.
+"""The first page: the fleet's last 24 hours, worst vehicles, silent devices and failing jobs.
 
 Nothing here is about one device.
 """

@@ -1,4 +1,4 @@
-"""Signing in to the console: passwords, two-factor authentication, lock-outs.
+"""Signing in to the console: passwords, two-factor authentication, lockouts.
 
-Nothing here knows an API key or a device.
+Nothing here concerns API keys or devices.
 """

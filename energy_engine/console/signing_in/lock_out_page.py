@@ -1,4 +1,4 @@
-"""Failed sign-ins and lock-outs, and the action that unlocks user names."""
+"""Failed sign-ins and lockouts, and the action that unlocks user names."""
 
 from typing import Any
 

@@ -1,9 +1,9 @@
-"""Lock-outs after failed sign-ins to the console, counted by django-axes.
+"""Lockouts after failed sign-ins to the console, counted by django-axes.
 
 Failures of one user name from one address count in full. Failures of the name from any address
 (many addresses guessing one user's password) and of the address with any name (one address guessing
 many users' passwords) count as a tenth. They are stored in PostgreSQL, so that a Redis outage
-neither lifts nor prolongs a lock-out.
+neither lifts nor prolongs a lockout.
 """
 
 import ipaddress
@@ -56,7 +56,7 @@ class Failures(AxesDatabaseHandler):
 
 
 def counted(of_both: int, of_name: int, of_address: int) -> int:
-    """Return the failures that count towards a lock-out of a name at an address.
+    """Return the failures that count towards a lockout of a name at an address.
 
     `of_both`: failures of the name from the address; `of_name`: of the name from any address;
     `of_address`: of the address with any name.

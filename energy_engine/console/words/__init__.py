@@ -1,4 +1,4 @@
-"""How the console words and colours what it shows: badges, durations, changes, links.
+"""Texts and colours of the console: badges, durations, changes, links.
 
-Nothing here asks the database.
+Nothing here queries the database.
 """
