@@ -1,6 +1,6 @@
-"""Pure functions: how efficiency, health, shares and coverage come about. Each formula once.
+"""Pure functions for efficiency, health, shares and coverage; each formula exists once.
 
-The step of a counter is one too; it has to run beside the rows, in `sql/functions.sql`.
+The step of a counter is a formula too, but has to run in the database: `sql/functions.sql`.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from django.conf import settings
 
 
 class Health(StrEnum):
-    """What an efficiency says about charger and vehicle."""
+    """What the efficiency says about charger and vehicle."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -21,7 +21,7 @@ class Health(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a health is unknown."""
+    """Why health is unknown."""
 
     NO_AC = "no_ac"
     TOO_LITTLE_ENERGY = "too_little_energy"
@@ -29,7 +29,7 @@ class Reason(StrEnum):
 
 
 def efficiency_percent(energy_dc_kwh: float, energy_ac_kwh: float) -> float | None:
-    """Return 100 · DC / AC, two decimals; None where no AC is known."""
+    """Return 100 · DC / AC, two decimals; None without AC."""
     if energy_ac_kwh <= 0:
         return None
     percent = 100 * energy_dc_kwh / energy_ac_kwh
@@ -39,9 +39,9 @@ def efficiency_percent(energy_dc_kwh: float, energy_ac_kwh: float) -> float | No
 def why_unknown(
     efficiency_ratio: float | None, energy_ac_kwh: float, coverages: Iterable[float | None]
 ) -> Reason | None:
-    """Return why an efficiency says nothing about health; None where it does.
+    """Return why an efficiency says nothing about health; None if it does.
 
-    A coverage that is not known casts no doubt.
+    An unknown coverage is no reason.
     """
     if efficiency_ratio is None:
         return Reason.NO_AC
@@ -53,9 +53,9 @@ def why_unknown(
 
 
 def health(efficiency_ratio: float | None) -> Health:
-    """Return what an efficiency in percent, as it is served, says; the limits are settings.
+    """Return the health for an efficiency in percent, rounded as served; the limits are settings.
 
-    More than 100% can't be: a wrong link, a wrong unit or a clock that is off.
+    More than 100% is impossible: a wrong link, a wrong unit or a wrong clock.
     """
     if efficiency_ratio is None:
         return Health.UNKNOWN
@@ -69,16 +69,16 @@ def health(efficiency_ratio: float | None) -> Health:
 
 
 def share(energy_dc_kwh: float, all_energy_dc_kwh: float, vehicles: int) -> float:
-    """Return which part of a meter's AC is a vehicle's: by DC, or equally where none took any."""
+    """Return a vehicle's share of a meter's AC: by DC, or equal if no vehicle took any."""
     if all_energy_dc_kwh > 0:
         return energy_dc_kwh / all_energy_dc_kwh
     return 1 / vehicles
 
 
 def coverage(readings: int, expected: float | None) -> float | None:
-    """Return which part of the expected readings came, at most 1, three decimals.
+    """Return the share of the expected readings that arrived, at most 1, three decimals.
 
-    None where it is not known how many to expect, or less than one is.
+    None if the expected number is unknown or less than one.
     """
     if expected is None or expected < 1:
         return None

@@ -1,6 +1,7 @@
-"""What analytics derives from history and keeps: hourly sums, cadences, the fleet's last 24 hours.
+"""What analytics derives from history and stores: hourly sums, cadences, the last 24 hours, faults.
 
-All of it can be made anew from history at any time, but for faults and what people say of them.
+Sums, cadences and last 24 hours can be calculated again from history at any time. Faults, their
+thresholds and notes, and webhooks can't.
 """
 
 from typing import ClassVar
@@ -16,12 +17,12 @@ from fleet.models import DeviceIdField, EnergyRegister, Meter, Site, Vehicle
 
 
 class MeterHour(PostgresPartitionedModel):
-    """One hour of one meter, each timestamp counted once; `rollups.hourly` writes it.
+    """One hour of one meter, each timestamp counted once; written only by `rollups.hourly`.
 
-    True as long as no `ChangedMeterHour` stands beside it, and the meter's register and power limit
-    are still those that it was summed up with. An hour without a row is summed up from history.
-    Of a counter, the energy is that between the readings of the hour; the step into the hour is
-    reckoned from its first reading and the last one before it.
+    Valid as long as it has no `ChangedMeterHour`, and the meter's register and power limit are
+    still those that it was rolled up with. An hour without a row is calculated from history.
+    For a counter, the energy is that between the readings of the hour; the step into the hour is
+    calculated from its first reading and the last one before it.
     """
 
     hour = models.DateTimeField()
@@ -46,7 +47,7 @@ class MeterHour(PostgresPartitionedModel):
 
 
 class VehicleHour(PostgresPartitionedModel):
-    """One hour of one vehicle; what `MeterHour` says holds here too."""
+    """One hour of one vehicle, as `MeterHour` is of a meter."""
 
     hour = models.DateTimeField()
     first_measured_at = models.DateTimeField()
@@ -72,7 +73,7 @@ class VehicleHour(PostgresPartitionedModel):
 
 
 class MeterCadence(PostgresModel):
-    """How often a meter reports; null before it has sent enough. `rollups.cadence` writes it."""
+    """How often a meter reports; null until it has sent enough. Written by `rollups.cadence`."""
 
     meter_id = DeviceIdField(primary_key=True)
     cadence_seconds = models.FloatField(null=True)
@@ -83,7 +84,7 @@ class MeterCadence(PostgresModel):
 
 
 class VehicleCadence(PostgresModel):
-    """How often a vehicle reports; null before it has sent enough."""
+    """How often a vehicle reports; null until it has sent enough."""
 
     vehicle_id = DeviceIdField(primary_key=True)
     cadence_seconds = models.FloatField(null=True)
@@ -94,9 +95,9 @@ class VehicleCadence(PostgresModel):
 
 
 class VehicleDay(PostgresModel):
-    """The last 24 hours of one vehicle when it was last looked at; for lists and rankings.
+    """The last 24 hours of one vehicle at the last snapshot; for lists and rankings.
 
-    Written by `analytics.figures.snapshot` alone, for the whole fleet at once.
+    Written only by `figures.snapshot`, for the whole fleet at once.
     """
 
     vehicle = models.OneToOneField(
@@ -129,9 +130,9 @@ class VehicleDay(PostgresModel):
 
 
 class MeterDay(PostgresModel):
-    """The last 24 hours of one meter, looked at together with the vehicles.
+    """The last 24 hours of one meter, from the same snapshot as the vehicles.
 
-    Its whole AC; and of the spans in which vehicles were linked to it, AC and DC to compare.
+    Its whole AC, and the AC and DC to compare of the spans in which vehicles were linked to it.
     """
 
     meter = models.OneToOneField(
@@ -160,16 +161,16 @@ class MeterDay(PostgresModel):
 
 
 class FleetDay(PostgresModel):
-    """The last 24 hours of the whole fleet when it was last looked at; one row at most.
+    """The last 24 hours of the whole fleet at the last snapshot; one row at most.
 
-    AC of all meters and DC of all vehicles, linked or not. Only `figures.snapshot` writes it.
+    AC of all meters and DC of all vehicles, linked or not. Written only by `figures.snapshot`.
     """
 
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField()
     energy_ac_kwh = models.FloatField()
     energy_dc_kwh = models.FloatField()
-    # Of the 24 hours before.
+    # Of the previous 24 hours.
     before_ac_kwh = models.FloatField(default=0)
     before_dc_kwh = models.FloatField(default=0)
 
@@ -183,12 +184,12 @@ class FleetDay(PostgresModel):
 class UnlinkedDay(PostgresModel):
     """Energy of the devices without a link over the last 24 hours; one row at most.
 
-    Kept for requests by `analytics.figures.unlinked`: of a large fleet it takes seconds to compute.
+    Stored for requests by `figures.unlinked`: for a large fleet it takes seconds to calculate.
     """
 
-    # Who writes it: an attempt that another has followed, or whose row is gone, keeps nothing.
+    # Which attempt writes it: one that was followed by another, or whose row is gone, may not.
     attempt = models.UUIDField()
-    # Null while the first attempt computes.
+    # Null during the first attempt.
     ends_at = models.DateTimeField(null=True)
     energy_ac_kwh = models.FloatField(default=0)
     energy_dc_kwh = models.FloatField(default=0)
@@ -201,7 +202,7 @@ class UnlinkedDay(PostgresModel):
 class FleetHour(PostgresModel):
     """One of the fleet's last hours: AC of all meters, DC of all vehicles, linked or not.
 
-    The newest is not over yet. Written by `analytics.figures.snapshot` alone.
+    The newest is not over yet. Written only by `figures.snapshot`.
     """
 
     hour = models.DateTimeField(primary_key=True)
@@ -217,7 +218,7 @@ class FleetHour(PostgresModel):
 
 
 class FaultKind(models.TextChoices):
-    """What is wrong."""
+    """The kinds of fault."""
 
     LOW_EFFICIENCY = "low_efficiency", "low efficiency"
     HOT_BATTERY = "hot_battery", "battery too hot"
@@ -226,7 +227,7 @@ class FaultKind(models.TextChoices):
 
 
 class FaultState(models.TextChoices):
-    """How far a fault has come."""
+    """The states of a fault."""
 
     OPEN = "open", "open"
     ACKNOWLEDGED = "acknowledged", "acknowledged"
@@ -234,25 +235,25 @@ class FaultState(models.TextChoices):
 
 
 class Fault(PostgresModel):
-    """Something wrong with a vehicle, a meter or a whole site; `alerting.faults` writes it.
+    """A fault of a vehicle, a meter or a whole site; written only by `alerting.faults`.
 
-    `value` is the latest measure, `threshold` the one that it opened at: percent for a low
+    `value` is the latest measurement, `threshold` is where the fault opened: percent for a low
     efficiency, °C for a hot battery, minutes for a silent device, devices for a silent site.
     """
 
     kind = models.CharField(max_length=16, choices=FaultKind)
     state = models.CharField(max_length=12, choices=FaultState, default=FaultState.OPEN)
-    # No foreign keys to tables that are distributed by device id. A fault of a site names neither.
+    # No foreign keys to tables that are distributed by device id. A site's fault has neither.
     vehicle_id = DeviceIdField(null=True)
     meter_id = DeviceIdField(null=True)
-    # Where the device stood when the fault opened.
+    # The site of the device when the fault opened.
     site = models.ForeignKey(Site, null=True, on_delete=models.SET_NULL)
     value = models.FloatField()
     threshold = models.FloatField()
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
-    # Since when its cause has been gone: it closes by itself only when that lasts. Null in one that
-    # was closed by hand while its cause lasted: it holds back the next one.
+    # Since when its cause has been gone: it closes automatically only if that lasts. Null in a
+    # fault that was closed by hand while its cause lasted: it holds back the next one.
     recovering_since = models.DateTimeField(null=True)
 
     class Meta(PostgresModel.Meta):
@@ -279,7 +280,7 @@ class Fault(PostgresModel):
             models.Index(fields=["vehicle_id"], name="fault_by_vehicle"),
             models.Index(fields=["meter_id"], name="fault_by_meter"),
             models.Index(fields=["-opened_at", "-id"], name="fault_by_time"),
-            # What `analytics.alerting.faults.watch` looks at, however many have long been closed.
+            # What `alerting.faults.watch` reads, however many closed faults there are.
             models.Index(
                 fields=["kind"],
                 name="fault_watched",
@@ -292,11 +293,11 @@ class Fault(PostgresModel):
 
 
 class FaultChange(PostgresModel):
-    """A step in the life of a fault: who took it, when, and what they said; never edited."""
+    """A change of a fault: who made it, when, and with which note; never edited."""
 
     fault = models.ForeignKey(Fault, on_delete=models.CASCADE, related_name="changes")
     changed_at = models.DateTimeField()
-    # Null where the engine took it by itself.
+    # Null if the engine made it.
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
     state = models.CharField(max_length=12, choices=FaultState)
     note = models.CharField(max_length=1000, blank=True)
@@ -309,9 +310,9 @@ class FaultChange(PostgresModel):
 
 
 class FaultThresholds(PostgresModel):
-    """When faults open and close: at one site, or at all those without thresholds of their own.
+    """When faults open and close: at one site, or at all sites without thresholds of their own.
 
-    Where no row is, the defaults hold.
+    Without a row, the defaults apply.
     """
 
     site = models.OneToOneField(
@@ -344,19 +345,19 @@ class FaultThresholds(PostgresModel):
         "silence opens, intervals",
         default=10,
         validators=[MinValueValidator(2)],
-        help_text="a fault opens when a device has been silent for so many of its usual intervals",
+        help_text="a fault opens when a device is silent for this many of its usual intervals",
     )
     silent_opens_minutes = models.FloatField(
         "silence opens, minutes",
         default=15,
         validators=[MinValueValidator(1)],
-        help_text="and for so many minutes",
+        help_text="and for this many minutes",
     )
     site_silent_devices = models.PositiveIntegerField(
         "silent devices",
         default=5,
         validators=[MinValueValidator(2)],
-        help_text="so many silent devices at one site are one fault, of the site",
+        help_text="this many silent devices at one site are a single fault, of the site",
     )
 
     class Meta(PostgresModel.Meta):
@@ -372,7 +373,7 @@ class FaultThresholds(PostgresModel):
 
 
 class Webhook(PostgresModel):
-    """An address that is told of faults and, if it is to be, of background jobs that fail."""
+    """An address that is notified of faults and, optionally, of background jobs that fail."""
 
     url = models.URLField(max_length=500)
     # As in Standard Webhooks: whsec_ and the key in base64.
@@ -389,10 +390,10 @@ class Webhook(PostgresModel):
 
 
 class WebhookDelivery(PostgresModel):
-    """A message to a webhook, and what became of its latest attempt."""
+    """A message to a webhook, and the result of its latest attempt."""
 
     webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="deliveries")
-    # What it is about: a step of a fault, or else a job.
+    # What it is about: a change of a fault, or else a job.
     change = models.ForeignKey(FaultChange, null=True, on_delete=models.CASCADE)
     job = models.CharField(max_length=120, blank=True, db_default="")
     message_id = models.CharField(max_length=40, unique=True)

@@ -1,4 +1,4 @@
-"""Faults as they stand on the wire: in lists, one by one, and in messages to webhooks."""
+"""Faults as clients get them: in lists, singly, and in webhook messages."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from analytics.models import Fault, FaultChange, FaultKind, FaultState
 from fleet.access.keyring import Grant
 from fleet.device_ids import are_device_ids
 
-# The schema of the wire can't be told from the choices of the table.
+# The API schema can't be derived from the choices of the table.
 Kind = Literal["low_efficiency", "hot_battery", "silent", "site_silent"]
 State = Literal["open", "acknowledged", "closed"]
 Unit = Literal["percent", "celsius", "minutes", "devices"]
@@ -29,9 +29,9 @@ _NOT_CLOSED: Final = [str(FaultState.OPEN), str(FaultState.ACKNOWLEDGED)]
 
 
 class FaultRow(msgspec.Struct):
-    """Something wrong with a vehicle, a meter, or a whole site: then it names neither.
+    """A fault of a vehicle, a meter or a site; a site's fault has neither vehicle nor meter.
 
-    `value` is the latest measure, in `unit`; `threshold` is what the fault opened at.
+    `value` is the latest measurement, in `unit`; `threshold` is where the fault opened.
     """
 
     id: int
@@ -49,7 +49,7 @@ class FaultRow(msgspec.Struct):
 
 
 class FaultStep(msgspec.Struct):
-    """A step in the life of a fault; `user` is null where the engine took it by itself."""
+    """A change of a fault; `user` is null if the engine made it."""
 
     state: State
     changed_at: datetime = msgspec.field(name="changedAt")
@@ -58,13 +58,13 @@ class FaultStep(msgspec.Struct):
 
 
 class FaultHistory(FaultRow, kw_only=True):
-    """A fault, and the steps that it has taken, the oldest first."""
+    """A fault and its changes, oldest first."""
 
     changes: list[FaultStep]
 
 
 class FaultPage(msgspec.Struct):
-    """A page of faults; `next` is the address of the page after it."""
+    """A page of faults; `next` is the address of the next page."""
 
     next: str | None
     previous: str | None
@@ -82,7 +82,7 @@ def faults() -> QuerySet[Any]:
 
 
 def faults_asked_for(query: QueryDict) -> QuerySet[Any]:
-    """Return the faults that `query` asks for: unless told, those that are not closed.
+    """Return the faults that `query` asks for; by default, those that are not closed.
 
     Errors: `InvalidFilter`.
     """
@@ -104,15 +104,15 @@ def faults_asked_for(query: QueryDict) -> QuerySet[Any]:
 
 
 def _chosen(query: QueryDict, parameter: str, choices: Sequence[str]) -> list[str]:
-    """Return what `parameter` names, given several times or with commas between."""
+    """Return the values of `parameter`, which may be repeated or separated by commas."""
     chosen = [part for text in query.getlist(parameter) for part in text.split(",")]
     if not set(chosen) <= set(choices):
-        raise InvalidFilter(f"{parameter} must be one or several of {', '.join(choices)}")
+        raise InvalidFilter(f"{parameter} must be one or more of {', '.join(choices)}")
     return chosen
 
 
 def row(fault: Any) -> FaultRow:
-    """Return one of `faults` as it stands on the wire."""
+    """Return one of `faults` as clients get it."""
     kind: Kind = fault.kind
     return FaultRow(
         fault.pk,
@@ -131,7 +131,7 @@ def row(fault: Any) -> FaultRow:
 
 
 def within(grant: Grant) -> Q:
-    """Return what holds of the faults that `grant` reaches."""
+    """Return the filter for the faults that `grant` reaches."""
     if grant.is_for_all:
         return Q()
     reached = Q(vehicle_id__in=grant.vehicle_ids) | Q(meter_id__in=grant.meter_ids)
@@ -141,7 +141,7 @@ def within(grant: Grant) -> Q:
 
 
 def history(fault_id: int, reached: Q) -> FaultHistory | None:
-    """Return a fault with the steps that it has taken; None if none of that id is `reached`."""
+    """Return a fault with its changes; None if there is none of that id within `reached`."""
     fault = faults().filter(reached, pk=fault_id).first()
     if fault is None:
         return None

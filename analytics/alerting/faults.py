@@ -1,14 +1,14 @@
 """Faults: opened and closed by a watch over the whole fleet, acknowledged and closed by people.
 
-The only writer of faults; each step is written down beside them, in the same transaction.
+The only writer of faults. Every change of a fault is recorded in the same transaction.
 
-A fault opens at one threshold and closes at another, and only when its cause has been gone for
-`CLOSES_AFTER` without interruption. What is not known neither opens nor closes one. Where many
-devices of a site are silent, they have one fault together, that of the site.
+A fault opens at one threshold and closes at another, and only after its cause has been gone for
+`CLOSES_AFTER` without interruption. Unknown values neither open nor close a fault. If many devices
+of a site are silent, the site has one fault for all of them.
 
-A fault that somebody closes while its cause lasts does not open anew until the cause was gone once.
-A low efficiency and a hot battery do after `HELD_BACK`: by then, no figure is from before. Silence
-does not: the device may be retired.
+A fault that somebody closes while its cause lasts does not open again until the cause has been gone
+once. Low efficiency and hot batteries open again after `HELD_BACK`: by then, no figure is from
+before. Silence does not: the device may be retired.
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ from fleet.stores.statements import Statement
 CLOSES_AFTER: Final = timedelta(minutes=5)
 HELD_BACK: Final = timedelta(hours=24)
 CAUSE_IS_GONE: Final = "The cause is gone"
-PART_OF_SITE: Final = "Part of the fault of the whole site"
+PART_OF_SITE: Final = "Part of the site's fault"
 
 _LONGEST_NOTE: Final = 1000
-# Locks out a second watch; any number that nothing else locks.
+# Keeps a second watch waiting; any number that nothing else locks.
 _WATCH_LOCK: Final = 3_052_617_401
 
 _step_faults = Statement(STATEMENTS / "step_faults.sql")
@@ -39,15 +39,15 @@ _open_faults = Statement(STATEMENTS / "open_faults.sql")
 
 
 class FaultClosed(Exception):
-    """The fault is closed already."""
+    """The fault is already closed."""
 
 
 class InvalidNote(ValueError):
-    """A note that is too long, or missing where there must be one; the text says the rule."""
+    """A note that is too long, or missing where one is required; the text states the rule."""
 
 
 class _Step(NamedTuple):
-    """What becomes of a fault; `was_closed` is what the watch saw."""
+    """A change that the watch makes to a fault; `was_closed` is what the watch saw."""
 
     fault_id: int | None
     was_closed: bool
@@ -57,9 +57,10 @@ class _Step(NamedTuple):
 
 
 def watch() -> None:
-    """Open and close the faults of the whole fleet, by what is known at this moment.
+    """Open and close the faults of the whole fleet, by what is known now.
 
-    The same few statements, however many devices. Of two at once, one waits for the other.
+    The number of statements does not depend on the number of devices. Of two concurrent watches,
+    one waits for the other.
     """
     with transaction.atomic():
         with connection.cursor() as cursor:
@@ -75,7 +76,7 @@ def watch() -> None:
 
 
 def acknowledge(fault_id: int, user: AbstractBaseUser | None, note: str = "") -> Fault:
-    """Let somebody take a fault on; doing so again, without a note, changes nothing.
+    """Acknowledge a fault; acknowledging it again without a note changes nothing.
 
     Errors: `Fault.DoesNotExist`, `FaultClosed`, `InvalidNote`.
     """
@@ -94,7 +95,7 @@ def close(fault_id: int, user: AbstractBaseUser | None, note: str) -> Fault:
     """
     note = _checked(note)
     if not note:
-        raise InvalidNote("A note must say why the fault is closed")
+        raise InvalidNote("Enter a note that says why the fault is closed")
     with transaction.atomic():
         return _changed(_locked(fault_id), FaultState.CLOSED, user, note)
 
@@ -102,7 +103,7 @@ def close(fault_id: int, user: AbstractBaseUser | None, note: str) -> Fault:
 def _checked(note: str) -> str:
     note = note.strip()
     if len(note) > _LONGEST_NOTE:
-        raise InvalidNote(f"A note has {_LONGEST_NOTE} characters at most")
+        raise InvalidNote(f"Shorten the note to at most {_LONGEST_NOTE} characters")
     return note
 
 
@@ -133,7 +134,7 @@ def _opens(finding: Finding, now: datetime) -> bool:
 
 
 def _next_step(finding: Finding, now: datetime) -> _Step | None:
-    """Return what becomes of a finding's fault; None where it has none, or stays as it is."""
+    """Return the change of a finding's fault; None if it has no fault, or nothing changes."""
     if finding.fault_id is None:
         return None
     recovering_since = (finding.recovering_since or now) if finding.is_gone else None
@@ -149,22 +150,22 @@ def _next_step(finding: Finding, now: datetime) -> _Step | None:
 
 
 def _kept_value(finding: Finding) -> float:
-    """Return the value that a fault shows: its row is not written anew for next to nothing."""
+    """Return the value that a fault shows: small differences are not worth a write."""
     if finding.value is None:
         return finding.fault_value
-    # Half a percent, half a degree, a device; silence grows all the time.
+    # Half a percent, half a degree, one device; silence grows all the time.
     worth_a_write = finding.fault_value / 10 if finding.kind == FaultKind.SILENT else 0.5
     is_news = abs(finding.value - finding.fault_value) >= worth_a_write
     return round(finding.value, 2) if is_news else finding.fault_value
 
 
 def _into_site(device: Finding, now: datetime) -> _Step:
-    # Its cause counts as gone, or it could not open anew when the site's fault is over.
+    # Its cause counts as gone, or it could not open again after the site's fault.
     return _Step(device.fault_id, False, device.fault_value, now, PART_OF_SITE)
 
 
 def _take(steps: Sequence[_Step], now: datetime) -> list[int]:
-    """Take steps, closing those that have a note; return the changes."""
+    """Apply steps, closing the faults whose step has a note; return the ids of the changes."""
     if not steps:
         return []
     rows = _step_faults.rows(
@@ -181,7 +182,7 @@ def _take(steps: Sequence[_Step], now: datetime) -> list[int]:
 
 
 def _open(opening: Sequence[Finding], now: datetime) -> list[int]:
-    """Open a fault for each; return the changes."""
+    """Open a fault for each finding; return the ids of the changes."""
     if not opening:
         return []
     rows = _open_faults.rows(

@@ -1,4 +1,4 @@
-"""What is wrong in the fleet at this moment, beside the faults that there are for it."""
+"""What is wrong in the fleet now, together with the faults that exist for it."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ from analytics.models import Fault, FaultKind, FaultState
 from analytics.sql import STATEMENTS
 from fleet.stores.statements import Statement
 
-# An older temperature says nothing of now.
+# An older temperature says nothing about now.
 TEMPERATURE_IS_KNOWN_FOR: Final = timedelta(hours=1)
-# Nor do the last 24 hours of a vehicle that nobody has looked at since.
+# Nor does a snapshot of a vehicle that is overdue by more than this.
 SNAPSHOT_MAY_BE_LATE: Final = timedelta(minutes=5)
 
 _low_efficiency = Statement(STATEMENTS / "low_efficiency.sql")
@@ -25,10 +25,10 @@ _silent_devices = Statement(STATEMENTS / "silent_devices.sql")
 
 
 class Finding(NamedTuple):
-    """What is known of a device or a site, and the fault that it has for it.
+    """What is known of a device or a site, and its fault.
 
-    `value` is null where nothing is known. The fault is one that is not closed, or else the latest
-    that was closed by hand while its cause lasted.
+    `value` is null if nothing is known. The fault is the one that is not closed, or else the latest
+    one that was closed by hand while its cause lasted.
     """
 
     kind: str
@@ -52,14 +52,14 @@ class Finding(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """What the watch has to go through; `of_sites`: silent devices that are their site's fault."""
+    """What the watch has to check; `of_sites`: silent devices covered by their site's fault."""
 
     alone: list[Finding]
     of_sites: list[Finding]
 
 
 def findings(now: datetime) -> Findings:
-    """Return all that is bad at `now`, and all that has a fault; five statements."""
+    """Return everything that is bad at `now` or has a fault; five statements."""
     general = thresholds.default_thresholds()
     snapshot_turn = timedelta(minutes=settings.FLEET_SNAPSHOT_MINUTES)
     efficiencies = _low_efficiency.rows(
@@ -95,7 +95,7 @@ def findings(now: datetime) -> Findings:
 
 
 def _sites(silent: Sequence[Any]) -> list[Finding]:
-    """Return the sites where devices are silent, or that have a fault for it; one statement."""
+    """Return the sites with silent devices or a fault for them; one statement."""
     is_watched = ~Q(state=FaultState.CLOSED) | Q(recovering_since__isnull=True)
     watched = Fault.objects.filter(is_watched, kind=FaultKind.SITE_SILENT).order_by("pk")
     faults = {fault.site_id: fault for fault in watched}
@@ -110,10 +110,10 @@ def _sites(silent: Sequence[Any]) -> list[Finding]:
 def _site(
     site_id: int | None, number: int, opens_at: Mapping[int | None, int], fault: Fault | None
 ) -> Finding:
-    """Return a site with `number` silent devices.
+    """Return the finding for a site with `number` silent devices.
 
-    Its fault lasts until fewer are silent than half as many as it opened at. Where no device is
-    listed, none is silent.
+    Its fault lasts until the number falls below half of the threshold at which it opened. A site
+    that `opens_at` does not list has no silent device.
     """
     threshold = opens_at.get(site_id, inf)
     is_bad = number >= threshold
@@ -126,5 +126,5 @@ def _site(
 
 
 def _covers_its_devices(site: Finding) -> bool:
-    """Tell whether the silent devices of a site are its fault, be it one that is closed by hand."""
+    """Return whether a site's fault covers its silent devices, even if it was closed by hand."""
     return site.is_bad or site.has_fault or (site.fault_id is not None and not site.is_gone)

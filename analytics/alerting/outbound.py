@@ -1,4 +1,4 @@
-"""Send a request to an address on the internet that somebody typed in, and to no other."""
+"""Send requests to public addresses that users have entered, and refuse all others."""
 
 import asyncio
 import ipaddress
@@ -14,7 +14,7 @@ from django.conf import settings
 
 TIMEOUT_SECONDS: Final = 10
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
-# Stands for an IPv4 address, which may be any.
+# Contains an IPv4 address, which may be any.
 _6TO4: Final = ipaddress.IPv6Network("2002::/16")
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -22,24 +22,24 @@ _tls: Final = cache(ssl.create_default_context)  # reads the certificates of all
 
 
 class NotSent(Exception):
-    """The request was not answered; the text says why."""
+    """The request got no response; the text says why."""
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes) -> int:
-    """Send `body` to `url`; return the status of the answer, of which no more is read.
+    """Send `body` to `url`; return the status of the response, of which no more is read.
 
-    Redirects are not followed. Never to an address that is not public, unless
-    WEBHOOK_ALLOW_PRIVATE: the name is looked up once, every address that it has is checked, and the
-    connection goes to one of these. Errors: `NotSent`, within `TIMEOUT_SECONDS`.
+    Redirects are not followed. Addresses that are not public are refused, unless
+    WEBHOOK_ALLOW_PRIVATE is set: the name is resolved once, every address that it has is checked,
+    and the connection goes to one of these. Errors: `NotSent`, within `TIMEOUT_SECONDS`.
     """
     try:
         return asyncio.run(_post(urlsplit(url), headers, body))
     except TimeoutError:
-        raise NotSent(f"no answer within {TIMEOUT_SECONDS} s") from None
+        raise NotSent(f"no response within {TIMEOUT_SECONDS} seconds") from None
     except OSError as error:
         raise NotSent(_reason(error)) from None
     except ValueError:
-        raise NotSent("the address is no URL, or the answer no HTTP") from None
+        raise NotSent("the address is not a URL, or the response is not HTTP") from None
 
 
 async def _post(url: SplitResult, headers: Mapping[str, str], body: bytes) -> int:
@@ -68,15 +68,15 @@ async def _checked_address(host: str, port: int) -> str:
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = [str(entry[4][0]) for entry in found]
     if not settings.WEBHOOK_ALLOW_PRIVATE and not all(map(is_public, addresses)):
-        raise NotSent("the address is not public, see WEBHOOK_ALLOW_PRIVATE")
-    # There clouds keep the secrets of their machines, and nobody a receiver.
+        raise NotSent("the address is not public; to allow it, set WEBHOOK_ALLOW_PRIVATE")
+    # Clouds serve the secrets of their machines there, and nobody runs a receiver there.
     if any(map(_is_link_local, addresses)):
-        raise NotSent("the address is link-local, where no receiver is")
+        raise NotSent("the address is link-local, which is never allowed")
     return addresses[0]
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address is one of the internet: not of this machine or its network."""
+    """Return whether an IP address is public: neither of this machine nor of its network."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is None:
@@ -93,7 +93,7 @@ def _is_link_local(address: str) -> bool:
 def _reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLError | socket.gaierror) or not error.errno:
         return error.strerror or type(error).__name__
-    # Not in the words of asyncio, which tell how it called the system.
+    # Not asyncio's message, which describes the system call.
     return os.strerror(error.errno).lower()
 
 
@@ -120,6 +120,6 @@ async def _status(reader: asyncio.StreamReader) -> int:
             raise ValueError
         if int(status) >= 200:
             return int(status)
-        # An interim answer; another one follows its headers.
+        # An interim response; another one follows its headers.
         while (await reader.readline()).strip():
             pass

@@ -1,4 +1,4 @@
-"""When faults open: what is set, and what it would have opened last week."""
+"""Thresholds of faults: which are set, and what they would have opened last week."""
 
 from datetime import timedelta
 from typing import Any, Final
@@ -13,9 +13,9 @@ from fleet.models import Site
 from fleet.stores.statements import Statement
 
 WEEK: Final = timedelta(days=7)
-# Before it: of the first figure, all 24 hours; of what was open already, a trace.
+# Read before it: all 24 hours of the first figure, and what was already open.
 _LOOK_BACK: Final = timedelta(hours=24)
-# An hour is summed up some minutes after its end; the newest of all are left out.
+# An hour is rolled up some minutes after its end; the newest hours are left out.
 _SUMMED_UP_AFTER: Final = timedelta(minutes=10)
 _NO_SITE: Final = 0
 
@@ -25,19 +25,19 @@ _silence = Statement(STATEMENTS / "silence_last_week.sql")
 
 
 def default_thresholds() -> FaultThresholds:
-    """Return the thresholds of sites that have none of their own, and of devices without a site."""
+    """Return the thresholds for sites without their own, and for devices without a site."""
     return FaultThresholds.objects.filter(site=None).first() or FaultThresholds()
 
 
 def faults_last_week(thresholds: FaultThresholds) -> dict[FaultKind, int]:
     """Return how many faults `thresholds` would have opened in the last seven days, by kind.
 
-    At their site; those without one, at all sites that have none of their own and of all devices
-    without a site. An unsaved instance will do.
+    At their site; thresholds without a site count at all sites without their own, and for all
+    devices without a site. An unsaved instance works too.
 
-    An estimate by the hourly sums: figures at whole hours, temperatures averaged by the hour, a
-    silence by the first and the last reading of an hour. Vehicles without a link, the hour that is
-    not over, and what people closed by hand are left out of account.
+    An estimate from the hourly sums: figures at full hours, temperatures averaged by the hour,
+    silences by the first and the last reading of an hour. Vehicles without a link, the current
+    hour, and faults that people closed are not taken into account.
     """
     now = timezone.now()
     until = (now - _SUMMED_UP_AFTER).replace(minute=0, second=0, microsecond=0)
@@ -49,7 +49,7 @@ def faults_last_week(thresholds: FaultThresholds) -> dict[FaultKind, int]:
     }
     with transaction.atomic():
         with connection.cursor() as cursor:
-            # Joins and windows over millions of hours, rarely asked for: in memory, not on disk.
+            # Joins and windows over millions of hours, rarely needed: in memory, not on disk.
             cursor.execute("SET LOCAL work_mem = '256MB'")
         (efficiency,) = _low_efficiency.rows(
             span

@@ -22,10 +22,10 @@ _FILTERS: Final = (
         str,
         enum=STATES,
         many=True,
-        description="one or several; default open and acknowledged",
+        description="one or more; default open and acknowledged",
     ),
     OpenApiParameter(
-        "kind", str, enum=FaultKind.values, many=True, description="one or several; default all"
+        "kind", str, enum=FaultKind.values, many=True, description="one or more; default all"
     ),
     OpenApiParameter("site", str, description="name of a site"),
     OpenApiParameter("vehicleId", str, description="only faults of this vehicle"),
@@ -34,20 +34,20 @@ _FILTERS: Final = (
 
 
 class _Pages(Pages):
-    # In the order in which they opened; unlike the time, no two have the same.
+    # In the order in which they opened; unlike times, ids are unique.
     ordering = ("-id",)
 
 
 class FaultViewSet(ViewSet):
-    """What is wrong in the fleet."""
+    """Faults in the fleet."""
 
     @extend_schema(
         operation_id="listFaults",
         parameters=[*_FILTERS, CURSOR, LIMIT],
-        responses={200: answer(FaultPage, "Faults, the newest first")},
+        responses={200: answer(FaultPage, "Faults, newest first")},
     )
     def page(self, request: Request) -> Response:
-        """List faults, the newest first."""
+        """List faults, newest first."""
         try:
             faults = fault_list.faults_asked_for(request.GET)
         except InvalidFilter as error:
@@ -59,10 +59,10 @@ class FaultViewSet(ViewSet):
 
     @extend_schema(
         operation_id="fault",
-        responses={200: answer(FaultHistory, "The fault, and the steps that it has taken")},
+        responses={200: answer(FaultHistory, "The fault and its changes")},
     )
     def retrieve(self, request: Request, fault_id: int) -> Response:
-        """Return a fault with the steps it has taken."""
+        """Return a fault with its changes."""
         history = fault_list.history(fault_id, fault_list.within(grant_of(request)))
         if history is None:
             raise NotFound("Fault not found")

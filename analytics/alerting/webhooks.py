@@ -1,10 +1,9 @@
-"""Tell webhooks of every step of a fault, as Standard Webhooks lays down.
+"""Notify webhooks of every change of a fault, and of failing jobs, by Standard Webhooks.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 
-Messages and their jobs are written in the transaction of the step: either all of it happens, or
-none. A message that does not arrive is tried again, later and later; `WebhookDelivery` says what
-became of it.
+Messages and their jobs are written in the transaction of the change: all or nothing. A message that
+does not arrive is retried after ever longer pauses; `WebhookDelivery` has the result.
 """
 
 import base64
@@ -41,19 +40,19 @@ PAUSES: Final = (
     timedelta(hours=8),
 )
 KEPT_FOR: Final = timedelta(days=30)
-# A receiver that is slow must not keep the engine's own jobs waiting in the queue.
+# A slow receiver must not delay the engine's own jobs in the queue.
 _PRIORITY: Final = -1
-_SECRET_PREFIX: Final = "whsec_"  # noqa: S105 # as the specification has it
+_SECRET_PREFIX: Final = "whsec_"  # noqa: S105 # fixed by the specification
 _SECRET_BYTES: Final = 32
 
 log = logging.getLogger(__name__)
 
-# The queue over Django's connection, in the worker too: jobs join the transaction that is open.
+# The queue on Django's connection, in the worker too: jobs join the open transaction.
 _queue: Final = JobManager(DjangoConnector())
 
 
 class WebhookMessage(msgspec.Struct):
-    """What a webhook is sent of a fault: a step that it has taken, and the fault after it."""
+    """The message of a webhook about a fault: what happened, and the fault after it."""
 
     type: Literal["fault.opened", "fault.acknowledged", "fault.closed"]
     timestamp: datetime
@@ -61,7 +60,7 @@ class WebhookMessage(msgspec.Struct):
 
 
 class JobRow(msgspec.Struct):
-    """A background job in a streak of failures, and why it failed last."""
+    """A background job that fails: since when, how often in a row, and why the last time."""
 
     job: str
     since: datetime
@@ -70,7 +69,7 @@ class JobRow(msgspec.Struct):
 
 
 class JobMessage(msgspec.Struct):
-    """What a webhook is sent where a background job begins to fail, and where it works again."""
+    """The message of a webhook when a background job starts to fail, and when it works again."""
 
     type: Literal["job.failed", "job.recovered"]
     timestamp: datetime
@@ -85,14 +84,14 @@ _TYPES: Final[dict[str, Literal["fault.opened", "fault.acknowledged", "fault.clo
 
 
 def new_secret() -> str:
-    """Return a secret for a webhook: what its messages are signed with."""
+    """Return a new secret for a webhook, which signs its messages."""
     return _SECRET_PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
 def announce(*changes: FaultChange) -> None:
     """Queue a message for each of `changes` to each active webhook, in the open transaction.
 
-    A fixed number of statements; none but one where there is no webhook.
+    A fixed number of statements; only one if there is no webhook.
     """
     webhooks = list(Webhook.objects.filter(is_active=True))
     if not webhooks:
@@ -126,7 +125,7 @@ def announce_job(
 
 
 def signature(secret: str, message_id: str, sent_at: int, body: str) -> str:
-    """Return the header `webhook-signature` of a message; `sent_at` in Unix seconds."""
+    """Return the `webhook-signature` header of a message; `sent_at` in Unix seconds."""
     key = base64.b64decode(secret.removeprefix(_SECRET_PREFIX))
     digest = hmac.digest(key, f"{message_id}.{sent_at}.{body}".encode(), "sha256")
     return f"v1,{base64.b64encode(digest).decode()}"
@@ -134,7 +133,7 @@ def signature(secret: str, message_id: str, sent_at: int, body: str) -> str:
 
 @app.task(name="analytics.webhooks.deliver")
 def deliver(delivery_id: int, body: str) -> None:
-    """Send a message to its webhook; where it does not arrive, queue it again."""
+    """Send a message to its webhook; if it does not arrive, queue it again."""
     deliveries = WebhookDelivery.objects.select_related("webhook")
     delivery = deliveries.filter(pk=delivery_id, delivered_at=None).first()
     if delivery is None or not delivery.webhook.is_active:
@@ -162,13 +161,13 @@ def deliver(delivery_id: int, body: str) -> None:
 
 
 def forget_old() -> int:
-    """Delete the log of messages that are older than `KEPT_FOR`; return how many."""
+    """Delete the log of messages older than `KEPT_FOR`; return how many."""
     old = WebhookDelivery.objects.filter(created_at__lt=timezone.now() - KEPT_FOR)
     return old.delete()[0]
 
 
 def _send(delivery: WebhookDelivery, body: str, now: datetime) -> tuple[int | None, str]:
-    """Return the status of the answer, and why the message has not arrived; empty if it has."""
+    """Return the status of the response, and why the message did not arrive; empty if it did."""
     webhook, sent_at = delivery.webhook, int(now.timestamp())
     headers = {
         "Content-Type": "application/json",

@@ -1,9 +1,9 @@
-"""Figures in Redis: one recompute per key at a time in all processes, dropped when they turn false.
+"""Figures in Redis: one calculation per key at a time across all processes, dropped on a change.
 
-A change of a vehicle's links or register moves its generation on, and a figure is kept only if the
-generation is still the one it began with: none that was computed before outlives the change, and
-nobody who asks after the change gets one. As long as a replica may not know of the change, figures
-come from the primary. With Redis away, every answer comes from the database.
+A change of a vehicle's links or register increments its generation. A figure is cached only if the
+generation has not changed since the calculation began, so no figure from before the change outlives
+it, and no request after the change gets one. While a replica may lag behind the change, figures
+come from the primary. Without Redis, every answer comes from the database.
 """
 
 import random
@@ -29,22 +29,22 @@ from fleet.stores.redis import insist, redis
 from fleet.stores.single_flight import SingleFlight
 
 _WAIT_SECONDS: Final = 2.0
-# Longer than any figure takes; a vehicle whose links rest needs no generation.
+# Longer than any calculation takes; a vehicle whose links have not changed needs no generation.
 _GENERATION_SECONDS: Final = 3600
-# Figures that were asked for together do not lapse together.
+# Figures that were requested together do not expire together.
 _LEAST_OF_LIFETIME: Final = 0.8
 
-# Part of the key: what was computed from links that are no more is kept where nobody looks.
+# Part of the key: what was calculated from former links stays under a key that nobody reads.
 _UNLINKED_GENERATION: Final = "analytics:unlinked-generation"
 _UNLINKED_LIFETIME: Final = timedelta(minutes=1)
-# Looks at the replica, and the calls to Redis around a change, are a moment apart.
+# Checks of the replica, and the calls to Redis around a change, are a moment apart.
 _SLACK_SECONDS: Final = 5
 _hits, _misses = (CACHED_FIGURES.labels(result) for result in ("hit", "miss"))
 _performance: Final = msgspec.json.Decoder(Performance)
 _fleet_energy: Final = msgspec.json.Decoder(FleetEnergy)
 _figures: Final = SingleFlight[msgspec.Raw]()
 _unlinked: Final = SingleFlight[FleetEnergy]()
-# Generations that Redis has told of, for when it is away, and changes made through this process.
+# The last known generations, for when Redis is down, and changes made by this process.
 _told: dict[str, bytes] = {}
 _MOST_TOLD: Final = 10_000
 _changes_here = 0
@@ -81,10 +81,10 @@ def _computed(vehicle_id: str, generation: bytes) -> msgspec.Raw:
 
 
 def cached_unlinked_energy(window: Window, least_dc_kwh: float = 0.0) -> FleetEnergy:
-    """Return the energy of the devices without a link in `window`, with this DC (kWh) at least.
+    """Return the energy of the devices without a link in `window`, with at least this DC (kWh).
 
-    Of the last 24 hours it is what the background worker has kept, if it has; otherwise it is at
-    most a minute old. What is less than a vehicle's own DC is older than the vehicle's readings.
+    For the last 24 hours it is the background worker's result, if there is one; otherwise it is at
+    most a minute old. A result below a vehicle's own DC is older than the vehicle's readings.
     """
     if _ends_now(window) and window.ends_at - window.starts_at == DEFAULT_LENGTH:
         day = kept_day()
@@ -99,7 +99,7 @@ def cached_unlinked_energy(window: Window, least_dc_kwh: float = 0.0) -> FleetEn
             lambda: _computed_unlinked(key, window),
             changes_here=_changes_here,
         )
-        # One that had begun before the vehicle's last readings came may lack them.
+        # A calculation that began before the vehicle's last readings arrived may lack them.
         if is_new or energy.energy_dc_kwh >= least_dc_kwh:
             found = energy
     return found
@@ -113,7 +113,7 @@ def _computed_unlinked(key: str, window: Window) -> FleetEnergy:
 
 
 def read_of_vehicle(vehicle_id: str, work: Callable[[], Result]) -> Result:
-    """Return what `work` reads for figures of a vehicle, by its links and registers of this moment.
+    """Return what `work` reads for a vehicle's figures, with its current links and registers.
 
     Errors: those of `work`.
     """
@@ -124,30 +124,30 @@ def read_of_vehicle(vehicle_id: str, work: Callable[[], Result]) -> Result:
 
 
 def read_of_fleet(work: Callable[[], Result]) -> Result:
-    """Return what `work` reads for figures by anybody's links and registers of this moment."""
+    """Return what `work` reads for figures that use the current links and registers of all."""
     return replica.read(work, of_this_moment=_has_changed_lately(_UNLINKED_GENERATION))
 
 
 def _has_changed_lately(generation_key: str) -> bool:
-    """Return whether a replica may not know yet of the change that made this generation."""
+    """Return whether a replica may still lack the change that made this generation."""
     if not replica.is_configured():
         return False
     try:
         seconds_left: Any = redis().ttl(generation_key)
     except RedisError:
-        return True  # for all that is known
+        return True  # unknown, so assume it
     lately_seconds = settings.REPLICA_MAX_LAG_SECONDS + _SLACK_SECONDS
     return bool(seconds_left >= _GENERATION_SECONDS - lately_seconds)
 
 
 def drop_after_link(vehicle_id: str, **_: Any) -> None:
-    """Forget the figures of a vehicle whose links have changed, and of those at its meters."""
+    """Drop the figures of a vehicle whose links have changed, and of the vehicles at its meters."""
     meters = VehicleMeterLink.objects.filter(vehicle_id=vehicle_id).values("meter_id")
     _drop({vehicle_id, *_linked_to(meters)})
 
 
 def drop_after_register(device: Meter | Vehicle, **_: Any) -> None:
-    """Forget the figures of every vehicle that readings of `device` go into."""
+    """Drop the figures of every vehicle that use readings of `device`."""
     if isinstance(device, Vehicle):
         drop_after_link(device.pk)
     else:
@@ -160,7 +160,7 @@ def _linked_to(meters: Any) -> set[str]:
 
 
 def _drop(vehicle_ids: set[str]) -> None:
-    """Forget figures of vehicles, also those that are being computed just now."""
+    """Drop figures of vehicles, including those that are being calculated."""
     global _changes_here
     _changes_here += 1
     _told.clear()
@@ -184,7 +184,7 @@ def _key(vehicle_id: str, what: str = "") -> str:
 
 
 def _unlinked_key(window: Window) -> str:
-    """Return the key of a window: by its length alone, if it ends now."""
+    """Return the key of a window: only its length, if it ends now."""
     generation = _generation(_UNLINKED_GENERATION)
     span = f"{window.starts_at.isoformat()}/{window.ends_at.isoformat()}"
     if _ends_now(window):
@@ -197,9 +197,9 @@ def _ends_now(window: Window) -> bool:
 
 
 def _generation(key: str) -> bytes:
-    """Return how often what `key` is about has changed, as far as Redis has told.
+    """Return the generation under `key`.
 
-    With Redis away it is what it has told last: the same computation has the same name then.
+    Without Redis, return the last known one, so that the same calculation has the same name.
     """
     with suppress(RedisError):
         generation = cast("bytes | None", redis().get(key)) or b""
@@ -214,7 +214,7 @@ def _generation(key: str) -> bytes:
 
 
 def _read(vehicle_id: str) -> msgspec.Raw | None:
-    # One that another version of the engine has kept may not decode: it is none.
+    # A figure from another version of the engine may not decode: treat it as missing.
     with suppress(RedisError, Overloaded, msgspec.DecodeError):
         kept = _reads.run(_key(vehicle_id))
         if kept is not None and _performance.decode(kept):
@@ -223,7 +223,7 @@ def _read(vehicle_id: str) -> msgspec.Raw | None:
 
 
 def _read_all(group: Sequence[Member[str, bytes]]) -> RedisError | None:
-    """Read the keys of concurrent requests in one trip: alone, it is a quarter of a request."""
+    """Read the keys of concurrent requests in one round trip: it is a quarter of a request."""
     try:
         values = cast("list[bytes | None]", redis().mget([member.work for member in group]))
     except RedisError as error:
@@ -249,10 +249,10 @@ def _read_unlinked(key: str, least_dc_kwh: float) -> FleetEnergy | None:
 
 
 def _keep(vehicle_id: str, encoded: bytes, generation: bytes) -> None:
-    """Keep a figure, unless the vehicle's links have changed since `generation`."""
+    """Cache a figure, unless the vehicle's links have changed since `generation`."""
     generation_key = _key(vehicle_id, "-generation")
     lifetime = settings.PERFORMANCE_CACHE_SECONDS * random.uniform(_LEAST_OF_LIFETIME, 1)  # noqa: S311 -- no secret
-    # A `WatchError`, which is one too: they change at this very moment.
+    # This includes `WatchError`: the links are changing right now.
     with suppress(RedisError), redis().pipeline() as pipe:
         pipe.watch(generation_key)  # type: ignore[no-untyped-call] # redis-py has not typed it
         if (pipe.get(generation_key) or b"") == generation:

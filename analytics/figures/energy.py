@@ -1,4 +1,8 @@
-"""Energy of devices over spans of time: the only reader of history and its hourly sums."""
+"""Energy of devices over spans of time: from hourly sums that are current, else from history.
+
+All energies in figures come from here. Other modules read history or its sums for other purposes:
+explanations, traces, cadences, estimates for thresholds, roll-ups, exports and the archive.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -26,18 +30,18 @@ class Span(NamedTuple):
 
 
 class ArchivedHistory(InvalidWindow):
-    """A window that reaches into history that has gone into the archive."""
+    """A window that includes history which is only in the archive."""
 
     def __init__(self, gone_until: datetime) -> None:
         super().__init__(
-            "start", f"{instant(gone_until)} or later: what was before is in the archive"
+            "start", f"{instant(gone_until)} or later: earlier history is in the archive"
         )
 
 
 class Energy(NamedTuple):
-    """What a device counted over a span, each timestamp once.
+    """The energy and readings of a device over a span, each timestamp counted once.
 
-    `hours_rolled_up` of the span's hours came from their sums, all else from history.
+    `hours_rolled_up` hours of the span came from hourly sums, the rest from history.
     """
 
     energy_kwh: float = 0.0
@@ -51,13 +55,13 @@ class Energy(NamedTuple):
 def meter_energies(spans: Iterable[Span]) -> dict[Span, Energy]:
     """Return AC energies of meters; one statement. A span of an unknown meter is absent.
 
-    Errors: `ArchivedHistory`, where a part of any span's history is in the archive alone.
+    Errors: `ArchivedHistory`, if part of any span's history is only in the archive.
     """
     return _energies(_meter_energy, spans)
 
 
 def vehicle_energies(spans: Iterable[Span]) -> dict[Span, Energy]:
-    """Return DC energies of vehicles; what `meter_energies` says holds here too."""
+    """Return DC energies of vehicles, as `meter_energies` does for meters."""
     return _energies(_vehicle_energy, spans)
 
 

@@ -1,4 +1,4 @@
-"""What a figure is made of, so that an analyst can follow it by hand."""
+"""How a figure was calculated, so that an analyst can check it by hand."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,8 +17,8 @@ _vehicle_deliveries = Statement(STATEMENTS / "vehicle_deliveries.sql")
 class Counted(msgspec.Struct):
     """Where the energy of a device over a span comes from, and which deliveries count.
 
-    `deliveries` = `counted` + `repeats` + `corrected`: a repeat has the values of the delivery that
-    counts, a corrected one had others.
+    `deliveries` = `counted` + `repeats` + `corrected`: a repeat has the same values as the delivery
+    that counts; a corrected delivery had other values.
     """
 
     device_id: str = msgspec.field(name="deviceId")
@@ -36,9 +36,10 @@ class Counted(msgspec.Struct):
 
 
 class Split(msgspec.Struct):
-    """A span of a meter, who was linked to it, and which part of its AC is the vehicle's.
+    """A span of a meter, the vehicles linked to it, and the vehicle's share of its AC.
 
-    The share is the vehicle's DC of the DC of all of them, or equal where none took any.
+    The share is the vehicle's part of the DC of all linked vehicles; if none took any, all shares
+    are equal.
     """
 
     meter_id: str = msgspec.field(name="meterId")
@@ -53,14 +54,14 @@ class Split(msgspec.Struct):
 
 
 class FleetShare(msgspec.Struct):
-    """What a vehicle without a link has a share of: AC and DC of all devices without one."""
+    """AC and DC of all devices without a link: vehicles without a link share this AC."""
 
     energy_ac_kwh: float = msgspec.field(name="energyConsumedAc")
     energy_dc_kwh: float = msgspec.field(name="energyDeliveredDc")
 
 
 class Explanation(msgspec.Struct):
-    """A figure, and all that it is made of."""
+    """A figure, and everything that it was calculated from."""
 
     figure: Performance
     formula: str
@@ -71,7 +72,7 @@ class Explanation(msgspec.Struct):
 
 
 def explanation(account: Account) -> Explanation:
-    """Return what the figure of `account` is made of; two statements, over history itself."""
+    """Return how the figure of `account` was calculated; two statements, over history itself."""
     figure = performance(account)
     (vehicle,) = _counted(_vehicle_deliveries, [(account.vehicle, account.dc)])
     meters = _counted(_meter_deliveries, [(part.slice.meter, part.meter) for part in account.parts])
@@ -91,7 +92,7 @@ def _split(part: Part) -> Split:
         meter.starts_at,
         meter.ends_at,
         sorted(part.slice.vehicle_ids),
-        # To the last bit: they add up to the figure.
+        # Not rounded: they add up to the figure.
         part.meter.energy_kwh,
         part.share,
         part.energy_ac_kwh,
@@ -102,7 +103,7 @@ def _split(part: Part) -> Split:
 
 def _formula(figure: Performance, account: Account) -> str:
     if figure.efficiency_percent is None:
-        return "efficiencyRatio = null: no AC is known to compare with"
+        return "efficiencyRatio = null: there is no AC to compare with"
     compared_dc_kwh = (
         sum(part.energy_dc_kwh for part in account.parts) if account.parts else figure.energy_dc_kwh
     )

@@ -12,7 +12,7 @@ from fleet.models import VehicleMeterLink
 
 
 class Served(NamedTuple):
-    """A vehicle that was linked to the meter: its part of the AC, and its DC of that time."""
+    """A vehicle that was linked to the meter: its share of the AC, and its DC of that time."""
 
     vehicle_id: str
     energy_ac_kwh: float
@@ -24,7 +24,7 @@ class Served(NamedTuple):
 
 
 class MeterAccount(NamedTuple):
-    """All AC of a meter over a window, and the parts of the vehicles linked, the greatest first."""
+    """The AC of a meter over a window, and the shares of the linked vehicles, largest first."""
 
     ac: Energy
     served: list[Served]
@@ -46,7 +46,7 @@ class MeterAccount(NamedTuple):
 def meter_account(meter_id: str, window: Window) -> MeterAccount:
     """Return what a meter drew over `window`, and for whom; five statements.
 
-    The part of a vehicle is what its own figure has of this meter.
+    A vehicle's share is what its own figure includes of this meter.
     """
     span = Span(meter_id, window.starts_at, window.ends_at)
     ac = meter_energies([span]).get(span, Energy())

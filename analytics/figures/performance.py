@@ -32,26 +32,29 @@ class Period(msgspec.Struct):
 
 
 class DataPoints(msgspec.Struct):
-    """How many readings a figure is made of, each timestamp counted once."""
+    """How many readings a figure uses, each timestamp counted once."""
 
     vehicle: int
     meter: int
 
 
 class Coverage(msgspec.Struct):
-    """Readings received of those expected from a device's cadence, 0 to 1; null where unknown."""
+    """Share of the readings expected by cadence that were received, 0 to 1; null if unknown."""
 
     vehicle: float | None
     meter: float | None
 
 
-def _instead(name: str, unit: str = "the same") -> msgspec.Meta:
-    """Return the description of a field that `name` has taken the place of."""
+def _instead(name: str, unit: str = "the same value") -> msgspec.Meta:
+    """Return the description of a deprecated field that `name` replaces."""
     return msgspec.Meta(description=f"Use {name}: {unit}.", extra_json_schema={"deprecated": True})
 
 
 class Performance(msgspec.Struct):
-    """What became of the AC drawn for a vehicle; energies in kWh, efficiency in percent."""
+    """How much AC was drawn for a vehicle, and how much of it arrived as DC.
+
+    Energies are in kWh, efficiency in percent.
+    """
 
     vehicle_id: str = msgspec.field(name="vehicleId")
     meter_id: str | None = msgspec.field(name="meterId")
@@ -66,14 +69,14 @@ class Performance(msgspec.Struct):
     data_points: DataPoints = msgspec.field(name="dataPoints")
     coverage: Coverage
     suspect_steps: int = msgspec.field(name="suspectSteps")
-    # What is above, for clients of other implementations of this API.
+    # The figures above, under the names of other implementations of this API.
     former_energy_ac_kwh: Annotated[float, _instead("energyConsumedAc")] = msgspec.field(
         name="acEnergyConsumed"
     )
     former_energy_dc_kwh: Annotated[float, _instead("energyDeliveredDc")] = msgspec.field(
         name="dcEnergyDelivered"
     )
-    efficiency: Annotated[float | None, _instead("efficiencyRatio", "0 to 1, two decimals")]
+    efficiency: Annotated[float | None, _instead("efficiencyRatio", "this is 0 to 1")]
     former_battery_temp_celsius: Annotated[float | None, _instead("averageBatteryTemp")] = (
         msgspec.field(name="avgBatteryTemp")
     )
@@ -82,7 +85,7 @@ class Performance(msgspec.Struct):
 class Part(NamedTuple):
     """A slice of a meter, or a piece of one: its AC, the vehicle's share, and the vehicle's DC.
 
-    `vehicles_dc_kwh` is the DC of all vehicles linked, over the slice as a whole.
+    `vehicles_dc_kwh` is the DC of all linked vehicles, over the whole slice.
     """
 
     slice: Slice
@@ -97,7 +100,7 @@ class Part(NamedTuple):
 
 
 class Account(NamedTuple):
-    """All that a figure is made of."""
+    """Everything that a figure is calculated from."""
 
     vehicle: Span
     source: AcSource
@@ -106,23 +109,23 @@ class Account(NamedTuple):
     fleet: FleetEnergy | None
 
 
-# Returns the energy of the devices without a link over a window, with this DC (kWh) at least.
+# Returns the energy of the devices without a link over a window, with at least this DC (kWh).
 Unlinked = Callable[[Window, float], FleetEnergy]
 
 
 def vehicle_performance(
     vehicle_id: str, window: Window, unlinked: Unlinked = unlinked_energy
 ) -> Performance:
-    """Return the figures of a vehicle over `window`, as history has them now.
+    """Return the figures of a vehicle over `window`, from history as it is now.
 
-    Three statements, where it is linked; `unlinked` is asked where it is not.
+    Three statements if it is linked; if it is not, `unlinked` is called as well.
     Errors: `UnknownVehicle`.
     """
     return performance(vehicle_account(vehicle_id, window, unlinked))
 
 
 def vehicle_account(vehicle_id: str, window: Window, unlinked: Unlinked) -> Account:
-    """Return what the figures of a vehicle over `window` are made of. Errors: `UnknownVehicle`."""
+    """Return what a vehicle's figures over `window` are made of. Errors: `UnknownVehicle`."""
     links = links_in(window, [vehicle_id])
     if vehicle_id not in links:
         raise UnknownVehicle
@@ -136,20 +139,21 @@ def accounts(
     around: Window,
     unlinked: Unlinked,
 ) -> list[Account]:
-    """Return what the figures of vehicles over windows are made of; two statements for all of them.
+    """Return what the figures of vehicles over windows are calculated from; two statements in all.
 
-    `links` are those of the vehicles in `around`, a window that holds all others. A shared meter is
-    split by the slices of `around`, and a vehicle without a link in it shares the AC of the meters
-    without one over the whole of `around`: windows that cover it add up to its figure.
+    `links` are those of the vehicles in `around`, a window that contains all others. A shared meter
+    is split by the slices of `around`. A vehicle without a link in `around` shares the AC of the
+    meters without one over all of `around`. So the figures of windows that together cover `around`
+    add up to its figure.
     """
     whole = {vehicle_id: slices(of_vehicle) for vehicle_id, of_vehicle in links.items()}
     of_asked = [pieces(whole[vehicle_id], window) for vehicle_id, window in asked]
     spans = [Span(vehicle_id, window.starts_at, window.ends_at) for vehicle_id, window in asked]
-    # A vehicle that is alone at its meter for the whole window is asked about once.
+    # A vehicle that is alone at its meter for the whole window is queried once.
     dc = vehicle_energies(chain(spans, *map(_spans_compared, spans, of_asked)))
     ac = meter_energies([cut.meter for cuts in of_asked for cut in cuts])
     unlinked_spans = {span for span in spans if not links[span.device_id]}
-    # What was kept is older than a vehicle's last readings where it is less than the vehicle's own.
+    # A stored total that is less than a vehicle's own DC is older than the vehicle's last readings.
     own_dc_kwh = max((dc[span].energy_kwh for span in unlinked_spans), default=0.0)
     fleet = unlinked(around, own_dc_kwh) if unlinked_spans else None
     return [
@@ -223,14 +227,14 @@ def performance(account: Account) -> Performance:
 
 
 class Compared(NamedTuple):
-    """The AC that is a vehicle's, and the DC that it is compared with."""
+    """A vehicle's AC, and the DC that it is compared with."""
 
     ac_kwh: float
     dc_kwh: float
 
 
 def compared(account: Account) -> Compared:
-    """Return what the efficiency of `account` compares, to the last bit."""
+    """Return what the efficiency of `account` compares, not rounded."""
     if account.fleet:
         energy_dc_kwh = account.dc.energy_kwh
         share = energy_dc_kwh / account.fleet.energy_dc_kwh if energy_dc_kwh else 0.0
@@ -242,7 +246,7 @@ def compared(account: Account) -> Compared:
 
 
 def _expected(counted: Sequence[tuple[Span, Energy]]) -> float | None:
-    """Return how many readings the devices' cadences let expect up to now; None if unknown."""
+    """Return how many readings to expect up to now by the devices' cadences; None if unknown."""
     now = timezone.now()
     expected = 0.0
     for span, energy in counted:
@@ -254,5 +258,5 @@ def _expected(counted: Sequence[tuple[Span, Energy]]) -> float | None:
 
 
 def without_noise(value: float) -> float:
-    """Return `value` without the noise of binary fractions: 0.3, not 0.30000000000000004."""
+    """Return `value` without binary rounding errors: 0.3, not 0.30000000000000004."""
     return round(value, 9)

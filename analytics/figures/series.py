@@ -1,4 +1,4 @@
-"""A window cut into even pieces, with the figures of each."""
+"""A window split into equal intervals, with the figures of each."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ MAX_POINTS: Final = 10_000
 
 
 class Granularity(StrEnum):
-    """How long a piece is; a day has 23 or 25 hours where the clock changes."""
+    """How long an interval is; a day has 23 or 25 hours when the clocks change."""
 
     QUARTER = "15m"
     HOUR = "hour"
@@ -38,11 +38,14 @@ class TooManyPoints(ValueError):
     """A series of more points than `MAX_POINTS`."""
 
     def __init__(self) -> None:
-        super().__init__(f"A series may have at most {MAX_POINTS:,} points")
+        super().__init__(
+            f"A series may have at most {MAX_POINTS:,} points: "
+            "choose a shorter window or a coarser granularity"
+        )
 
 
 class Point(msgspec.Struct):
-    """The figures of one piece; what `Performance` says of them holds here too."""
+    """The figures of one interval, with fields as in `Performance`."""
 
     start: datetime
     end: datetime
@@ -55,7 +58,7 @@ class Point(msgspec.Struct):
 
 
 class Series(msgspec.Struct):
-    """Figures of a vehicle over a window, piece by piece, in time order and without gaps."""
+    """Figures of a vehicle over a window, one point per interval, in time order without gaps."""
 
     vehicle_id: str = msgspec.field(name="vehicleId")
     period: Period
@@ -71,7 +74,7 @@ def vehicle_series(
     zone: ZoneInfo,
     unlinked: Unlinked = unlinked_energy,
 ) -> Series:
-    """Return the figures of a vehicle, piece by piece; they add up to those of `window`.
+    """Return the figures of a vehicle per interval; they add up to those of `window`.
 
     Three statements, as for a single figure. Errors: `UnknownVehicle`, `TooManyPoints`.
     """
@@ -107,9 +110,9 @@ def _point(figure: Performance, energy_ac_kwh: float, energy_dc_kwh: float) -> P
 
 
 def _rounded(energies_kwh: Sequence[float]) -> list[float]:
-    """Return energies as they are served, and still adding up: each takes on the rest of the last.
+    """Return energies rounded as served that still add up: each carries the rest of the last.
 
-    What is 0 stays 0.
+    Zero stays zero.
     """
     rounded, rest_kwh = [], 0.0
     for energy_kwh in energies_kwh:
@@ -119,7 +122,7 @@ def _rounded(energies_kwh: Sequence[float]) -> list[float]:
 
 
 def cut(window: Window, granularity: Granularity, zone: ZoneInfo) -> list[Window]:
-    """Cut `window` at the bounds of `granularity`; its first and last piece may be shorter.
+    """Split `window` at the bounds of `granularity`; the first and last piece may be shorter.
 
     Errors: `TooManyPoints`.
     """
@@ -139,7 +142,7 @@ def _next_bound(instant: datetime, granularity: Granularity, zone: ZoneInfo) -> 
         midnight = datetime.combine(
             instant.astimezone(zone).date() + timedelta(days=1), datetime.min.time(), zone
         )
-        # Where the clock is put forward at midnight, the day begins at the first instant there is.
+        # If the clocks go forward at midnight, the day begins at the first instant that exists.
         return midnight.astimezone(UTC)
     length = timedelta(minutes=15) if granularity is Granularity.QUARTER else timedelta(hours=1)
     return instant - (instant - datetime.min.replace(tzinfo=UTC)) % length + length

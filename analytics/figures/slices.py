@@ -1,4 +1,4 @@
-"""Which vehicles were linked to a meter, and when: the links of a window, cut into slices."""
+"""Which vehicles were linked to a meter, and when: the links of a window, split into slices."""
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
@@ -19,8 +19,8 @@ _links_in_window = Statement(STATEMENTS / "links_in_window.sql")
 class Slice(NamedTuple):
     """A span of a meter with the same vehicles linked to it; within one hour, if several.
 
-    Where it is a piece of a longer slice, that is its `whole`: the DC of the whole says how the
-    vehicles share the AC of its pieces, so that the pieces add up to it.
+    If it is a piece of a longer slice, `whole` is that slice: the DC of the whole determines how
+    the vehicles share the AC of its pieces, so that the pieces add up to the whole.
     """
 
     meter: Span
@@ -33,7 +33,7 @@ class Slice(NamedTuple):
 
     @property
     def sharers(self) -> list[Span]:
-        """Return the whole of each of the vehicles."""
+        """Return the whole span of each vehicle."""
         _, starts_at, ends_at = self.whole
         return [Span(vehicle_id, starts_at, ends_at) for vehicle_id in sorted(self.vehicle_ids)]
 
@@ -44,12 +44,12 @@ class Slice(NamedTuple):
     def within(self, window: Window) -> "Slice":
         """Return the piece that lies in `window`, which overlaps the slice."""
         meter = _clipped(self.meter, window.starts_at, window.ends_at)
-        # A vehicle that is alone needs no share.
+        # A lone vehicle needs no share.
         return Slice(meter, self.vehicle_ids, self.whole if self.is_shared else meter)
 
 
 class LinkInWindow(NamedTuple):
-    """A link within a window, and all links to its meter that overlap it, itself among them."""
+    """A link within a window, and all links to its meter that overlap it, including itself."""
 
     meter: Span
     beside: list[Span]
@@ -58,8 +58,8 @@ class LinkInWindow(NamedTuple):
 def links_in(window: Window, vehicle_ids: Sequence[str]) -> dict[str, list[LinkInWindow]]:
     """Return the links of vehicles in `window`, in time order; one statement.
 
-    Links of a vehicle to a meter that touch are one. A vehicle without a link has an empty list; an
-    unknown one is absent.
+    Adjacent links of a vehicle to the same meter are joined. A vehicle without a link has an empty
+    list; an unknown vehicle is absent.
     """
     rows = _links_in_window.rows(
         {
@@ -91,7 +91,7 @@ def _joined(links: Iterable[LinkInWindow]) -> list[LinkInWindow]:
 
 
 def _union(spans: Iterable[Span]) -> list[Span]:
-    """Return the spans of devices with those of each that overlap or touch as one."""
+    """Return spans, with those of the same device that overlap or touch joined."""
     union: list[Span] = []
     for span in sorted(spans):
         before = union[-1] if union else None
@@ -103,7 +103,7 @@ def _union(spans: Iterable[Span]) -> list[Span]:
 
 
 def slices(links: Iterable[LinkInWindow]) -> list[Slice]:
-    """Cut links of a vehicle, in time order, wherever another joins or leaves; by hours if shared.
+    """Split a vehicle's links, in time order, where others begin or end; by hours if shared.
 
     Shape: in time order; none overlaps another.
     """
@@ -111,7 +111,7 @@ def slices(links: Iterable[LinkInWindow]) -> list[Slice]:
 
 
 def pieces(whole: Sequence[Slice], window: Window) -> list[Slice]:
-    """Return the parts of slices, as `slices` orders them, that lie in `window`."""
+    """Return the parts of slices, in the order of `slices`, that lie in `window`."""
     first = bisect_right(whole, window.starts_at, key=lambda cut: cut.meter.ends_at)
     last = bisect_left(whole, window.ends_at, key=lambda cut: cut.meter.starts_at)
     return [cut.within(window) for cut in whole[first:last]]
@@ -139,7 +139,7 @@ def _cut(link: LinkInWindow) -> list[Slice]:
 
 
 def _by_hour(starts_at: datetime, ends_at: datetime) -> list[tuple[datetime, datetime]]:
-    """Cut a span at every whole hour, UTC."""
+    """Split a span at every full hour, UTC."""
     parts = []
     while starts_at < ends_at:
         hour_ends_at = starts_at.replace(minute=0, second=0, microsecond=0) + _HOUR

@@ -1,4 +1,4 @@
-"""The last 24 hours of the whole fleet, looked at every few minutes: what lists are made of."""
+"""The last 24 hours of the whole fleet, calculated every few minutes: the source of lists."""
 
 import time
 from collections import defaultdict
@@ -25,7 +25,7 @@ from fleet.stores.statements import Statement
 AT_ONCE: Final = 5_000
 DAY: Final = timedelta(days=1)
 HOUR: Final = timedelta(hours=1)
-# Hours that are summed up at every look: most that is late comes within the hour.
+# Hours that every snapshot calculates again: most late readings arrive within the hour.
 _RECENT: Final = 2 * HOUR
 _AGAIN_SECONDS: Final = 0.5
 _THE_FLEET: Final = 1
@@ -35,14 +35,14 @@ _keep_meter_days = Statement(STATEMENTS / "keep_meter_days.sql")
 
 
 class _Linked(NamedTuple):
-    """Of the spans in which vehicles were linked to a meter: its AC and their DC."""
+    """A meter's AC and its vehicles' DC, over the spans in which they were linked."""
 
     energy_ac_kwh: float = 0.0
     energy_dc_kwh: float = 0.0
 
 
 class _Unlinked:
-    """The energy of the devices without a link: computed once for all vehicles of a look."""
+    """The energy of the devices without a link: calculated once for all vehicles of a snapshot."""
 
     def __init__(self) -> None:
         self._energy: FleetEnergy | None = None
@@ -62,10 +62,10 @@ class _Totals(NamedTuple):
 
 
 def refresh() -> int:
-    """Look at the last 24 hours of every vehicle, as one would at a single one, and of every meter.
+    """Calculate the last 24 hours of every vehicle, as for a single one, and of every meter.
 
-    Returns how many vehicles. What is kept of a device is as a whole from one look; devices may be
-    from two, for a moment.
+    Returns how many vehicles. Each row comes from one snapshot; for a moment, the rows of different
+    devices may come from two.
     """
     window = Window.last()
     unlinked = _Unlinked()
@@ -130,7 +130,7 @@ def _keep_vehicles(figures: Sequence[Performance], ends_at: datetime) -> None:
 
 
 def _refresh_meters(window: Window, linked: Mapping[str, _Linked]) -> float:
-    """Keep the last 24 hours of every meter; return the AC of all, in kWh."""
+    """Store the last 24 hours of every meter; return the AC of all, in kWh."""
     spans = [Span(meter_id, window.starts_at, window.ends_at) for meter_id in _ids_of(Meter)]
     energies = meter_energies(spans)
     rows = [
@@ -169,14 +169,14 @@ def _keep(statement: Statement, rows: Sequence[Mapping[str, Any]]) -> None:
         statement.rows({name: [row[name] for row in rows] for name in rows[0]})
 
 
-# --- The fleet as a whole ---------------------------------------------------------------------
+# --- The whole fleet --------------------------------------------------------------------------
 
 
 def refresh_trend() -> None:
-    """Look at the 24 hours before the last ones, and at the last ones hour by hour.
+    """Calculate the 24 hours before the last ones, and the last ones hour by hour.
 
-    After `refresh`. Hours that are past are looked at again in turn, for what came late: all of
-    them each time, or as many as a large fleet leaves time for.
+    Call it after `refresh`. Past hours are calculated again in turn, for late readings: all of them
+    each time, or as many as a large fleet leaves time for.
     """
     now = Window.last().ends_at
     before = _totals(now - 2 * DAY, now - DAY)

@@ -1,4 +1,4 @@
-"""What a device told, as it told it: state over time for charts, and its latest deliveries."""
+"""What a device reported: its state over time for charts, and its latest deliveries."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -26,7 +26,7 @@ _VALUES: Final = {
 
 
 class Trace(NamedTuple):
-    """Averages over even pieces of time, without gaps; null where a piece has no value.
+    """Averages over equal pieces of time, without gaps; null if a piece has no value.
 
     `values` by column: `soc_percent` and `battery_temp_celsius`, or `voltage_v`.
     """
@@ -54,11 +54,11 @@ class Delivery(NamedTuple):
 
     @property
     def marks(self) -> list[str]:
-        """Return what is special about it: late, repeat, correction, replaced."""
+        """Return its special marks: late, repeat, correction, replaced."""
         is_late = self.received_at - self.measured_at > LATE_AFTER
         marks = {
             "late": is_late,
-            # One that puts the values of an earlier delivery back into force corrects.
+            # A delivery that restores the values of an earlier one is a correction.
             "repeat": self.is_repeat and not self.is_correction,
             "correction": self.is_correction,
             "replaced": self.is_replaced,
@@ -97,7 +97,7 @@ def trace(
 def recent_deliveries(
     kind: type[Vehicle | Meter], device_id: str, window: Window, at_most: int
 ) -> list[Delivery]:
-    """Return the deliveries measured in `window` that arrived last, the newest first."""
+    """Return the deliveries measured in `window` that arrived last, newest first."""
     rows = _deliveries[kind].rows(
         {
             "device_id": device_id,

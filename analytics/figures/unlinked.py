@@ -1,4 +1,4 @@
-"""Energy of the devices that have no link: what a vehicle without one has a share of."""
+"""Energy of the devices without a link, which vehicles without a link share."""
 
 from datetime import timedelta
 from typing import Final, cast
@@ -17,7 +17,7 @@ from analytics.models import UnlinkedDay
 from analytics.sql import STATEMENTS
 from fleet.stores.statements import Statement
 
-# What the worker needs for it, beside the minutes between two turns.
+# The time that the worker needs for it, in addition to the minutes between two runs.
 _SLACK: Final = timedelta(seconds=30)
 _THE_FLEET: Final = 1
 
@@ -35,7 +35,7 @@ class FleetEnergy(msgspec.Struct):
 def unlinked_energy(window: Window, least_dc_kwh: float = 0.0) -> FleetEnergy:
     """Return the energy of the devices without a link in `window`; three statements.
 
-    It is of this moment, so `least_dc_kwh`, the DC of a vehicle that has a share of it, is in it.
+    It is current, so it includes `least_dc_kwh`, the DC of a vehicle that shares it.
     """
     (devices,) = _unlinked_devices.rows({"starts_at": window.starts_at, "ends_at": window.ends_at})
     ac = meter_energies(_spans(devices.meter_ids, window)).values()
@@ -48,9 +48,9 @@ def unlinked_energy(window: Window, least_dc_kwh: float = 0.0) -> FleetEnergy:
 
 
 def keep_day(window: Window) -> FleetEnergy:
-    """Return the energy of the devices without a link in `window`, and keep it for requests.
+    """Return the energy of the devices without a link in `window`, and store it for requests.
 
-    It is not kept where a link or a register changes meanwhile: `forget_day` takes the row away.
+    It is not stored if a link or a register changes meanwhile: `forget_day` deletes the row.
     """
     attempt = uuid4()
     cast("PostgresManager", UnlinkedDay.objects).on_conflict(
@@ -64,9 +64,9 @@ def keep_day(window: Window) -> FleetEnergy:
 
 
 def kept_day() -> FleetEnergy | None:
-    """Return what `keep_day` has kept last, unless it has been forgotten or is too old.
+    """Return what `keep_day` stored last, unless it was deleted or is too old.
 
-    Asks the primary: a replica may not know yet that it was forgotten.
+    Reads from the primary: a replica may still show a deleted row.
     """
     oldest = timezone.now() - timedelta(minutes=settings.FLEET_SNAPSHOT_MINUTES) - _SLACK
     days = UnlinkedDay.objects.using(DEFAULT_DB_ALIAS).filter(pk=_THE_FLEET, ends_at__gt=oldest)
@@ -75,7 +75,7 @@ def kept_day() -> FleetEnergy | None:
 
 
 def forget_day() -> None:
-    """Let nobody use what is kept, nor what is being computed to be kept."""
+    """Delete what is stored, and prevent a calculation in progress from being stored."""
     UnlinkedDay.objects.filter(pk=_THE_FLEET).delete()
 
 

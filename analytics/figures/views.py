@@ -46,7 +46,7 @@ from fleet.stores import replica
 _WINDOW: Final = (
     OpenApiParameter("start", datetime, description="RFC 3339; default 24 hours before end"),
     OpenApiParameter("end", datetime, description="RFC 3339; default now"),
-    OpenApiParameter("window", str, description="instead of both: 15m to 400d, up to now"),
+    OpenApiParameter("window", str, description="instead of both: 15m to 400d, ending now"),
 )
 _CACHED: Final = OpenApiParameter(
     "X-Cache",
@@ -54,15 +54,15 @@ _CACHED: Final = OpenApiParameter(
     OpenApiParameter.HEADER,
     enum=["hit", "miss"],
     response=[200],
-    description="of the default window: whether the figure comes from the cache",
+    description="only for the default window: whether the figure comes from the cache",
 )
 _SERIES: Final = (
     OpenApiParameter("granularity", str, enum=[*Granularity], description="default hour"),
-    OpenApiParameter("tz", str, description="IANA time zone that days begin in; default UTC"),
+    OpenApiParameter("tz", str, description="IANA time zone of day boundaries; default UTC"),
 )
 _FILTERS: Final = (
     OpenApiParameter(
-        "health", str, description=f"{', '.join(Health)}; or several, separated by commas"
+        "health", str, description=f"one or more of {', '.join(Health)}, separated by commas"
     ),
     OpenApiParameter("site", str, description="name of a site"),
     OpenApiParameter("minEfficiency", float, description="percent"),
@@ -81,7 +81,7 @@ _zone_names: Final = cache(available_timezones)  # reads a thousand files
 
 
 class _Pages(Pages):
-    """Pages whose cursor stands at a rank and an id: vehicles of one rank are told apart."""
+    """Pages whose cursor is a rank and an id, to distinguish vehicles of the same rank."""
 
     next_position = previous_position = None
 
@@ -100,7 +100,7 @@ class _Pages(Pages):
             rank=rank, **{f"vehicle_id__{by_id}": vehicle_id}
         )
         page: Any = super().paginate_queryset(queryset.filter(beyond), request, view)
-        # One came from there.
+        # The client came from that page.
         if cursor.reverse:
             self.has_next = True
         else:
@@ -108,7 +108,7 @@ class _Pages(Pages):
         return page
 
     def decode_cursor(self, request: Request) -> Cursor | None:
-        """Return where the cursor leads; `paginate_queryset` has seen to where it stands."""
+        """Return the cursor's direction; `paginate_queryset` takes care of its position."""
         cursor = super().decode_cursor(request)
         return cursor and Cursor(offset=0, reverse=cursor.reverse, position=None)
 
@@ -122,13 +122,13 @@ class PerformanceViewSet(ViewSet):
     @extend_schema(
         operation_id="vehiclePerformance",
         parameters=[*_WINDOW, _CACHED],
-        responses={200: answer(Performance, "The figures of the window; unless told, 24 hours")},
+        responses={200: answer(Performance, "The figures of the window, by default 24 hours")},
     )
     def retrieve(self, request: Request, vehicle_id: str) -> Response:
         """Return energy, efficiency and health of a vehicle over a window."""
         _require_reach(request, vehicle_id)
         try:
-            # Most ask for the default, and say nothing.
+            # Most requests ask for the default, without a query.
             if request.META.get("QUERY_STRING") and _asks_for_window(request):
                 window = _window(request)
                 return Response(_read(vehicle_id, vehicle_performance, window))
@@ -142,10 +142,10 @@ class PerformanceViewSet(ViewSet):
     @extend_schema(
         operation_id="vehicleSeries",
         parameters=[*_WINDOW, *_SERIES],
-        responses={200: answer(Series, "The figures of the window, piece by piece")},
+        responses={200: answer(Series, "The figures of the window, interval by interval")},
     )
     def series(self, request: Request, vehicle_id: str) -> Response:
-        """Return the figures of a vehicle per quarter of an hour, hour or day."""
+        """Return the figures of a vehicle per 15 minutes, hour or day."""
         _require_reach(request, vehicle_id)
         window, granularity, zone = _window(request), _granularity(request), _zone(request)
         try:
@@ -158,10 +158,10 @@ class PerformanceViewSet(ViewSet):
     @extend_schema(
         operation_id="explainPerformance",
         parameters=[*_WINDOW],
-        responses={200: answer(Explanation, "What the figure of the window is made of")},
+        responses={200: answer(Explanation, "How the figure of the window was calculated")},
     )
     def explain(self, request: Request, vehicle_id: str) -> Response:
-        """Return what the figure of a vehicle is made of."""
+        """Return how the figure of a vehicle was calculated."""
         _require_reach(request, vehicle_id)
         window = _window(request)
         try:
@@ -176,7 +176,7 @@ class PerformanceViewSet(ViewSet):
         parameters=[*_FILTERS, CURSOR, LIMIT],
         responses={
             (200, "application/json"): answer(VehiclePage, "A page, one row per vehicle"),
-            (200, "text/csv"): OpenApiResponse(str, "All rows, where the request accepts text/csv"),
+            (200, "text/csv"): OpenApiResponse(str, "All rows, if the request accepts text/csv"),
         },
     )
     def page(self, request: Request) -> HttpResponseBase:
@@ -197,7 +197,7 @@ class PerformanceViewSet(ViewSet):
             return _csv(rows)
         try:
             page = replica.read(lambda: pages.paginate_queryset(days, request))
-        except ValueError:  # a cursor of another order stands at no number
+        except ValueError:  # the cursor belongs to another ordering
             raise NotFound(pages.invalid_cursor_message) from None
         return pages.get_paginated_response([whole_fleet.row(day) for day in page or []])
 
@@ -208,7 +208,7 @@ class PerformanceViewSet(ViewSet):
     def totals(self, request: Request) -> Response:
         """Return the last 24 hours of the whole fleet."""
         if not grant_of(request).is_for_all:
-            raise PermissionDenied("The whole fleet needs a key for all devices")
+            raise PermissionDenied("Totals of the fleet need a key for all devices")
         return Response(replica.read(whole_fleet.fleet_totals))
 
 
@@ -232,19 +232,19 @@ class _VehicleNotFound(NotFound):
 
 
 def _require_reach(request: Request, vehicle_id: str) -> None:
-    """Let a vehicle out of the key's reach be as unknown as any other."""
+    """Treat a vehicle out of the key's reach as unknown."""
     if not grant_of(request).reaches_vehicle(vehicle_id):
         raise _VehicleNotFound
 
 
 def _begun(rows: Iterator[list[Any]]) -> Iterator[list[Any]]:
-    """Return `rows`, of which the database has answered the first ones already."""
+    """Return `rows`, after the database has returned the first ones."""
     first = list(islice(rows, 2))
     return chain(first, rows)
 
 
 class _Line:
-    """What `csv.writer` writes to: hands each line on."""
+    """A file for `csv.writer` that returns each line."""
 
     def write(self, line: str) -> str:
         return line

@@ -1,4 +1,4 @@
-"""The fleet as a whole and as a list, as `analytics.figures.snapshot` last saw it."""
+"""Fleet totals and the list of vehicles, from the last run of `figures.snapshot`."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -17,7 +17,7 @@ from analytics.models import FleetDay, VehicleDay
 from fleet.http import csv_answers
 from fleet.models import Meter, MeterLiveState, Vehicle, VehicleLiveState
 
-# What a list may be ordered by: the names of the wire, and the columns behind them.
+# What a list may be ordered by: the names in the API, and the columns behind them.
 ORDERINGS: Final = {
     "vehicleId": "vehicle_id",
     "efficiencyRatio": "efficiency_percent",
@@ -30,11 +30,11 @@ DEFAULT_ORDERING: Final = "vehicleId"
 
 
 class InvalidFilter(ValueError):
-    """A filter or an order that there is not; the text names the parameter and what it may be."""
+    """An invalid filter or ordering; the text names the parameter and the allowed values."""
 
 
 class VehicleRow(msgspec.Struct):
-    """The last 24 hours of one vehicle; what `Performance` says holds here too."""
+    """The last 24 hours of one vehicle, with fields as in `Performance`."""
 
     vehicle_id: str = msgspec.field(name="vehicleId")
     site: str | None
@@ -53,7 +53,7 @@ class VehicleRow(msgspec.Struct):
 
 
 class VehiclePage(msgspec.Struct):
-    """A page of the fleet; `next` is the address of the page after it."""
+    """A page of the fleet; `next` is the address of the next page."""
 
     next: str | None
     previous: str | None
@@ -61,14 +61,14 @@ class VehiclePage(msgspec.Struct):
 
 
 class DeviceCount(msgspec.Struct):
-    """How many devices are in the registry, and how many of them were heard of lately."""
+    """How many devices are in the registry, and how many of them are online."""
 
     total: int
     online: int
 
 
 class HealthCount(msgspec.Struct):
-    """How many vehicles are of each health."""
+    """The number of vehicles by health."""
 
     healthy: int = 0
     degraded: int = 0
@@ -90,7 +90,7 @@ class FleetTotals(msgspec.Struct):
 
 
 def fleet_totals() -> FleetTotals:
-    """Return the totals of the fleet; energies as of `period`, devices online as of now."""
+    """Return the totals of the fleet: energies as of `period`, online devices as of now."""
     day = FleetDay.objects.first()
     counts = VehicleDay.objects.values_list("health").annotate(number=Count("pk"))
     return FleetTotals(
@@ -116,7 +116,7 @@ def _counted(
 def vehicle_days(query: Mapping[str, str]) -> QuerySet[Any]:
     """Return the vehicles that `query` asks for, in its order; those without a value come last.
 
-    Each has `site`, and `rank`, which it is ordered by. Errors: `InvalidFilter`.
+    Each has `site` and its sort key, `rank`. Errors: `InvalidFilter`.
     """
     site = Vehicle.objects.filter(pk=OuterRef("vehicle_id")).values("site__name")
     days = VehicleDay.objects.annotate(site=Subquery(site[:1])).filter(_wanted(query))
@@ -124,7 +124,7 @@ def vehicle_days(query: Mapping[str, str]) -> QuerySet[Any]:
     column = ORDERINGS.get(ordering.removeprefix("-"))
     if column is None:
         known = ", ".join(ORDERINGS)
-        raise InvalidFilter(f"ordering must be one of {known}, with a - before it to turn it round")
+        raise InvalidFilter(f"ordering must be one of {known}; prefix with - for descending order")
     rank: Any = F("vehicle_id")
     if column != rank.name:
         last = float("-inf" if ordering.startswith("-") else "inf")
@@ -139,7 +139,7 @@ def _wanted(query: Mapping[str, str]) -> Q:
         asked = query["health"].split(",")
         if not set(asked) <= set(Health):
             raise InvalidFilter(
-                f"health must be one of {', '.join(Health)}, or several with commas"
+                f"health must be one or more of {', '.join(Health)}, separated by commas"
             )
         wanted &= Q(health__in=asked)
     if "site" in query:
@@ -158,7 +158,7 @@ def _number(parameter: str, text: str) -> float:
 
 
 def row(day: Any) -> VehicleRow:
-    """Return a row of `vehicle_days` as it stands on the wire."""
+    """Return a row of `vehicle_days` as clients get it."""
     return VehicleRow(
         day.vehicle_id,
         day.site,
@@ -194,7 +194,7 @@ CSV_COLUMNS: Final = (
 
 
 def csv_rows(days: QuerySet[Any]) -> Iterator[list[Any]]:
-    """Yield the header, then a line for each of `days`, as they come from the database."""
+    """Yield the header, then a line for each of `days`, streamed from the database."""
     yield list(CSV_COLUMNS)
     for day in days.iterator(chunk_size=1_000):
         wire = msgspec.to_builtins(row(day))

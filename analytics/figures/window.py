@@ -1,4 +1,4 @@
-"""The span of time that a figure is about."""
+"""The span of time that a figure covers."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _length = re.compile(r"([1-9][0-9]{0,5})([mhd])")
 
 
 class InvalidWindow(ValueError):
-    """A window that makes no sense; the text names the parameter and its limit."""
+    """An invalid window; the text names the parameter and its limit."""
 
     def __init__(self, parameter: str, rule: str) -> None:
         super().__init__(f"{parameter} must be {rule}")
@@ -28,7 +28,7 @@ class InvalidWindow(ValueError):
 
 @dataclass(frozen=True)
 class Window:
-    """From `starts_at` up to, and without, `ends_at`."""
+    """From `starts_at` up to, but not including, `ends_at`."""
 
     starts_at: datetime
     ends_at: datetime
@@ -45,7 +45,7 @@ class Window:
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> "Window":
-        """Return what `start`, `end` or `window` ask for; the last 24 hours where none is given.
+        """Return what `start`, `end` or `window` ask for; by default, the last 24 hours.
 
         Errors: `InvalidWindow`.
         """
@@ -57,7 +57,7 @@ class Window:
         ends_at = _parsed_instant(query, "end") or now
         starts_at = _parsed_instant(query, "start") or ends_at - DEFAULT_LENGTH
         if ends_at > now + MAX_AHEAD:
-            raise InvalidWindow("end", "at most one day ahead")
+            raise InvalidWindow("end", "at most one day in the future")
         if starts_at >= ends_at:
             raise InvalidWindow("start", "before end")
         if ends_at - starts_at > LONGEST:
@@ -77,14 +77,12 @@ def _parsed_instant(query: Mapping[str, str], name: str) -> datetime | None:
     if name not in query:
         return None
     date, between, time = query[name][:10], query[name][10:11], query[name][11:]
-    # A space may stand for the T, as in a reading; later, for a plus sign that was not escaped.
+    # A space may replace the T, as in a reading; later on, it is a plus sign that was not escaped.
     text = date + between.replace(" ", "T") + time.replace(" ", "+")
     try:
         instant = msgspec.convert(text, datetime)
     except msgspec.ValidationError:
         instant = None
     if instant is None or instant.tzinfo is None or not 2000 <= instant.year <= 9998:
-        raise InvalidWindow(
-            name, "an instant of RFC 3339 with an offset, of the years 2000 to 9998"
-        )
+        raise InvalidWindow(name, "an RFC 3339 time with an offset, in the years 2000 to 9998")
     return instant.astimezone(UTC)

@@ -146,9 +146,9 @@ class Migration(migrations.Migration):
                 ('efficiency_closes_percent', models.FloatField(default=87, help_text='and closes from this one on', validators=[django.core.validators.MinValueValidator(0), django.core.validators.MaxValueValidator(100)], verbose_name='efficiency closes, %')),
                 ('battery_opens_celsius', models.FloatField(default=50, help_text='a fault opens above this temperature', verbose_name='battery opens, °C')),
                 ('battery_closes_celsius', models.FloatField(default=45, help_text='and closes below this one', verbose_name='battery closes, °C')),
-                ('silent_opens_cadences', models.FloatField(default=10, help_text='a fault opens when a device has been silent for so many of its usual intervals', validators=[django.core.validators.MinValueValidator(2)], verbose_name='silence opens, intervals')),
-                ('silent_opens_minutes', models.FloatField(default=15, help_text='and for so many minutes', validators=[django.core.validators.MinValueValidator(1)], verbose_name='silence opens, minutes')),
-                ('site_silent_devices', models.PositiveIntegerField(default=5, help_text='so many silent devices at one site are one fault, of the site', validators=[django.core.validators.MinValueValidator(2)], verbose_name='silent devices')),
+                ('silent_opens_cadences', models.FloatField(default=10, help_text='a fault opens when a device is silent for this many of its usual intervals', validators=[django.core.validators.MinValueValidator(2)], verbose_name='silence opens, intervals')),
+                ('silent_opens_minutes', models.FloatField(default=15, help_text='and for this many minutes', validators=[django.core.validators.MinValueValidator(1)], verbose_name='silence opens, minutes')),
+                ('site_silent_devices', models.PositiveIntegerField(default=5, help_text='this many silent devices at one site are a single fault, of the site', validators=[django.core.validators.MinValueValidator(2)], verbose_name='silent devices')),
                 ('site', models.OneToOneField(blank=True, help_text='empty: for every site that has no thresholds of its own', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='thresholds', to='fleet.site')),
             ],
             options={

@@ -1,4 +1,4 @@
-"""How often each device reports, learned from its history: what its coverage is measured by."""
+"""How often each device reports, learned from its history: the basis of its coverage."""
 
 from datetime import timedelta
 from typing import Final
@@ -9,7 +9,7 @@ from analytics.sql import STATEMENTS
 from fleet.stores import stopping
 from fleet.stores.statements import Statement
 
-# A device whose firmware begins to report more seldom is judged by its new ways within a day.
+# A device whose firmware starts to report less often is judged by its new cadence within a day.
 LEARN_ANEW_AFTER: Final = timedelta(days=1)
 TRY_AGAIN_AFTER: Final = timedelta(minutes=10)
 AT_ONCE: Final = 1_000
@@ -21,7 +21,7 @@ _STATEMENTS: Final = (
 
 
 def learn_cadences() -> int:
-    """Learn the cadence of every device that is new, or was not looked at for a day."""
+    """Learn the cadence of new devices and of those not checked for a day; return how many."""
     now = timezone.now()
     total = 0
     for statement in _STATEMENTS:

@@ -1,8 +1,8 @@
-"""Keep the hourly sums of history true: the only writer of `MeterHour` and `VehicleHour`.
+"""Keep the hourly sums of history current: the only writer of `MeterHour` and `VehicleHour`.
 
-An hour is settled once it is over: a reading that joins it from then on marks it as changed, in the
-writer's own transaction. A sum is used only where no mark stands beside it, so a figure is right
-whether or not this module has come round to the hour. All that it owes is a list of marks.
+An hour is settled once it is over: from then on, a reading that joins it marks it as changed, in
+the writer's own transaction. A sum is used only if its hour has no mark, so figures are correct
+whether or not the hour has been rolled up. The work to do is a list of marks.
 """
 
 import time
@@ -23,11 +23,11 @@ from ingestion.history.partitions import ensure_partitions, is_missing_partition
 from ingestion.models import ChangedMeterHour, ChangedVehicleHour
 
 HOUR: Final = timedelta(hours=1)
-# Most readings of an hour have come by then; each that comes later costs a second look at the hour.
+# By then most readings of an hour have arrived; each later one costs another roll-up of the hour.
 GRACE: Final = timedelta(minutes=3)
-# A device that delivers late delivers more in a moment: an hour is summed up again when it rests.
+# A device that delivers late soon delivers more: an hour is rolled up again once it is quiet.
 QUIET: Final = timedelta(minutes=1)
-# Writers of the same devices wait for one portion at most: some 20 ms, and some 100 ms.
+# Writers of the same devices wait for one batch at most: about 20 ms, and about 100 ms.
 SETTLED_AT_ONCE: Final = 500
 SUMMED_UP_AT_ONCE: Final = 1_000
 
@@ -62,10 +62,10 @@ _HOURLY: Final = (
 
 
 def roll_up() -> int:
-    """Settle the hours that are over, and sum up those that have changed and are quiet since.
+    """Settle the hours that are over, and roll up those that have changed and been quiet since.
 
-    Returns how many were summed up. Rests after each portion for half as long as that took: nobody
-    waits for sums, and writers who share the machine do.
+    Returns how many were rolled up. Pauses after each batch for half as long as it took: nobody
+    waits for sums, but writers share the machine.
     """
     settle()
     total = 0
@@ -78,7 +78,7 @@ def roll_up() -> int:
 
 
 def settle() -> None:
-    """Let every hour that is over, and its time of `GRACE`, be one that can be summed up."""
+    """Settle every hour that ended at least `GRACE` ago, so that it can be rolled up."""
     until = _hour_of(timezone.now() - GRACE)
     for kind in _HOURLY:
         settled = SETTLED_AT_ONCE
@@ -89,7 +89,7 @@ def settle() -> None:
 
 
 def sum_up_changed() -> Iterator[int]:
-    """Sum up the hours that are marked as changed and quiet; yield how many, portion by portion."""
+    """Roll up the hours that are marked as changed and quiet; yield how many, batch by batch."""
     changed_before = timezone.now() - QUIET
     for kind in _HOURLY:
         while taken := _sum_up_some(kind, changed_before):
@@ -98,9 +98,9 @@ def sum_up_changed() -> Iterator[int]:
 
 
 def mark(starts_at: datetime, ends_at: datetime, device_id: str | None = None) -> int:
-    """Let the settled hours of a span be summed up anew; return how many. Figures stay right.
+    """Mark the settled hours of a span for another roll-up; return how many. Figures stay correct.
 
-    `device_id` None stands for all; an id marks the hours of a meter and of a vehicle of that id.
+    `device_id` None means all; an id marks the hours of both a meter and a vehicle with that id.
     """
     marked = 0
     for kind in _HOURLY:
@@ -112,7 +112,7 @@ def mark(starts_at: datetime, ends_at: datetime, device_id: str | None = None) -
 
 
 def mark_all_of(device: Meter | Vehicle, **_: Any) -> None:
-    """Let all hours of `device` be summed up anew; meanwhile its figures come from history."""
+    """Mark all hours of `device` for another roll-up; until then its figures come from history."""
     of_device = {"meter_id" if isinstance(device, Meter) else "vehicle_id": device.pk}
     hours = (MeterHour if isinstance(device, Meter) else VehicleHour).objects.filter(**of_device)
     oldest = hours.order_by("hour").first()
@@ -121,12 +121,12 @@ def mark_all_of(device: Meter | Vehicle, **_: Any) -> None:
 
 
 def pending() -> int:
-    """Return how many hours wait to be summed up."""
+    """Return how many hours wait to be rolled up."""
     return sum(kind.changed.objects.count() for kind in _HOURLY)
 
 
 def _sum_up_some(kind: _HourlyStatements, changed_before: datetime) -> int:
-    """Sum up one portion; return how many marks it took off the list. Makes missing partitions."""
+    """Roll up one batch; return how many marks it removed. Creates missing partitions."""
     try:
         return _sum_up_in_one_transaction(kind, changed_before)
     except IntegrityError as error:
@@ -144,7 +144,7 @@ def _sum_up_in_one_transaction(kind: _HourlyStatements, changed_before: datetime
             {"changed_before": changed_before, "most": SUMMED_UP_AT_ONCE}
         )
         if taken:
-            # A statement of its own: it sees all that was committed when the marks were taken.
+            # A separate statement: it sees everything committed when the marks were taken.
             hours = [row.hour for row in taken]
             kind.sum_up.rows(
                 {

@@ -1,4 +1,4 @@
-"""CSV that somebody opens with a spreadsheet, which runs what looks like a formula."""
+"""CSV for spreadsheets, which run text that looks like a formula."""
 
 import unicodedata
 from typing import Final
@@ -9,7 +9,7 @@ _UNSEEN: Final = ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 
 def cell(value: object) -> object:
-    """Return `value`, as a text where it is one that a spreadsheet would take for a formula.
+    """Return `value`, behind an apostrophe if a spreadsheet would take its text for a formula.
 
     Numbers stay numbers. Source: https://owasp.org/www-community/attacks/CSV_Injection
     """
@@ -17,9 +17,9 @@ def cell(value: object) -> object:
 
 
 def _looks_like_a_formula(text: str) -> bool:
-    """Return whether `text` begins with a sign of formulas, of any width, behind what is not seen.
+    """Return whether `text` begins with a formula sign of any width, after invisible characters.
 
-    A control character at the very beginning is as good as a sign to some.
+    Some spreadsheets treat a control character at the very beginning like a sign.
     """
     if unicodedata.category(text[:1] or "a") == "Cc":
         return True

@@ -236,7 +236,7 @@ def test_vehicle_without_any_readings_has_an_explanation(api):
 
     told = explained(api)
 
-    assert told["formula"] == "efficiencyRatio = null: no AC is known to compare with"
+    assert told["formula"] == "efficiencyRatio = null: there is no AC to compare with"
     assert deliveries(told["vehicle"]) == (0, 0, 0, 0)
     assert (told["vehicle"]["energyKwh"], told["fleet"]) == (0, None)
     assert told["figure"]["reason"] == "no_ac"

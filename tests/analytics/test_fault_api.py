@@ -125,12 +125,12 @@ def test_filters(api, five, query, listed):
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("state=shut", "state must be one or several of open, acknowledged, closed, all"),
-        ("state=", "state must be one or several of open, acknowledged, closed, all"),
-        ("state=open,", "state must be one or several of open, acknowledged, closed, all"),
+        ("state=shut", "state must be one or more of open, acknowledged, closed, all"),
+        ("state=", "state must be one or more of open, acknowledged, closed, all"),
+        ("state=open,", "state must be one or more of open, acknowledged, closed, all"),
         (
             "kind=broken",
-            "kind must be one or several of low_efficiency, hot_battery, silent, site_silent",
+            "kind must be one or more of low_efficiency, hot_battery, silent, site_silent",
         ),
         ("limit=0", "limit must be a whole number from 1 to 1000"),
     ],

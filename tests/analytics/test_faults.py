@@ -473,7 +473,7 @@ def test_silent_devices_join_the_fault_of_their_site(clock, depot):
     watch()
 
     assert open_faults() == [("site_silent", None)]
-    note = "Part of the fault of the whole site"
+    note = "Part of the site's fault"
     assert steps(Fault.objects.get(vehicle_id="V0"))[-1] == ("closed", note)
     assert Fault.objects.filter(kind="silent", state="closed").count() == 4
 

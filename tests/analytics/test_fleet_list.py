@@ -16,7 +16,8 @@ from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 
 NO_HEALTH = (
-    "health must be one of healthy, degraded, critical, suspect, unknown, or several with commas"
+    "health must be one or more of healthy, degraded, critical, suspect, unknown, "
+    "separated by commas"
 )
 PATH = "/v1/analytics/performance"
 ORDERINGS = [
@@ -156,8 +157,8 @@ def test_filter(api, query, expected):
         *(
             (
                 f"ordering={ordering}",
-                f"ordering must be one of {', '.join(ORDERINGS)}, with a - before it to turn it"
-                " round",
+                f"ordering must be one of {', '.join(ORDERINGS)}; prefix with - for descending"
+                " order",
             )
             for ordering in ("health", "efficiency_percent", "", "-", "--vehicleId", "rank")
         ),

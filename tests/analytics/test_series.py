@@ -246,7 +246,9 @@ def test_series_may_have_10000_points_and_no_more(api):
     record([vehicle_reading("V1")], NOON)
     answer = api.get(f"{PATH}/series?granularity=15m&window=105d")
     assert answer.status_code == 400
-    assert answer.json()["message"] == "A series may have at most 10,000 points"
+    assert answer.json()["message"] == (
+        "A series may have at most 10,000 points: choose a shorter window or a coarser granularity"
+    )
 
 
 @pytest.mark.parametrize(

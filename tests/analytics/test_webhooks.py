@@ -482,7 +482,7 @@ def test_receiver_has_ten_seconds(listener, monkeypatch):
     monkeypatch.setattr(outbound, "TIMEOUT_SECONDS", 0.1)
     thread = answer_with(listener, b"HTTP/1.1 200 O")
 
-    with pytest.raises(NotSent, match=r"no answer within 0\.1 s"):
+    with pytest.raises(NotSent, match=r"no response within 0\.1 seconds"):
         outbound.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}")
     thread.join()
 

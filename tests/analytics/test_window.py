@@ -118,7 +118,7 @@ def test_instant_of_a_reading_may_start_a_window(api, vehicle, start):
         ("start=2026-07-15T13:00:00Z", "start must be before end"),
         ("start=2026-07-15T09:00:00Z&end=2026-07-15T09:00:00Z", "start must be before end"),
         ("start=2025-06-10T11:59:59Z", "start must be at most 400 days before end"),
-        ("end=2026-07-16T12:00:00.000001Z", "end must be at most one day ahead"),
+        ("end=2026-07-16T12:00:00.000001Z", "end must be at most one day in the future"),
     ],
 )
 @pytest.mark.usefixtures("vehicle")
@@ -151,7 +151,7 @@ def test_what_is_no_instant_is_refused_by_its_name_and_never_echoed(api, paramet
 
     assert answer.status_code == 400
     assert answer.json()["message"] == (
-        f"{parameter} must be an instant of RFC 3339 with an offset, of the years 2000 to 9998"
+        f"{parameter} must be an RFC 3339 time with an offset, in the years 2000 to 9998"
     )
 
 

@@ -307,7 +307,8 @@ def test_longest_window_by_the_quarter_of_an_hour_is_too_many_points():
         "/v1/analytics/performance/V1/series?window=400d&granularity=15m"
     )
 
-    assert (status, body["message"]) == (400, "A series may have at most 10,000 points")
+    assert status == 400
+    assert body["message"].startswith("A series may have at most 10,000 points: ")
 
 
 def test_line_break_in_a_request_makes_no_line_of_the_log(caplog):

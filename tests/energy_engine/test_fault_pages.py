@@ -563,7 +563,7 @@ class TestWebhooks:
         delivery(webhook)
         delivery(webhook, attempts=1, attempted_at=NOON, status_code=200, delivered_at=NOON)
         delivery(webhook, attempts=2, attempted_at=NOON, status_code=500, error="answered 500")
-        delivery(webhook, attempts=8, attempted_at=NOON, error="no answer within 10 s")
+        delivery(webhook, attempts=8, attempted_at=NOON, error="no response within 10 seconds")
 
         content = shown(manager, page_of("webhook", webhook.pk))
 

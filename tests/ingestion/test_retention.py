@@ -240,7 +240,7 @@ def test_window_that_reaches_into_the_archive_is_refused_and_says_from_where_on(
         )
         assert answer.status_code == 400
         assert answer.json()["message"] == (
-            "start must be 2025-06-01T00:00:00Z or later: what was before is in the archive"
+            "start must be 2025-06-01T00:00:00Z or later: earlier history is in the archive"
         )
     assert api.get("/v1/analytics/performance/V1?window=400d").status_code == 200
 

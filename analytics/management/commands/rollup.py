@@ -1,4 +1,4 @@
-"""Sum up the hours of a span anew, while the engine goes on answering."""
+"""Roll up the hours of a span again, while the engine keeps answering."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -13,9 +13,9 @@ from ingestion.management.arguments import instant_of
 
 
 class Command(BaseCommand):
-    """Mark the hours of a span as changed, and sum them up; figures are right all the while."""
+    """Mark the hours of a span as changed, and roll them up; figures stay correct meanwhile."""
 
-    help = "Sum up the hours of a span anew. Interrupted, the background worker does the rest."
+    help = "Roll up the hours of a span again. If interrupted, the background worker does the rest."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--from", dest="starts_at", type=instant_of, required=True)
@@ -27,11 +27,11 @@ class Command(BaseCommand):
             raise CommandError("--from must be before --to")
         if gone_until := restore.gone_until(starts_at, ends_at):
             raise CommandError(
-                f"--from must be {instant(gone_until)} or later: what was before is in the archive"
+                f"--from must be {instant(gone_until)} or later: earlier history is in the archive"
             )
         hourly.settle()
         marked = hourly.mark(starts_at, ends_at)
         with tqdm(total=hourly.pending(), unit=" hours", desc="rollup") as progress:
             for summed_up in hourly.sum_up_changed():
                 progress.update(summed_up)
-        self.stdout.write(f"{marked:,} hours of devices summed up anew")
+        self.stdout.write(f"{marked:,} hours of devices rolled up again")
