@@ -1,9 +1,8 @@
--- What summing up has in common, wherever it happens: installed by a migration, and put in place of
--- their calls by the planner.
+-- Functions that every calculation of sums shares. A migration installs them; the planner inlines them.
 
--- The energy between two readings of a counter, in kWh; null where it is suspect, because the device
--- can't take that much in that time. A counter that drops was reset, and has counted from zero since.
--- Without a reading before, there is no step: 0.
+-- The energy between two readings of a counter, in kWh; null if it is suspect, because the device can't
+-- take that much in that time. A counter that drops was reset, and has counted from zero since. Without
+-- a previous reading there is no step: 0.
 CREATE OR REPLACE FUNCTION analytics_step_kwh(
     previous_kwh float8,
     previous_at timestamptz,
@@ -22,9 +21,9 @@ RETURN CASE
 END;
 
 -- One span of one meter, from history: each timestamp counted once, with the delivery received last.
--- One row, whose readings are 0 where there are none. Of a counter, the energy is that of the steps
--- between readings of the span. The span lies between first and last, which the planner knows before
--- the statement starts: partitions outside are not even opened.
+-- One row, with readings = 0 if there are none. For a counter, the energy is that of the steps between
+-- readings of the span. The span lies between first and last, which the planner knows before the
+-- statement starts: partitions outside are not even opened.
 CREATE OR REPLACE FUNCTION analytics_meter_span(
     device_id text,
     starts_at timestamptz,
@@ -85,7 +84,7 @@ AS $$
     ) AS step
 $$;
 
--- One span of one vehicle; what is said of a meter's holds here too.
+-- One span of one vehicle, as analytics_meter_span does for a meter.
 CREATE OR REPLACE FUNCTION analytics_vehicle_span(
     device_id text,
     starts_at timestamptz,

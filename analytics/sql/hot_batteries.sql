@@ -1,8 +1,8 @@
--- Vehicles whose battery is too hot, and those that have a fault for it, or had one that was closed by
--- hand while it lasted. One row each; value null where nothing is known.
+-- Vehicles whose battery is too hot, and those with a fault for it, or with one that was closed by hand
+-- while its cause lasted. One row each; value is null if nothing is known.
 --
 -- Parameters: since timestamptz, how old their newest reading may be; opens float8, closes float8, °C,
--- where the vehicle's site has no thresholds of its own.
+-- for vehicles whose site has no thresholds of its own.
 --
 -- Leans on the primary keys, and on the index fault_watched.
 SELECT

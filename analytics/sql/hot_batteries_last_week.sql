@@ -1,14 +1,14 @@
--- How many faults of hot batteries would have opened, by the average temperature of each hour. One that
--- was hot already when the week began opens none.
+-- How many hot battery faults would have opened, by the average temperature of each hour. A battery that
+-- was already hot when the week began opens none.
 --
--- Parameters: first timestamptz, since timestamptz, until timestamptz: hours from first on are looked
--- at, openings from since on counted, both before until; site_ids bigint[], 0 stands for no site; opens
+-- Parameters: first timestamptz, since timestamptz, until timestamptz: hours from first on are read,
+-- openings from since on are counted, both before until; site_ids bigint[], 0 means no site; opens
 -- float8, closes float8, °C.
 --
 -- Leans on the primary key of the hours, on the partitions between first and until.
 SELECT count(*) AS openings
 FROM fleet_vehicle AS vehicle
--- A vehicle at a time: a few hundred hours are put in order in no time, millions are not.
+-- One vehicle at a time: sorting a few hundred hours is fast, sorting millions is not.
 CROSS JOIN LATERAL (
     SELECT
         hour,
@@ -31,7 +31,7 @@ CROSS JOIN LATERAL (
             AND summed.hour >= %(first)s::timestamptz
             AND summed.hour < %(until)s::timestamptz
     ) AS judged
-    -- In between, it is as before.
+    -- Between the thresholds, it stays as it was.
     WHERE is_hot IS NOT NULL
 ) AS step
 WHERE

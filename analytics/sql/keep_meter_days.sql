@@ -1,6 +1,6 @@
--- Keep the last 24 hours of all meters, in place of what was kept of them.
+-- Store the last 24 hours of all meters, replacing what was stored of them.
 --
--- Parameters: an array of one length for each column of analytics_meterday.
+-- Parameters: an array for each column of analytics_meterday, all of the same length.
 --
 -- Leans on the primary key of analytics_meterday.
 INSERT INTO analytics_meterday (

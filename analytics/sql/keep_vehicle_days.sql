@@ -1,6 +1,6 @@
--- Keep the last 24 hours of some vehicles, in place of what was kept of them.
+-- Store the last 24 hours of some vehicles, replacing what was stored of them.
 --
--- Parameters: an array of one length for each column of analytics_vehicleday.
+-- Parameters: an array for each column of analytics_vehicleday, all of the same length.
 --
 -- Leans on the primary key of analytics_vehicleday.
 INSERT INTO analytics_vehicleday (

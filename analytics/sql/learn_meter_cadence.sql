@@ -1,9 +1,8 @@
 -- Learn how often some meters report: the median of the pauses between their last hundred readings,
--- null for one with fewer than ten. Returns how many were looked at.
+-- null for a meter with fewer than ten. Returns how many were checked.
 --
--- Parameters: learned_before timestamptz, when what is known of a meter is too old; tried_before
--- timestamptz, the same for one of which nothing is known; learned_at timestamptz, now; most bigint,
--- how many.
+-- Parameters: learned_before timestamptz, before which a known cadence is too old; tried_before
+-- timestamptz, the same for an unknown cadence; learned_at timestamptz, now; most bigint, how many.
 --
 -- Leans on the primary keys of live state, cadences and history, one descent for each meter.
 WITH due AS (

@@ -1,5 +1,5 @@
--- The links of vehicles in a window, each with every link to the same meter that overlaps it, itself
--- among them. One row without links for a vehicle that has none; no row for an unknown one.
+-- The links of vehicles in a window, each with every link to the same meter that overlaps it, including
+-- itself. One row without links for a vehicle that has none; no row for an unknown vehicle.
 --
 -- Parameters: vehicle_ids text[]; starts_at, ends_at timestamptz (half-open).
 --

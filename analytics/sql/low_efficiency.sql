@@ -1,8 +1,8 @@
--- Vehicles whose efficiency of the last 24 hours is low, and those that have a fault for it, or had one
--- that was closed by hand while it lasted. One row each; value null where nothing is known.
+-- Vehicles whose efficiency of the last 24 hours is low, and those with a fault for it, or with one that
+-- was closed by hand while its cause lasted. One row each; value is null if nothing is known.
 --
--- Parameters: since timestamptz, how old what was seen of them may be; opens float8, closes float8,
--- percent, where the vehicle's site has no thresholds of its own.
+-- Parameters: since timestamptz, how old their snapshot may be; opens float8, closes float8, percent,
+-- for vehicles whose site has no thresholds of its own.
 --
 -- Leans on the primary keys, and on the index fault_watched.
 SELECT
@@ -31,9 +31,9 @@ LEFT JOIN analytics_vehicleday AS day
         day.vehicle_id = vehicle.vehicle_id
         AND day.ends_at >= %(since)s::timestamptz
         AND day.reason IS NULL
-        -- More than 100 % can't be: neither good nor bad.
+        -- More than 100 % is impossible: neither good nor bad.
         AND day.health <> 'suspect'
-        -- All vehicles without a link have one ratio: it tells nothing of any of them.
+        -- All vehicles without a link have the same ratio: it says nothing about any of them.
         AND day.ac_source <> 'fleet'
 LEFT JOIN (
     SELECT DISTINCT ON (watched.vehicle_id) watched.*

@@ -1,9 +1,9 @@
--- How many faults of low efficiency would have opened, by the hourly sums: at the end of each hour, the
--- DC of a vehicle in the 24 hours before against the AC of the meters that it was linked to at their
--- beginnings. One that was low already when the week began opens none.
+-- How many low efficiency faults would have opened, by the hourly sums: at the end of each hour, the DC
+-- of a vehicle in the previous 24 hours against the AC of the meters that it was linked to when each
+-- hour began. A vehicle whose efficiency was already low when the week began opens none.
 --
--- Parameters: first timestamptz, since timestamptz, until timestamptz: hours from first on are looked
--- at, openings from since on counted, both before until; site_ids bigint[], 0 stands for no site; opens
+-- Parameters: first timestamptz, since timestamptz, until timestamptz: hours from first on are read,
+-- openings from since on are counted, both before until; site_ids bigint[], 0 means no site; opens
 -- float8, closes float8, percent; min_energy_kwh float8; min_coverage float8.
 --
 -- Leans on the primary keys of the hours, on the partitions between first and until.
@@ -11,7 +11,7 @@ WITH link AS MATERIALIZED (
     SELECT
         own.vehicle_id,
         own.meter_id,
-        -- Whole hours at whose beginning it was in force.
+        -- Full hours at whose beginning it was in force.
         date_trunc(
             'hour',
             greatest(lower(own.valid_during), %(first)s::timestamptz)
@@ -27,7 +27,7 @@ WITH link AS MATERIALIZED (
                 AND other.vehicle_id <> own.vehicle_id
                 AND other.valid_during && own.valid_during
         ) AS is_shared,
-        -- Readings that an hour must have, for the least coverage.
+        -- Readings that an hour needs for the minimum coverage.
         coalesce(%(min_coverage)s::float8 * 3600 / dc.cadence_seconds, 0) AS dc_wanted,
         coalesce(%(min_coverage)s::float8 * 3600 / ac.cadence_seconds, 0) AS ac_wanted
     FROM fleet_vehiclemeterlink AS own
@@ -114,8 +114,8 @@ compared AS (
     ) AS shared
     WHERE is_asked
 ),
--- Sums from the first hour on: of 24 hours it is the difference of two. What they lack: readings, of
--- those that a coverage takes; of a device whose cadence is not known, none.
+-- Running sums from the first hour on: the sum of 24 hours is the difference of two of them. The lack is
+-- how many readings are missing for the minimum coverage; none for a device of unknown cadence.
 so_far AS (
     SELECT
         compared.*,
@@ -149,7 +149,7 @@ FROM (
     FROM figure
     CROSS JOIN LATERAL (
         SELECT
-            -- Rounded, as a figure is, to hundredths.
+            -- Rounded to hundredths, as figures are.
             CASE
                 WHEN 100 * dc_kwh < (%(opens)s::float8 - 0.005) * ac_kwh THEN true
                 WHEN
@@ -161,7 +161,7 @@ FROM (
     WHERE
         hour >= %(since)s - interval '1 hour'
         AND ac_kwh >= greatest(%(min_energy_kwh)s::float8, 1e-9)
-        -- Differences of long sums: not to the last bit.
+        -- Differences of long sums are not exact.
         AND dc_lack < 1e-6
         AND ac_lack < 1e-6
         AND is_low IS NOT NULL

@@ -1,4 +1,4 @@
--- Mark settled hours of meters as changed, so that they are summed up anew. Returns how many.
+-- Mark settled hours of meters as changed, so that they are rolled up again. Returns how many.
 --
 -- Parameters: starts_at, ends_at timestamptz, half-open; device_id text, null for every meter.
 --
@@ -22,7 +22,7 @@ WITH marked AS (
     ) AS hour (hour)
     WHERE %(device_id)s::text IS NULL OR live.meter_id = %(device_id)s
     ORDER BY live.meter_id, hour.hour
-    -- Due at once, also where a writer has marked it just now.
+    -- Due at once, even if a writer has just marked it.
     ON CONFLICT (meter_id, hour) DO UPDATE SET changed_at = EXCLUDED.changed_at
     RETURNING 1
 )

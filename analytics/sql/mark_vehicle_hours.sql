@@ -1,4 +1,4 @@
--- Mark settled hours of vehicles as changed, so that they are summed up anew. Returns how many.
+-- Mark settled hours of vehicles as changed, so that they are rolled up again. Returns how many.
 --
 -- Parameters: starts_at, ends_at timestamptz, half-open; device_id text, null for every vehicle.
 --
@@ -22,7 +22,7 @@ WITH marked AS (
     ) AS hour (hour)
     WHERE %(device_id)s::text IS NULL OR live.vehicle_id = %(device_id)s
     ORDER BY live.vehicle_id, hour.hour
-    -- Due at once, also where a writer has marked it just now.
+    -- Due at once, even if a writer has just marked it.
     ON CONFLICT (vehicle_id, hour) DO UPDATE SET changed_at = EXCLUDED.changed_at
     RETURNING 1
 )

@@ -1,5 +1,5 @@
 -- How many deliveries meters made over spans of time: all, those that count, and those that were
--- corrected by a later one with other values. One row for each span, in their order.
+-- corrected by a later one with other values. One row for each span, in the order of the spans.
 --
 -- Parameters: device_ids text[], starts_at timestamptz[], ends_at timestamptz[] (one span each,
 -- half-open).

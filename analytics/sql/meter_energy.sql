@@ -1,6 +1,5 @@
--- AC energy of meters over spans of time, as history has them at this moment. Whole
--- hours come from their sums, where these are true; all else from history. One row for each span of a
--- meter that is in the registry.
+-- AC energy of meters over spans of time, from history as it is now. Full hours come from their sums if
+-- these are current, the rest from history. One row for each span of a meter that is in the registry.
 --
 -- Parameters: device_ids text[], starts_at timestamptz[], ends_at timestamptz[] (one span each,
 -- half-open); first timestamptz and last timestamptz, a window around all spans.
@@ -13,7 +12,7 @@ SELECT
     counted.energy_kwh,
     counted.hours_rolled_up,
     cadence.cadence_seconds,
-    -- Of the same snapshot: what has gone by then, or will have.
+    -- From the same snapshot as the readings: until when history is only in the archive.
     (
         SELECT max(archived.ends_at)
         FROM ingestion_archivedpartition AS archived
@@ -28,7 +27,7 @@ FROM
 INNER JOIN fleet_meter AS device ON device.meter_id = span.meter_id
 LEFT JOIN analytics_metercadence AS cadence ON cadence.meter_id = span.meter_id
 CROSS JOIN LATERAL (
-    -- Kept nowhere: the first of its readers adds it up as it comes, the other two rarely read it.
+    -- Not materialized: its first reader sums it up as it streams, the other two rarely read it.
     WITH rolled_up AS NOT MATERIALIZED (
         SELECT hour.*
         FROM analytics_meterhour AS hour
@@ -38,7 +37,7 @@ CROSS JOIN LATERAL (
             AND hour.hour <= span.ends_at - interval '1 hour'
             AND hour.hour >= %(first)s::timestamptz
             AND hour.hour < %(last)s::timestamptz
-            -- Summed up under other rules: not true any more.
+            -- A sum under another register or power limit is no longer valid.
             AND hour.energy_register = device.energy_register
             AND hour.max_power_kw IS NOT DISTINCT FROM device.max_power_kw
             AND hour.hour <> ALL (
@@ -73,7 +72,7 @@ CROSS JOIN LATERAL (
             lag(hour) OVER (ORDER BY hour) + interval '1 hour' AS starts_at,
             hour AS ends_at
         FROM rolled_up
-        -- Looked for only where there are fewer than there is room for.
+        -- Only if there are fewer hours than fit between the first and the last.
         WHERE (SELECT hours * interval '1 hour' < last_at - first_at FROM sums)
         UNION ALL
         SELECT
@@ -110,7 +109,7 @@ CROSS JOIN LATERAL (
             last_kwh
         FROM history
     ),
-    -- A counter's step into a segment comes from the last reading before it.
+    -- A counter's step into a segment starts at the last reading before it.
     step AS (
         SELECT
             analytics_step_kwh(

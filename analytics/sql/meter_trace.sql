@@ -1,9 +1,9 @@
--- Voltage of a meter over a window, averaged over even pieces of time.
+-- Voltage of a meter over a window, averaged over equal pieces of time.
 -- Each timestamp counts once, with the delivery received last. Rows in time order; a piece without
 -- readings has none.
 --
--- Parameters: device_id text; starts_at, ends_at timestamptz (half-open); piece interval, how long one
--- is; origin timestamptz, where one begins.
+-- Parameters: device_id text; starts_at, ends_at timestamptz (half-open); piece interval, the length of
+-- a piece; origin timestamptz, where a piece begins.
 --
 -- Leans on the primary key of history, on the partitions of the window.
 SELECT

@@ -1,9 +1,9 @@
--- Open faults; returns the changes that say so.
+-- Open faults; returns the changes that record it.
 --
 -- Parameters: kinds text[], vehicle_ids text[], meter_ids text[], site_ids bigint[], values float8[],
 -- thresholds float8[], one each for a fault; now timestamptz.
 --
--- Leans on the unique indexes that allow one fault of a kind.
+-- Leans on the unique indexes that allow one open fault of a kind.
 WITH opened AS (
     INSERT INTO analytics_fault (
         kind, vehicle_id, meter_id, site_id, value, threshold, state, opened_at

@@ -1,6 +1,7 @@
--- The deliveries of a meter that arrived last, of those measured in a window; newest arrival first. A
--- repeat has the values of an earlier delivery of its timestamp; one is replaced where another one of
--- its timestamp counts, with other values; a correction counts, and the one before had other values.
+-- The deliveries of a meter that arrived last, among those measured in a window; newest arrival first.
+-- A repeat has the values of an earlier delivery with its timestamp. A delivery is replaced if another
+-- one with its timestamp counts and has other values. A correction counts, and the delivery before it
+-- had other values.
 --
 -- Parameters: device_id text; starts_at, ends_at timestamptz (half-open); deliveries bigint, how many
 -- at most.
@@ -18,7 +19,7 @@ WITH newest AS MATERIALIZED (
     ORDER BY reading.received_at DESC, reading.id DESC
     LIMIT %(deliveries)s::bigint
 ),
--- With all others of their timestamps, to compare them.
+-- With all others of the same timestamps, to compare them.
 told AS MATERIALIZED (
     SELECT
         reading.id,

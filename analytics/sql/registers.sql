@@ -1,8 +1,8 @@
--- Where a counter's step into a span starts from: installed by a migration, and put in place of their
--- calls by the planner.
+-- Where a counter's step into a span starts. A migration installs these functions; the planner inlines
+-- them.
 
--- The last counted reading of a meter before an instant: of history, or of a partition that went into
--- the archive. No row where there is none.
+-- The last counted reading of a meter before an instant: from history, or from a partition that went
+-- into the archive. No row if there is none.
 CREATE OR REPLACE FUNCTION analytics_meter_before(
     device_id text, at timestamptz
 ) RETURNS TABLE (kwh float8, measured_at timestamptz)
@@ -34,12 +34,12 @@ AS $$
             LIMIT 1
         )
     ) AS latest
-    -- A reading of history may have replaced the one that went.
+    -- A reading of history may have replaced the archived one.
     ORDER BY latest.measured_at DESC, latest.rank DESC
     LIMIT 1
 $$;
 
--- What is said of a meter holds here too.
+-- The same for a vehicle.
 CREATE OR REPLACE FUNCTION analytics_vehicle_before(
     device_id text, at timestamptz
 ) RETURNS TABLE (kwh float8, measured_at timestamptz)
@@ -71,7 +71,7 @@ AS $$
             LIMIT 1
         )
     ) AS latest
-    -- A reading of history may have replaced the one that went.
+    -- A reading of history may have replaced the archived one.
     ORDER BY latest.measured_at DESC, latest.rank DESC
     LIMIT 1
 $$;

@@ -1,10 +1,10 @@
--- Settle some vehicles up to an hour: from now on, a reading from before it marks its hour as changed. The
--- hours that this adds are marked at once, so that they are summed up. Returns how many were settled.
+-- Settle some vehicles up to an hour: from now on, a reading from before it marks its hour as changed.
+-- The hours that this adds are marked at once, so that they are rolled up. Returns how many were settled.
 --
 -- Parameters: until timestamptz, a whole hour; most bigint, how many vehicles.
 --
--- Leans on the primary keys of live state and history. Holds the live rows, in the order of ids: every
--- writer that has read the old value has committed by then, and every later one reads the new one.
+-- Leans on the primary keys of live state and history. Locks the live rows, in the order of ids: every
+-- writer that read the old value has committed by then, and every later one reads the new value.
 WITH due AS (
     SELECT
         vehicle_id,
@@ -13,7 +13,7 @@ WITH due AS (
     FROM fleet_vehiclelivestate
     WHERE
         settled_before IS NULL
-        -- One that was silent since has nothing to sum up.
+        -- A device that has been silent since has nothing to roll up.
         OR (settled_before < %(until)s::timestamptz AND measured_at >= settled_before)
     ORDER BY vehicle_id
     LIMIT %(most)s
@@ -38,7 +38,7 @@ marked AS (
     ) AS unsettled
     CROSS JOIN LATERAL generate_series(
         unsettled.first_hour,
-        -- There is no reading beyond the newest; one that comes marks its hour itself.
+        -- There is no reading after the newest; one that arrives later marks its own hour.
         least(%(until)s::timestamptz - interval '1 hour', due.measured_at),
         interval '1 hour'
     ) AS hour (hour)

@@ -1,11 +1,11 @@
 -- How many faults of silent devices, and of silent sites, would have opened, by the first and the last
--- reading of each hour, and by how many readings are missing between them. Where many devices of a site
--- are silent in an hour, those whose silence becomes a fault in it have none of their own. What was
--- silent already when the week began opens none.
+-- reading of each hour, and by how many readings are missing between them. If many devices of a site
+-- are silent in an hour, those whose silence becomes a fault in it have none of their own. Whatever was
+-- already silent when the week began opens none.
 --
--- Parameters: first timestamptz, since timestamptz, until timestamptz: hours from first on are looked
--- at, openings from since on counted, both before until; now timestamptz; site_ids bigint[], 0 stands
--- for no site; cadences float8, minutes float8, devices integer.
+-- Parameters: first timestamptz, since timestamptz, until timestamptz: hours from first on are read,
+-- openings from since on are counted, both before until; now timestamptz; site_ids bigint[], 0 means no
+-- site; cadences float8, minutes float8, devices integer.
 --
 -- Leans on the primary keys of the hours, on the partitions between first and until.
 WITH device AS (
@@ -38,7 +38,7 @@ WITH device AS (
     ) AS known
     WHERE known.cadence IS NOT NULL AND known.site_id = ANY(%(site_ids)s::bigint[])
 ),
--- A device at a time: a few hundred hours are put in order in no time, millions are not.
+-- One device at a time: sorting a few hundred hours is fast, sorting millions is not.
 summed AS (
     SELECT
         device.*,
@@ -90,7 +90,7 @@ silence AS (
             VALUES
             (
                 summed.last_measured_at,
-                -- After the last of its hours: heard of since, or silent to this moment.
+                -- After its last hour: seen since then, or silent until now.
                 coalesce(
                     summed.next_at,
                     CASE
@@ -107,7 +107,7 @@ silence AS (
         ) AS pause (starts_at, ends_at)
     WHERE
         pause.ends_at - pause.starts_at > summed.endured
-        -- Few of millions: told from the rest before they are looked at closely.
+        -- Few of millions: filtered out before the expensive checks.
         AND (
             summed.next_at IS NULL
             OR summed.next_at > summed.last_measured_at + summed.endured
@@ -149,7 +149,7 @@ verdict AS (
         generate_series(%(first)s::timestamptz, %(now)s::timestamptz, interval '1 hour') AS hour
     LEFT JOIN silent USING (site_id, hour)
 ),
--- Where an hour is neither, it is as the one before.
+-- An hour that is neither is like the one before.
 site_hour AS (
     SELECT
         site_id,

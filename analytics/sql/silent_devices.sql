@@ -1,9 +1,9 @@
--- Devices that have been silent for longer than their cadence warrants, and those that have a fault for
--- it, or had one that was closed by hand while it lasted. One row each; only devices whose cadence is
--- known. site_opens: how many silent devices are a fault of the whole site.
+-- Devices that have been silent for too long for their cadence, and those with a fault for it, or with
+-- one that was closed by hand while its cause lasted. One row each; only devices whose cadence is known.
+-- site_opens: how many silent devices are a fault of the whole site.
 --
--- Parameters: now timestamptz; cadences float8, minutes float8, devices integer, where the device's
--- site has no thresholds of its own.
+-- Parameters: now timestamptz; cadences float8, minutes float8, devices integer, for devices whose site
+-- has no thresholds of its own.
 --
 -- Leans on the primary keys, and on the index fault_watched.
 WITH watched AS (

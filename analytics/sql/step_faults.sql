@@ -1,8 +1,9 @@
--- Let faults take the steps that the watch has found: a new value, a cause that is gone or is back, an
--- end. Returns the changes of those that end. One that somebody closed meanwhile stays as it is.
+-- Apply the changes that the watch has found to faults: a new value, a cause that is gone or back, or
+-- closing. Returns the changes of faults that close. A fault that somebody closed meanwhile stays as it
+-- is.
 --
 -- Parameters: fault_ids bigint[], were_closed boolean[], values float8[], recovering_since
--- timestamptz[], notes text[] (null: it does not end), one each for a fault; now timestamptz.
+-- timestamptz[], notes text[] (null: it does not close), one each per fault; now timestamptz.
 --
 -- Leans on the primary key.
 WITH stepped AS (

@@ -1,4 +1,4 @@
--- Sum up hours of meters from history.
+-- Roll up hours of meters from history.
 --
 -- Parameters: device_ids text[], hours timestamptz[] (one hour each, none twice); first timestamptz
 -- and last timestamptz, a window around all of them.

@@ -1,4 +1,4 @@
--- Sum up hours of vehicles from history.
+-- Roll up hours of vehicles from history.
 --
 -- Parameters: device_ids text[], hours timestamptz[] (one hour each, none twice); first timestamptz
 -- and last timestamptz, a window around all of them.

@@ -1,9 +1,9 @@
--- Take some hours of vehicles that have changed off the list, and return them.
+-- Remove the marks of some changed hours of vehicles, and return these hours.
 --
 -- Parameters: changed_before timestamptz; most bigint, how many.
 --
--- Leans on the primary key of the marks. A mark that a writer holds is left for the next time: its
--- reading is not committed yet. A writer that comes later waits, and marks the hour once more.
+-- Leans on the primary key of the marks. A mark that a writer has locked is left for the next time: its
+-- reading is not committed yet. A later writer waits, and marks the hour again.
 DELETE FROM ingestion_changedvehiclehour AS changed
 USING (
     SELECT vehicle_id, hour
