@@ -1,4 +1,4 @@
-"""What the work at hand is done for: each log line and each SQL statement of Django's names it."""
+"""The request or job of the current work: log lines and Django's SQL statements name it."""
 
 from collections.abc import Mapping
 from contextvars import ContextVar

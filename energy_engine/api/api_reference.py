@@ -1,4 +1,4 @@
-"""Generate the tables of docs/api.md from the code: fields of readings, limits, codes of errors.
+"""The parts of docs/api.md that come from the code: fields of readings, limits, error codes.
 
 `make docs` writes them; a test checks that they are up to date.
 """
@@ -21,7 +21,7 @@ _FLOORS: Final = ("fleet", "ingestion", "analytics", "energy_engine")
 
 
 class AnswerCode(NamedTuple):
-    """A `code` of an error, its status and its meaning."""
+    """An error `code`, its status and its meaning."""
 
     status: int
     code: str
@@ -33,43 +33,42 @@ class AnswerCode(NamedTuple):
         return self.status in (408, 429, 500, 503) or self.code == "cut_short"
 
 
-# Errors from the framework, and for requests that never reach a view.
+# Codes from the framework, and of requests that never reach a view.
 _OTHERS: Final = (
     AnswerCode(400, "bad_request", "The request is not valid HTTP/1.1."),
-    AnswerCode(400, "unknown_host", "The `Host` header names none of `ALLOWED_HOSTS`."),
+    AnswerCode(400, "unknown_host", "The `Host` header is not in `ALLOWED_HOSTS`."),
     AnswerCode(403, "permission_denied", "This needs a key for all devices."),
     AnswerCode(404, "not_found", "There is no such path, device, link, fault, key or page."),
     AnswerCode(405, "method_not_allowed", "The path has other methods; `Allow` lists them."),
-    AnswerCode(414, "request_uri_too_long", "The address is too long."),
-    AnswerCode(
-        415, "unsupported_media_type", "The route accepts other content types; the message says."
-    ),
+    AnswerCode(414, "request_uri_too_long", "The URL is too long."),
+    AnswerCode(415, "unsupported_media_type", "The type of body is wrong; see the message."),
     AnswerCode(417, "expectation_failed", "The `Expect` header is unknown."),
     AnswerCode(431, "request_header_fields_too_large", "The headers are too many or too large."),
-    AnswerCode(500, "internal_error", "An error in the engine; its log has the `requestId`."),
+    AnswerCode(500, "internal_error", "The engine failed; its log has the `requestId`."),
     AnswerCode(500, "internal_server_error", "The same, before the request was parsed."),
     AnswerCode(501, "not_implemented", "The `Transfer-Encoding` is unknown."),
-    AnswerCode(503, "not_ready", "From `/health/ready`: a check failed; `checks` says which."),
+    AnswerCode(503, "not_ready", "Only `/health/ready`: a check failed; `checks` says which."),
 )
-# Codes in `errors`, where each error is about one field or a whole item.
+# Codes in `errors`, where each error is about one field, or about a whole item.
 FIELD_CODES: Final = {
     "missing": "A required field is absent.",
-    "wrong_type": "For example, a string or `true` for a number, a number for a string, or `null` "
-    "for a required field. If `field` is null, the item is not a JSON object.",
-    "out_of_range": "Outside a limit, which the message names.",
-    "invalid_format": "Not an id, not a time with an offset, or not one of the allowed words.",
-    "unknown_field": "The body has no such field; the message names the nearest known field.",
+    "wrong_type": "The value has the wrong type, such as a string or `true` for a number, a number "
+    "for a string, or `null` for a required field. With `field` null: the item is not a JSON "
+    "object.",
+    "out_of_range": "The value exceeds a limit, which the message names.",
+    "invalid_format": "Not an id, not a time with an offset, or not one of the allowed values.",
+    "unknown_field": "The body has no such field; the message names the most similar one.",
     "unknown_kind": "A reading has neither `type` nor exactly one of the two ids.",
     "unknown_device": "The device is not in the registry and unknown devices are rejected, or the "
     "key does not reach it.",
     "malformed_json": "The item is not JSON, not UTF-8, or nested too deeply.",
-    "conflict": "Two fields exclude each other.",
+    "conflict": "Two fields can't be combined.",
     "unknown_site": "There is no site with that name.",
 }
 
 
 def answer_codes() -> list[AnswerCode]:
-    """Return every `code` of an error, by status; its meaning is its exception's first line."""
+    """Return every error `code`, by status; the docstrings of exceptions say what they mean."""
     _ = get_resolver().url_patterns  # imports every view, and with it its exceptions
     own = [
         AnswerCode(found.status_code, found.default_code, (found.__doc__ or "").splitlines()[0])
@@ -86,7 +85,7 @@ def _subclasses(of: type[APIException]) -> Iterator[type[APIException]]:
 
 
 def filled(text: str) -> str:
-    """Return the text of the document with its tables regenerated."""
+    """Return the text of the document with its tables updated."""
     for name, table in (
         ("readings", _readings()),
         ("limits", _limits()),
@@ -101,7 +100,7 @@ def filled(text: str) -> str:
 
 
 def write_document() -> None:
-    """Regenerate the tables of docs/api.md."""
+    """Update the tables of docs/api.md."""
     DOCUMENT.write_text(filled(DOCUMENT.read_text()))
 
 
@@ -120,7 +119,7 @@ def _readings() -> str:
         schema = msgspec.json.schema_components([struct])[1][struct.__name__]
         for name, described in schema["properties"].items():
             if name == "timestamp" and kind == "meter":
-                continue  # listed once, with the vehicle's fields
+                continue  # listed with the vehicle's, for both
             described = described.get("anyOf", [described])[0]
             what = ": ".join(filter(None, [described.get("description"), wire.rule(struct, name)]))
             is_required = "yes" if name in schema["required"] else ""

@@ -1,4 +1,4 @@
-"""Every error as the JSON of the contract; a database that is away as 503."""
+"""Every error as JSON in one format; an unavailable database as 503."""
 
 import sys
 from datetime import datetime
@@ -35,8 +35,8 @@ from ingestion.server_clock import ServerClockBehind
 from ingestion.stream import StreamInterrupted
 
 RETRY_AFTER_SECONDS: Final = 2
-# Raised when PostgreSQL is away, out of connections, out of disk, or gave up waiting for a lock.
-# Closing a cursor of the server raises the driver's own, which Django does not translate.
+# Raised when PostgreSQL is unreachable, out of connections, out of disk, or timed out on a lock.
+# Closing a server-side cursor raises the driver's own errors, which Django does not translate.
 STORAGE_ERRORS: Final = (
     *(OperationalError, InterfaceError),
     *(psycopg.OperationalError, psycopg.InterfaceError),
@@ -56,17 +56,17 @@ class Error(msgspec.Struct):
 
 
 class IngestError(Error, kw_only=True):
-    """Why no reading was accepted, or how far a stream came, and why no further."""
+    """Why no reading was accepted, or where and why a stream stopped."""
 
     errors: list[ItemError]  # type: ignore[assignment] # as others, with the index of the item
     accepted: int | msgspec.UnsetType = msgspec.UNSET
     rejected: int | msgspec.UnsetType = msgspec.UNSET
-    # Of a stream: so many lines from its first are done with.
+    # Of a stream: how many lines from its first have been processed.
     lines: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class StorageUnavailable(APIException):
-    """The database is down, full, or out of connections."""
+    """The database is unreachable, full or out of connections."""
 
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     default_code = "storage_unavailable"
@@ -75,16 +75,16 @@ class StorageUnavailable(APIException):
 
 
 class TookTooLong(APIException):
-    """The database did not answer within the time limit of the request."""
+    """The request timed out waiting for the database."""
 
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     default_code = "took_too_long"
-    default_detail = "The database took too long; ask for less at once, or send the request again"
+    default_detail = "The database timed out; request less at once, or send the request again"
     wait = RETRY_AFTER_SECONDS
 
 
 class ClientClosedRequest(APIException):
-    """The client has disconnected; only the log and the metrics show this code."""
+    """The client closed the connection; this code is only in logs and metrics."""
 
     status_code = 499  # as nginx has it
     default_code = "client_closed_request"
@@ -92,28 +92,28 @@ class ClientClosedRequest(APIException):
 
 
 class TryLater(APIException):
-    """More requests arrive than the engine can serve, or this figure is being calculated."""
+    """The engine is overloaded, or this figure is still being calculated."""
 
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     default_code = "overloaded"
-    default_detail = "Too much is waiting to be written; send the request again"
+    default_detail = "Too many readings are waiting to be written; send the request again"
     wait = 1
 
 
 class ServerClockWrong(APIException):
-    """The server's clock is behind the clocks of most devices."""
+    """The server's clock is behind those of most devices."""
 
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     default_code = "server_clock_behind"
     default_detail = (
-        "The server's clock seems to be behind: most devices are ahead of it; send the request "
-        "again once it is set"
+        "The server's clock seems to be behind those of most devices; send the request again once "
+        "it is correct"
     )
     wait = 60
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Return DRF's answer to `error`; None for what is a fault of the engine."""
+    """Return the response to `error`; None if it is a bug of the engine."""
     so_far: dict[str, Any] = {}
     if isinstance(error, StreamInterrupted):
         so_far = msgspec.structs.asdict(error.outcome) | {"lines": error.lines}
@@ -131,12 +131,12 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     )
     body |= getattr(error, "extra", {}) | so_far
     if lines := so_far.get("lines"):
-        body["message"] += f". Lines done so far: {lines:,}; send the ones after them"
+        body["message"] += f". Lines processed so far: {lines:,}; send the lines after them"
     return Response(body, error.status_code, headers=_headers(error))
 
 
 def _told(error: Exception, request: HttpRequest) -> Exception:
-    """Return `error` as the client is told of it; as it is, where it is a fault of the engine."""
+    """Return `error` as the client gets it; unchanged if it is a bug of the engine."""
     if isinstance(error, Http404):
         return NotFound()
     if isinstance(error, PermissionDenied):
@@ -146,13 +146,13 @@ def _told(error: Exception, request: HttpRequest) -> Exception:
     if isinstance(error, ServerClockBehind):
         return ServerClockWrong()
     if isinstance(error, DataError):
-        # A value that no column takes, such as a NUL in a query parameter.
-        return ValidationError("The request holds a value that cannot be stored")
+        # A value that no column accepts, such as a NUL in a query parameter.
+        return ValidationError("The request contains a value that cannot be stored")
     if isinstance(error, STORAGE_ERRORS):
         note_cause(request, error)
         return _unavailable(error)
     if isinstance(error, MethodNotAllowed):
-        error.detail = ErrorDetail("This path does not take the method; Allow names those it takes")
+        error.detail = ErrorDetail("Method not allowed; the Allow header lists the allowed ones")
     return error
 
 
@@ -163,7 +163,7 @@ def error_body(
     code: str,
     errors: list[FieldError] | None = None,
 ) -> dict[str, Any]:
-    """Return the body of an error answer, as the contract has it."""
+    """Return the body of an error response."""
     return {
         "statusCode": int(status),
         "path": request.path,
@@ -176,7 +176,7 @@ def error_body(
 
 
 def error_response(request: HttpRequest, status: int, message: str, code: str) -> HttpResponse:
-    """Return an error answer for what happens outside of DRF's views."""
+    """Return an error response from outside of DRF's views."""
     return HttpResponse(
         msgspec.json.encode(error_body(request, status, message, code)),
         content_type="application/json",
@@ -187,7 +187,7 @@ def error_response(request: HttpRequest, status: int, message: str, code: str) -
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Handle 400: a request that Django itself refuses."""
     if isinstance(exception, DisallowedHost):
-        message, code = "The Host header names none of ALLOWED_HOSTS", "unknown_host"
+        message, code = "The Host header is not in ALLOWED_HOSTS", "unknown_host"
     else:
         message, code = "Bad request", "bad_request"
     return error_response(request, HTTPStatus.BAD_REQUEST, message, code)
@@ -208,10 +208,10 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Handle 500, and what is not the engine's fault: 503 where the database is away."""
+    """Handle 500, and errors that are no bugs of the engine: 503 if the database is unavailable."""
     cause = sys.exception()
     if is_page(request) and isinstance(cause, DataError):
-        # An address made by hand, with a value that no column takes, such as a NUL.
+        # A hand-made URL with a value that no column accepts, such as a NUL.
         return bad_request(request, cause)
     if isinstance(cause, STORAGE_ERRORS):
         return _answer(request, _unavailable(cause))
@@ -230,7 +230,7 @@ def _answer(request: HttpRequest, error: APIException) -> HttpResponse:
 
 
 def _unavailable(error: BaseException) -> APIException:
-    """Return what to answer where the database did not do what it was asked."""
+    """Return the error for a client after the database has failed."""
     cause = error if isinstance(error, psycopg.Error) else error.__cause__
     if isinstance(cause, ClientGone):
         return ClientClosedRequest()

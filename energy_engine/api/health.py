@@ -25,7 +25,7 @@ from fleet.stores import replica
 from fleet.stores.redis import redis_answers
 from ingestion.history.partitions import covered_until
 
-# Less than this ahead, and the job that makes partitions has failed for weeks.
+# With less than this ahead, the job that creates partitions has failed for weeks.
 LEAST_PARTITION_HORIZON: Final = timedelta(days=7)
 
 # Without them the engine is slower, not wrong.
@@ -39,14 +39,14 @@ class Live(msgspec.Struct):
 
 
 class Ready(msgspec.Struct):
-    """The engine can take readings and answer; what each check found."""
+    """The engine can accept readings and answer; `checks` has the result of each check."""
 
     status: Literal["ok", "degraded"]
     checks: dict[str, str]
 
 
 class Unready(Error, kw_only=True):
-    """The engine can't take readings; what each check found."""
+    """The engine can't accept readings; `checks` has the result of each check."""
 
     status: Literal["unready"]
     checks: dict[str, str]
@@ -57,28 +57,28 @@ class LiveView(APIView):
 
     permission_classes = [KnownParameters]
 
-    @extend_schema(operation_id="healthLive", responses={200: answer(Live, "It does")})
+    @extend_schema(operation_id="healthLive", responses={200: answer(Live, "The process answers")})
     def get(self, request: Request) -> Response:
         """Return whether the process answers."""
         return Response({"status": OK})
 
 
 class ReadyView(APIView):
-    """The engine can take readings and answer; it can do so without cache and replica, slower."""
+    """The engine can accept readings and answer; without cache or replica, it is slower."""
 
     permission_classes = [KnownParameters]
 
     @extend_schema(
         operation_id="healthReady",
         responses={
-            200: answer(Ready, "It can; degraded: without cache or replica, slower"),
-            503: answer(Unready, "It can't; `checks` says why"),
+            200: answer(Ready, "Ready; degraded: without cache or replica, slower"),
+            503: answer(Unready, "Not ready; `checks` says why"),
         },
     )
     def get(self, request: Request) -> Response:
-        """Return whether the engine can take readings and answer."""
+        """Return whether the engine can accept readings and answer."""
         checks = {"database": storage.state()}
-        if checks["database"] == OK:  # else each of them would wait for it as long again
+        if checks["database"] == OK:  # otherwise each of them would wait for it again
             checks |= {"migrations": _migrations(), "partitions": _partitions()}
         checks["cache"] = OK if redis_answers() else "unreachable"
         if replica.is_configured():
@@ -107,7 +107,7 @@ def _migrations() -> str:
 
 @cache
 def _known_migrations() -> set[tuple[str, str]]:
-    """Return the migrations that this code comes with; they don't change while it runs."""
+    """Return the migrations of this code; they don't change while it runs."""
     return set(MigrationLoader(None).disk_migrations or ())
 
 
@@ -115,9 +115,9 @@ def _partitions() -> str:
     until = covered_until()
     if until - timezone.now() < LEAST_PARTITION_HORIZON:
         make = environment.command("pgpartition")
-        return f"exist until {instant(until)} only: run `{make}`"
+        return f"exist only until {instant(until)}: run `{make}`"
     return OK
 
 
 def _replica() -> str:
-    return OK if replica.watch.is_near() else "away or too far behind; the primary does its work"
+    return OK if replica.watch.is_near() else "unreachable or too far behind; the primary is used"

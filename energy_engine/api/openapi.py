@@ -1,7 +1,7 @@
 """The OpenAPI document: canonical paths only, and the schemas of the msgspec structs.
 
-Views say what is theirs alone: parameters, bodies, answers, and in their docstrings what an
-operation does. What holds for many of them is added here: errors, headers, keys, examples.
+Views declare what is specific to them: parameters, bodies, responses, and in their docstrings what
+an operation does. What many operations share is added here: errors, headers, keys, examples.
 """
 
 import inspect
@@ -30,7 +30,7 @@ from fleet.views import Link, LinkMade, LinkOrder, LinkPage
 from ingestion.intake import Outcome
 from ingestion.readings import MeterReading, VehicleReading
 
-# What clients send may leave fields out; what they get always has all of them.
+# Clients may leave out fields in requests; responses always have all of them.
 BODIES: Final = (MeterReading, VehicleReading, LinkOrder, KeyOrder)
 ANSWERS: Final = (
     *(Service, Live, Ready, Unready, Outcome, Error, IngestError),
@@ -41,11 +41,11 @@ ANSWERS: Final = (
 _KEY: Final = {
     "type": "http",
     "scheme": "bearer",
-    "description": "An API key; none is needed where API_AUTH is open, as `make run` has it.",
+    "description": "An API key; not needed with API_AUTH=open, the default of `make run`.",
 }
 _HEADERS: Final[dict[str, dict[str, Any]]] = {
     "X-Request-ID": {
-        "description": "Names this request in the engine's log; one that you send is kept.",
+        "description": "Identifies this request in the engine's log; one that you send is kept.",
         "schema": {"type": "string"},
     },
     "Retry-After": {
@@ -53,7 +53,7 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": {"type": "integer", "minimum": 1},
     },
     "WWW-Authenticate": {
-        "description": "The scheme that a key is sent with: Bearer.",
+        "description": "The authentication scheme: Bearer.",
         "schema": {"type": "string"},
     },
 }
@@ -65,7 +65,7 @@ _HEADERS_OF: Final = {
 _CONTENT_ENCODING: Final = {
     "in": "header",
     "name": "Content-Encoding",
-    "description": "How the body is compressed; leave it out for a plain one.",
+    "description": "How the body is compressed; leave it out if it is not.",
     "schema": {"type": "string", "enum": ["gzip", "identity"]},
 }
 _aliases = re.compile("/api/|/ingest/|/v1/analytics/(meter|vehicle)/")
@@ -75,12 +75,12 @@ Endpoint = tuple[str, str, str, Callable[..., Any]]
 
 
 def canonical_paths_only(endpoints: list[Endpoint], **_: Any) -> list[Endpoint]:
-    """Leave out aliases: one name for each thing."""
+    """Leave out aliases: one path for each operation."""
     return [endpoint for endpoint in endpoints if not _aliases.match(endpoint[0])]
 
 
 def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Return the document with all that its operations have in common."""
+    """Return the document with everything that its operations share."""
     result["servers"] = [{"url": "/", "description": "This engine"}]
     result["paths"] = {_camel_case(path): found for path, found in result["paths"].items()}
     components = result.setdefault("components", {})
@@ -93,7 +93,7 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         for operation in operations.values():
             _complete_operation(path, operation, components["responses"])
     result["webhooks"] = {
-        "fault": {"post": _message(WebhookMessage, "faultMessage", "A fault took a step")},
+        "fault": {"post": _message(WebhookMessage, "faultMessage", "A fault changed")},
         "job": {
             "post": _message(JobMessage, "jobMessage", "A background job failed, or works again")
         },
@@ -117,7 +117,7 @@ def _schemas() -> dict[str, Any]:
         component["description"] = inspect.cleandoc(component["description"])
     for kind, reading in (("meter", MeterReading), ("vehicle", VehicleReading)):
         components[reading.__name__]["properties"]["type"] = {
-            "description": "Tells the kind on `/v1/ingest`; other routes ignore it.",
+            "description": "The kind of reading, on `/v1/ingest`; other routes ignore it.",
             "const": kind,
         }
     return components
@@ -135,14 +135,14 @@ def _structs(*types: Any) -> Iterator[StructType]:
 
 
 def _complete_property(described: dict[str, Any], field: Field, *, is_sent: bool) -> None:
-    """Say what msgspec does not: that a string is an instant, and that an answer has each field."""
+    """Add what msgspec leaves out: which strings are times, and that responses have all fields."""
     prop = described["properties"][field.encode_name]
     choices = prop.get("anyOf", [prop])
     field_type = field.type.type if isinstance(field.type, Metadata) else field.type
     types = field_type.types if isinstance(field_type, UnionType) else (field_type,)
     if any(isinstance(of_type, DateTimeType) for of_type in types):
         next(choice for choice in choices if choice.get("type") == "string")["format"] = "date-time"
-    # A generated client would take a field with a default for one that has to be there.
+    # A generated client would require a field that has a default.
     if "default" in prop:
         del prop["default"]
         if not is_sent:
@@ -182,8 +182,8 @@ def _complete_operation(path: str, operation: dict[str, Any], shared: dict[str, 
 _PATH_PARAMETERS: Final = {
     "vehicleId": "Id of a vehicle",
     "meterId": "Id of a meter",
-    "faultId": "Number of a fault",
-    "prefix": "How a key begins, such as `eie_0a1b2c3d4e`",
+    "faultId": "Id of a fault",
+    "prefix": "Prefix of a key, such as `eie_0a1b2c3d4e`",
 }
 
 
@@ -196,7 +196,7 @@ def _needs_key(path: str) -> bool:
 
 
 def _errors_of(path: str, operation: dict[str, Any]) -> list[HTTPStatus]:
-    """Return the errors that a client of `operation` has to reckon with."""
+    """Return the errors that a client of `operation` has to handle."""
     errors = [HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE]
     if _needs_key(path):
         errors += [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS]
@@ -214,7 +214,7 @@ def _errors_of(path: str, operation: dict[str, Any]) -> list[HTTPStatus]:
 
 
 def _shared_error(path: str, status: HTTPStatus | None, shared: dict[str, Any]) -> dict[str, Any]:
-    """Return a reference to the answer for `status`, or for any other; it joins `shared`."""
+    """Return a reference to the response for `status`, or for any other; add it to `shared`."""
     error = IngestError if path.startswith("/v1/ingest") else Error
     phrase = status.phrase if status else "Any other error"
     name = error.__name__.removesuffix("Error") + phrase.title().replace(" ", "")
@@ -240,15 +240,15 @@ def _add_examples(content: dict[str, Any], status: HTTPStatus | None = None) -> 
 
 
 def _message(struct: type, operation_id: str, summary: str) -> dict[str, Any]:
-    """Return what a receiver of webhooks has to offer for messages of `struct`."""
+    """Return the operation that a webhook receiver provides for messages of `struct`."""
     content = {media: {"schema": found} for media, found in body(schema(struct)).items()}
     _add_examples(content)
     return {
         "operationId": operation_id,
         "summary": summary,
-        "description": "Signed as Standard Webhooks lays down. Verify the signature over "
-        "`{webhook-id}.{webhook-timestamp}.{body}`, refuse old timestamps, and drop an id that you "
-        "have had already.",
+        "description": "Signed according to Standard Webhooks. Verify the signature over "
+        "`{webhook-id}.{webhook-timestamp}.{body}`, refuse old timestamps, and ignore an id that "
+        "you have already received.",
         "security": [],
         "parameters": [
             {
@@ -262,14 +262,14 @@ def _message(struct: type, operation_id: str, summary: str) -> dict[str, Any]:
         ],
         "requestBody": {"required": True, "content": content},
         "responses": {
-            "2XX": {"description": "Taken; the body of the answer is not read"},
-            "default": {"description": "Not taken: the message is sent again, for a day"},
+            "2XX": {"description": "Received; the body of the response is not read"},
+            "default": {"description": "Not received: the message is retried for a day"},
         },
     }
 
 
 _WEBHOOK_HEADERS: Final = (
-    ("webhook-id", "string", "Id of the message; the same at each attempt"),
+    ("webhook-id", "string", "Id of the message; the same for each attempt"),
     ("webhook-timestamp", "integer", "Time of the attempt, in Unix seconds"),
     ("webhook-signature", "string", "`v1,` and the HMAC-SHA256 in base64"),
 )

@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document, as structs: one that does not fit its schema can't be made."""
+"""Examples for the OpenAPI document, as structs, so that each of them matches its schema."""
 
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -195,9 +195,9 @@ _ERRORS: Final[dict[HTTPStatus, tuple[str, str]]] = {
 
 
 def of_schema(schema: dict[str, Any], status: HTTPStatus | None) -> dict[str, Any]:
-    """Return an example of each alternative of `schema`, by name; empty where there is none.
+    """Return an example of each alternative of `schema`, by name; empty if there is none.
 
-    `status` is that of an answer, None for a body.
+    `status` is that of a response, None for a request body.
     """
     if status is HTTPStatus.CREATED and schema.get("$ref", "").endswith("/Outcome"):
         return {"Outcome": {"value": _on_the_wire(Outcome(1, 0, []))}}
@@ -206,7 +206,7 @@ def of_schema(schema: dict[str, Any], status: HTTPStatus | None) -> dict[str, An
 
 
 def error(struct: type[Error], status: HTTPStatus) -> dict[str, Any]:
-    """Return an example of the answer with `status`, as a `struct`."""
+    """Return an example of the response with `status`, as a `struct`."""
     code, message = _ERRORS[status]
     if struct is IngestError and status is HTTPStatus.BAD_REQUEST:
         return _on_the_wire(

@@ -1,4 +1,4 @@
-"""Answers as JSON, encoded by msgspec, whatever the client says that it accepts."""
+"""Responses as JSON, encoded by msgspec, whatever the Accept header says."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -24,8 +24,8 @@ class JsonRenderer(BaseRenderer):
         renderer_context: dict[str, Any] | None = None,  # type: ignore[override] # DRF's own is one
     ) -> bytes:
         if renderer_context:
-            # All that is left to do with them. DRF ties request, view and answer into a knot of 40
-            # objects, which the garbage collector alone could take apart; under load it comes late.
+            # Nothing needs them any more. DRF links request, view and response in a cycle of 40
+            # objects, which only the garbage collector could free; under load it runs late.
             renderer_context["request"].parser_context.clear()
             vars(renderer_context["view"]).clear()
             renderer_context.clear()
@@ -33,7 +33,7 @@ class JsonRenderer(BaseRenderer):
 
 
 class AlwaysFirstRenderer(BaseContentNegotiation):
-    """Takes a view's first renderer: an API of one format has nothing to negotiate."""
+    """Uses a view's first renderer: an API of one format has nothing to negotiate."""
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
         return next(iter(parsers), None)

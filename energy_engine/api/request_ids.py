@@ -1,4 +1,4 @@
-"""A name for each request, so that an error can be found again in the log."""
+"""An id for each request, so that an error can be found in the log."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _well_formed = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestIdMiddleware:
-    """Takes the id that a proxy gave the request, or makes one; every answer carries it."""
+    """Uses the id that a client or proxy sent, or generates one; every response carries it."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response

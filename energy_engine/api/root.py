@@ -40,9 +40,9 @@ class RootView(APIView):
 
 
 class SchemaView(SpectacularJSONAPIView):
-    """The OpenAPI document, as everybody may see it.
+    """The OpenAPI document, which is public.
 
-    Made once in each process: 20 ms of a processor are too much for whoever asks without a key.
+    Generated once per process: it takes 20 ms of CPU, too much for requests without a key.
     """
 
     permission_classes = [KnownParameters]
@@ -53,11 +53,11 @@ class SchemaView(SpectacularJSONAPIView):
 
 
 class DocsView(SpectacularSwaggerSplitView):
-    """A page to try the API at; with `script`, what it runs."""
+    """A page to try out the API; with `script`, its JavaScript."""
 
     url = "/v1/schema"
     permission_classes = [KnownParameters]
-    renderer_classes = [JsonRenderer]  # of what goes wrong
+    renderer_classes = [JsonRenderer]  # for errors
 
     @extend_schema(exclude=True, parameters=[OpenApiParameter("script", str)])
     def get(self, request: Request, *_: Any, **__: Any) -> Response:

@@ -1,4 +1,4 @@
-"""What the engine tells its operators: logs, metrics, how its background jobs went.
+"""What the engine reports to its operators: logs, metrics, results of background jobs.
 
 Nothing here answers a device or an analyst.
 """

@@ -1,8 +1,8 @@
-"""What the engine says of itself: a JSON object a line, or a line to read on a terminal.
+"""The engine's log: one JSON object per line, or lines for people on a terminal.
 
 The code logs with the standard library, `log.warning("…", extra={"setting": name})`; of `extra`,
-what is in `_FIELDS` is shown. No line holds what a client has sent: an exception in a request tells
-its type and its place, and one of the database never the row that it was about.
+what is in `_FIELDS` is shown. No line contains what a client has sent: an exception in a request is
+logged with its type and its place, and an error of the database never with its row.
 
 Imports neither Django nor psycopg: gunicorn logs before it may import either.
 """
@@ -34,20 +34,20 @@ _FIELDS: Final = (
     *("method", "route", "status", "duration_ms", "key_id", "address", "database_pid"),
     *("setting", "where"),
 )
-# Keys, what is shown to open something, and passwords in URLs: they have no business in a line, and
-# would not be there but for a mistake.
+# Keys, secrets, tokens and passwords in URLs: they do not belong in a line, and would be there only
+# by mistake.
 _secret = re.compile(r"(?i)\b(eie_[0-9a-f]+_|whsec_|bearer |://[^/\s:@]*:)[^\s@\"',]+")
 _HIDDEN: Final = "***"
 _STDERR: Final = 2
-# PostgreSQL's class of errors whose very first line quotes a value.
+# PostgreSQL's class of errors whose first line already quotes a value.
 _DATA_EXCEPTION: Final = "22"
 log = logging.getLogger(__name__)
 
 
 def configuration() -> dict[str, Any]:
-    """Return what `logging.config` is to set up: LOGGING of the settings."""
-    # Each attempt to connect would be a line; what fails because of it says so itself. A refused
-    # request is the client's to read; what failed is logged by `request_log`, without its path.
+    """Return the configuration for `logging.config`: LOGGING of the settings."""
+    # Each attempt to connect would be a line; what fails because of it logs that itself. Refused
+    # requests concern the client; `request_log` logs those that failed, without their path.
     levels = {
         "django.request": "CRITICAL",
         "django.security": "CRITICAL",
@@ -73,14 +73,14 @@ def configuration() -> dict[str, Any]:
 
 
 def is_json() -> bool:
-    """Return whether lines are JSON: LOG_FORMAT, or what suits who reads them."""
+    """Return whether lines are JSON: by LOG_FORMAT, or unless they go to a terminal."""
     chosen = environment.read("LOG_FORMAT")
     return bool(chosen == "json" or (chosen == "auto" and not os.isatty(_STDERR)))
 
 
 def take_over() -> None:
-    """Log what would go past the log: warnings, and exceptions that nobody has caught."""
-    warnings.showwarning = _log_warning  # type: ignore[assignment] # takes the rest, and leaves it
+    """Log what would bypass the log: warnings and uncaught exceptions."""
+    warnings.showwarning = _log_warning  # type: ignore[assignment] # accepts the other arguments, and ignores them
     sys.excepthook = lambda *found: _log_uncaught("uncaught exception", found)
     threading.excepthook = lambda thread: _log_uncaught(
         "uncaught exception in a thread",
@@ -89,15 +89,15 @@ def take_over() -> None:
 
 
 def take_over_output() -> None:
-    """Log what a service prints as well, such as a library's words, where lines are JSON."""
+    """Also log what a service prints, such as messages of a library, if lines are JSON."""
     take_over()
-    logging.raiseExceptions = False  # it prints the arguments of a line that can't be written
+    logging.raiseExceptions = False  # it would print the arguments of a line that can't be written
     if is_json():
         sys.stderr = _Printed()
 
 
 def refuse_to_start(reason: object) -> NoReturn:
-    """Say why this process can't start, and end it."""
+    """Report why this process can't start, and end it."""
     try:
         is_for_people = not is_json()
         dictConfig(configuration())
@@ -110,7 +110,7 @@ def refuse_to_start(reason: object) -> NoReturn:
 
 
 def summary(error: BaseException) -> str:
-    """Return the type of `error` and what it says, in a line, without what a client has sent."""
+    """Return the type of `error` and its message, in a line, without what a client has sent."""
     said = error.__cause__ if _is_of_django(error) and error.__cause__ else error
     sqlstate = getattr(said, "sqlstate", None)
     words = _words(said, sqlstate, is_request=False).strip().partition("\n")[0] or sqlstate
@@ -121,7 +121,7 @@ def summary(error: BaseException) -> str:
 async def name_job(
     run: Callable[[], Awaitable[Any]], context: "JobContext", _worker: "Worker"
 ) -> Any:
-    """Let all that a job logs, or asks of PostgreSQL, bear the job's name and number."""
+    """Mark everything that a job logs or sends to PostgreSQL with the job's name and number."""
     token = origin.set(_job(context.job.task_name, context.job.id))
     try:
         return await run()
@@ -133,13 +133,13 @@ def _job(task_name: str, job_id: int | None) -> dict[str, str]:
     return {"job": task_name.rpartition(".")[2], "job_id": str(job_id)}
 
 
-# --- What would go past the log ---------------------------------------------------------------
+# --- What would bypass the log ----------------------------------------------------------------
 
 
 def _log_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object
 ) -> None:
-    # Its words may quote a value.
+    # Its message may quote a value.
     said = category.__name__ if origin.get() else f"{category.__name__}: {message}"
     log.warning("%s", said, extra={"where": f"{_short(filename)}:{lineno}"})
 
@@ -152,7 +152,7 @@ def _log_uncaught(event: str, found: tuple[Any, Any, Any]) -> None:
 
 
 class _Printed(io.TextIOBase):
-    """Takes the place of standard error: each line that is printed there is logged."""
+    """Replaces standard error: each line that is printed there is logged."""
 
     def __init__(self) -> None:
         self._begun = ""
@@ -183,7 +183,7 @@ def _formatter() -> ProcessorFormatter:
         ],
         processors=[
             ProcessorFormatter.remove_processors_meta,
-            # In ASCII: no character of a value can end the line, or speak to a terminal.
+            # In ASCII: no character of a value can end the line or control a terminal.
             JSONRenderer() if is_json() else _as_text,
         ],
     )
@@ -192,7 +192,7 @@ def _formatter() -> ProcessorFormatter:
 def _add_origin(_logger: object, _level: str, line: EventDict) -> EventDict:
     event, source = line.pop("event"), origin.get()
     job = getattr(line["_record"], "job", None)
-    if isinstance(job, dict):  # procrastinate's words hold the arguments of the job, and its result
+    if isinstance(job, dict):  # procrastinate's messages contain the job's arguments and result
         event = event.replace(job["call_string"], job["task_name"]).partition(" - Result")[0]
         source = _job(job["task_name"], job["id"])
     line.update(event=event, **source)
@@ -209,7 +209,7 @@ def _add_exception(_logger: object, _level: str, line: EventDict) -> EventDict:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield `error` and what it came from, the last one first."""
+    """Yield `error` and its causes, the latest first."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -233,12 +233,12 @@ def _told(error: BaseException, is_request: bool) -> dict[str, Any]:
 
 
 def _words(error: BaseException, sqlstate: str | None, is_request: bool) -> str:
-    """Return what `error` says, without what a client has sent."""
+    """Return the message of `error`, without what a client has sent."""
     kind = type(error)
     if _is_of_django(error):
-        return ""  # the driver's, which it comes from, in its very words
+        return ""  # it repeats the driver's error, which caused it
     if sqlstate:
-        # Its first line alone: the others hold the row, or the statement with its values.
+        # Only its first line: the others contain the row, or the statement with its values.
         diagnosis: Any = error
         quotes_a_value = sqlstate.startswith(_DATA_EXCEPTION)
         return "" if quotes_a_value else str(diagnosis.diag.message_primary)
@@ -255,7 +255,7 @@ def _name(kind: type) -> str:
 
 
 def _short(filename: str) -> str:
-    """Return a path from the project, or from where packages are installed, on."""
+    """Return a path relative to the project, or to where packages are installed."""
     below = filename.removeprefix(f"{environment.ROOT}/").partition("site-packages/")
     return below[2] or below[0]
 

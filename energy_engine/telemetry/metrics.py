@@ -1,4 +1,4 @@
-"""What Prometheus reads: the counters of all processes, and the state of the engine right now."""
+"""What Prometheus reads: the counters of all processes, and the current state of the engine."""
 
 import hmac
 import math
@@ -53,7 +53,7 @@ _receivers: Final = Statement(Path(__file__).parent / "sql" / "receivers.sql")
 
 
 class MetricsMiddleware:
-    """Times each request, by its route: what is unknown has none. Logs those that are worth it."""
+    """Times each request by its route, which is empty for unknown paths, and logs some of them."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
@@ -80,14 +80,14 @@ def _timer(route: str, method: str | None, status: int) -> Any:
 
 
 class _Engine(Collector):
-    """Gauges that are looked up when they are asked for: some fifteen small statements."""
+    """Gauges that are read when they are requested: about fifteen small statements."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         is_up = storage.state() == OK
         yield _gauge("cache_up", "Whether Redis answers.", float(redis_answers()))
         yield _gauge("database_up", "Whether the database stores readings.", float(is_up))
         if is_up:
-            with suppress(DatabaseError):  # it went away just now
+            with suppress(DatabaseError):  # it has just become unreachable
                 yield from [gauge for part in _PARTS for gauge in part()]
 
 
@@ -107,12 +107,12 @@ def _devices() -> Iterator[GaugeMetricFamily]:
     kinds = {"vehicle": totals.vehicles, "meter": totals.meters}
     for name, words, read in (
         ("devices", "Devices in the registry.", "total"),
-        ("devices_online", "Devices heard of within ONLINE_WINDOW.", "online"),
+        ("devices_online", "Devices seen within ONLINE_WINDOW.", "online"),
     ):
         values = {kind: float(getattr(count, read)) for kind, count in kinds.items()}
         yield _labelled(name, words, "kind", values)
     if totals.period:
-        words = "Time since the last look at the fleet's 24 hours."
+        words = "Time since the last snapshot of the fleet's 24 hours."
         yield _gauge("snapshot_age_seconds", words, _seconds_since(totals.period.end))
 
 
@@ -122,9 +122,9 @@ def _derived() -> Iterator[GaugeMetricFamily]:
         found = changed.objects.aggregate(number=Count("pk"), oldest=Min("changed_at"))
         waiting += found["number"]
         oldest = min(filter(None, (oldest, found["oldest"])), default=None)
-    yield _gauge("rollup_pending_hours", "Hours of devices that wait to be summed up.", waiting)
+    yield _gauge("rollup_pending_hours", "Hours of devices that wait to be rolled up.", waiting)
     lag = _seconds_since(oldest) if oldest else 0.0
-    yield _gauge("rollup_lag_seconds", "Since when the oldest of them has waited.", lag)
+    yield _gauge("rollup_lag_seconds", "How long the oldest of them has waited.", lag)
     horizon = (covered_until() - timezone.now()).total_seconds()
     yield _gauge("partition_horizon_seconds", "How far ahead partitions exist.", horizon)
 
@@ -138,11 +138,11 @@ def _faults() -> Iterator[GaugeMetricFamily]:
 
 def _keys() -> Iterator[GaugeMetricFamily]:
     used = ApiKey.objects.filter(last_used_at__gte=timezone.now() - _DAY).count()
-    yield _gauge("keys_used", "Keys that were used in the last 24 hours.", used)
+    yield _gauge("keys_used", "Keys used in the last 24 hours.", used)
 
 
 def _sign_ins() -> Iterator[GaugeMetricFamily]:
-    words = "Sign-ins to the console that have failed within LOGIN_LOCKOUT_MINUTES."
+    words = "Failed sign-ins to the console within LOGIN_LOCKOUT_MINUTES."
     since = timezone.now() - settings.AXES_COOLOFF_TIME
     lately = FailedSignIn.objects.filter(attempt_time__gt=since)
     failures = lately.aggregate(number=Sum("failures_since_start", default=0))["number"]
@@ -152,18 +152,18 @@ def _sign_ins() -> Iterator[GaugeMetricFamily]:
 def _replica() -> Iterator[GaugeMetricFamily]:
     if replica.is_configured():
         is_near = float(replica.watch.is_near())
-        yield _gauge("replica_up", "Whether the replica is near enough to be asked.", is_near)
-        words = "Age of what the replica is known to show."
+        yield _gauge("replica_up", "Whether the replica is recent enough to be used.", is_near)
+        words = "How far the replica is behind the primary."
         yield _gauge("replica_lag_seconds", words, replica.watch.lag_seconds())
 
 
 def _log_receivers() -> Iterator[GaugeMetricFamily]:
     slots = _receivers.rows({})
     connected = {slot.name: float(slot.is_connected) for slot in slots}
-    words = "Whether a backup or a replica is there to receive PostgreSQL's log."
+    words = "Whether a backup or a replica is connected to receive PostgreSQL's WAL."
     yield _labelled("log_receiver_connected", words, "slot", connected)
     kept = {slot.name: float(slot.kept_bytes) for slot in slots}
-    words = "What PostgreSQL keeps of its log because a receiver has not got it yet."
+    words = "WAL that PostgreSQL keeps because a receiver has not received it yet."
     yield _labelled("log_kept_bytes", words, "slot", kept)
 
 
@@ -176,7 +176,7 @@ def _jobs() -> Iterator[GaugeMetricFamily]:
     found = periodic_jobs(now)
     states = {
         "job_failed": ("Whether the last run of a job failed.", "danger"),
-        "job_late": ("Whether a job has missed two turns.", "warning"),
+        "job_late": ("Whether a job has missed two scheduled runs.", "warning"),
     }
     for name, (words, variant) in states.items():
         values = {job.task: float(job.variant == variant) for job in found}
@@ -187,30 +187,30 @@ def _jobs() -> Iterator[GaugeMetricFamily]:
     words = f"Runs of a job that failed in the last {FAILURES_OF.days} days."
     yield _labelled("job_failures", words, "task", failures)
     ages = {job.task: _seconds_since(job.succeeded_at) for job in found if job.succeeded_at}
-    words = "Time since a run of a job has succeeded."
+    words = "Time since the last successful run of a job."
     yield _labelled("job_success_age_seconds", words, "task", ages)
 
 
 def _worker() -> Iterator[GaugeMetricFamily]:
-    # One that has ended well has signed off: before the first, and then, nothing is known.
+    # A worker that ends cleanly removes its heartbeat: then, and before the first, there is none.
     heartbeat_at = ProcrastinateWorker.objects.aggregate(at=Max("last_heartbeat"))["at"]
     age = _seconds_since(heartbeat_at) if heartbeat_at else math.inf
-    words = "Time since a background worker has said that it is there; infinite without any."
+    words = "Time since the last heartbeat of a background worker; infinite without any."
     yield _gauge("worker_heartbeat_age_seconds", words, age)
 
 
 def _webhooks() -> Iterator[GaugeMetricFamily]:
     tried = WebhookDelivery.objects.filter(attempted_at__gte=timezone.now() - _DAY)
-    words = "Messages to webhooks that were tried in the last 24 hours, and have not arrived."
+    words = "Webhook messages that were tried in the last 24 hours and have not been delivered."
     yield _gauge("webhook_undelivered", words, tried.filter(delivered_at=None).count())
 
 
 def _history() -> Iterator[GaugeMetricFamily]:
     sizes = history_size()
     on_disk = {str(kind): float(size.bytes) for kind, size in sizes.items()}
-    yield _labelled("history_bytes", "What history takes on disk.", "kind", on_disk)
+    yield _labelled("history_bytes", "Disk space used by history.", "kind", on_disk)
     rows = {str(kind): float(size.estimated_rows) for kind, size in sizes.items()}
-    yield _labelled("history_rows", "Rows of history, as PostgreSQL estimates them.", "kind", rows)
+    yield _labelled("history_rows", "Rows of history, estimated by PostgreSQL.", "kind", rows)
 
 
 _PARTS: Final = (
@@ -223,7 +223,7 @@ _PARTS: Final = (
 
 
 class MayScrape(HasScope):
-    """Lets METRICS_TOKEN pass, or a key that may read of all devices."""
+    """Accepts METRICS_TOKEN, or a key with the scope `read` for all devices."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         told = request.META.get("HTTP_AUTHORIZATION", "")

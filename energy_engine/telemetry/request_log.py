@@ -1,4 +1,4 @@
-"""A line for each request that failed or was slow; for others as ACCESS_LOG has it."""
+"""A log line for each request that failed or was slow; for others, ACCESS_LOG decides."""
 
 import logging
 import sys
@@ -22,14 +22,14 @@ _LOGGED_FROM: Final = {"off": 500, "errors": 400, "all": 100}
 
 
 def is_logged(status: int, seconds: float) -> bool:
-    """Return whether a request that ended with `status` after `seconds` is worth a line."""
+    """Return whether a request that ended with `status` after `seconds` is logged."""
     return status >= _LOGGED_FROM[settings.ACCESS_LOG] or seconds >= settings.SLOW_REQUEST_SECONDS
 
 
 def log_request(
     request: HttpRequest, route: str, method: str | None, status: int, seconds: float
 ) -> None:
-    """Log how `request` ended: by its route, without a word of its path, its query or its body."""
+    """Log how `request` ended, with its route, but nothing of its path, its query or its body."""
     level, event = _kind(status, seconds)
     cause: BaseException | None = request.META.get(_CAUSE)
     fields = {
@@ -45,7 +45,7 @@ def log_request(
 
 
 def note_cause(request: HttpRequest, error: BaseException | None) -> None:
-    """Name the error that is the cause of an answer of 500 or more."""
+    """Set the error that caused a response of 500 or more."""
     request.META[_CAUSE] = error
 
 
@@ -68,6 +68,6 @@ def _where_known(name: str, value: Any) -> dict[str, Any]:
 
 
 def _database_pid() -> int | None:
-    """Return the process of PostgreSQL that served the request: its own log bears that number."""
+    """Return the id of the PostgreSQL process that served the request, as in PostgreSQL's log."""
     driver = connection.connection
     return None if driver is None or driver.closed else int(driver.pgconn.backend_pid)

@@ -1,4 +1,4 @@
-"""What each process says of itself, looked at every other second: no request pays for it."""
+"""Gauges of each process, updated every two seconds, so that no request pays for it."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ _free, _in_use = (DATABASE_CONNECTIONS.labels(state) for state in ("free", "in u
 
 
 def sample() -> None:
-    """Bring the gauges of this process up to date."""
+    """Update the gauges of this process."""
     WAITING_READINGS.set(group_commit.waiting_readings())
     SERVER_CLOCK_BEHIND.set(server_clock.is_behind())
     pools = [pool.get_stats() for pool in map(_pool, connections) if pool]
@@ -34,7 +34,7 @@ def sample() -> None:
 
 
 def _pool(alias: str) -> Any:
-    database: Any = connections[alias]  # PostgreSQL's, which alone has one
+    database: Any = connections[alias]  # only that of PostgreSQL has one
     return database.pool
 
 

@@ -153,7 +153,7 @@ def test_filter(api, query, expected):
         ("maxEfficiency=1e999", "maxEfficiency must be a number, in percent"),
         ("maxEfficiency=true", "maxEfficiency must be a number, in percent"),
         ("limit=0", "limit must be a whole number from 1 to 1000"),
-        ("site=%00", "The request holds a value that cannot be stored"),
+        ("site=%00", "The request contains a value that cannot be stored"),
         *(
             (
                 f"ordering={ordering}",

@@ -153,7 +153,7 @@ def test_unknown_host_is_refused(engine, host):
     answer = answer_to(engine, post(PATH, READING, host=host))
 
     answer.is_error(400, "unknown_host", PATH)
-    assert answer.body["message"] == "The Host header names none of ALLOWED_HOSTS"
+    assert answer.body["message"] == "The Host header is not in ALLOWED_HOSTS"
 
 
 # --- Methods and headers ----------------------------------------------------------------------

@@ -250,7 +250,7 @@ def test_database_that_goes_away_mid_stream_is_503_and_says_what_was_stored(
     assert answer.status_code == 503
     assert answer["Retry-After"]
     assert (answer.json()["accepted"], answer.json()["lines"]) == (1, 1)
-    assert answer.json()["message"].endswith("Lines done so far: 1; send the ones after them")
+    assert answer.json()["message"].endswith("Lines processed so far: 1; send the lines after them")
 
 
 def test_memory_does_not_grow_with_the_stream(db, clock, monkeypatch):
@@ -341,7 +341,7 @@ class TestStreamOfMoreThanAMinutesReadings:
         assert (answer.status_code, body["accepted"], body["rejected"]) == (429, 9, 3)
         assert body["lines"] == 2 + 12
         assert body["message"] == (
-            "At most 12 readings a minute. Lines done so far: 14; send the ones after them"
+            "At most 12 readings a minute. Lines processed so far: 14; send the lines after them"
         )
 
     def test_with_nothing_left_stores_nothing(self, send):
