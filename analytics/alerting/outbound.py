@@ -1,4 +1,10 @@
-"""Send requests to public addresses that users have entered, and refuse all others."""
+"""Send requests to public addresses that users have entered, and refuse all others.
+
+httpx sends them over a bare transport, which follows no redirects and takes no proxies or
+credentials from the environment. It connects to the IP address that was checked; the `Host` header,
+SNI and certificate verification use the hostname
+(https://www.python-httpx.org/advanced/extensions/).
+"""
 
 import asyncio
 import ipaddress
@@ -6,19 +12,24 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Final
-from urllib.parse import SplitResult, quote, urlsplit
 
+import httpx
 from django.conf import settings
 
 TIMEOUT_SECONDS: Final = 10
+_CONNECT_TIMEOUT_SECONDS: Final = 5
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 # Contains an IPv4 address, which may be any.
 _6TO4: Final = ipaddress.IPv6Network("2002::/16")
 _PORTS: Final = {"http": 80, "https": 443}
+_LAST_PORT: Final = 65_535
 
 _tls: Final = cache(ssl.create_default_context)  # reads the certificates of all authorities
+# At its end, `asyncio.run` waits for threads of its own, however long a name server takes.
+_lookups: Final = ThreadPoolExecutor(4, "lookup")
 
 
 class NotSent(Exception):
@@ -26,46 +37,67 @@ class NotSent(Exception):
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes) -> int:
-    """Send `body` to `url`; return the status of the response, of which no more is read.
+    """Send `body` to `url`; return the status of the response, whose body is not read.
 
     Redirects are not followed. Addresses that are not public are refused, unless
-    WEBHOOK_ALLOW_PRIVATE is set: the name is resolved once, every address that it has is checked,
-    and the connection goes to one of these. Errors: `NotSent`, within `TIMEOUT_SECONDS`.
+    WEBHOOK_ALLOW_PRIVATE is set: the name is resolved once, all of its addresses are checked, and
+    the connection goes to one of them. Errors: `NotSent`, within `TIMEOUT_SECONDS`.
     """
     try:
-        return asyncio.run(_post(urlsplit(url), headers, body))
+        return asyncio.run(_post(httpx.URL(url), headers, body))
     except TimeoutError:
         raise NotSent(f"no response within {TIMEOUT_SECONDS} seconds") from None
-    except OSError as error:
+    except httpx.ConnectTimeout:
+        raise NotSent(f"no connection within {_CONNECT_TIMEOUT_SECONDS} seconds") from None
+    except httpx.RemoteProtocolError:
+        # The library's own message quotes the response.
+        raise NotSent("the response is not HTTP") from None
+    except (OSError, httpx.TransportError) as error:
         raise NotSent(_reason(error)) from None
-    except ValueError:
-        raise NotSent("the address is not a URL, or the response is not HTTP") from None
+    except (ValueError, httpx.InvalidURL):
+        raise NotSent("the address is not a valid URL") from None
 
 
-async def _post(url: SplitResult, headers: Mapping[str, str], body: bytes) -> int:
-    if url.scheme not in _PORTS or not url.hostname:
+async def _post(url: httpx.URL, headers: Mapping[str, str], body: bytes) -> int:
+    if url.scheme not in _PORTS or not url.host:
         raise NotSent("the address must begin with http:// or https://")
-    host = url.hostname.encode("idna").decode()
-    port = url.port or _PORTS[url.scheme]
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        address = await _checked_address(host, port)
-        reader, writer = await asyncio.open_connection(
-            address,
-            port,
-            ssl=_tls() if url.scheme == "https" else None,
-            server_hostname=host if url.scheme == "https" else None,
+    host, port = url.raw_host.decode(), url.port or _PORTS[url.scheme]
+    if port > _LAST_PORT:
+        raise ValueError
+    async with (
+        asyncio.timeout(TIMEOUT_SECONDS),
+        httpx.AsyncHTTPTransport(verify=_tls(), trust_env=False) as transport,
+    ):
+        request = httpx.Request(
+            "POST",
+            httpx.URL(
+                scheme=url.scheme,
+                host=await _checked_address(host, port),
+                port=port,
+                raw_path=url.raw_path,
+            ),
+            headers={
+                "Host": url.netloc.decode(),
+                "User-Agent": "energy-ingestion-engine",
+                "Connection": "close",
+                **headers,
+            },
+            content=body,
+            extensions={
+                "sni_hostname": host,
+                "timeout": {"connect": _CONNECT_TIMEOUT_SECONDS},
+            },
         )
-        try:
-            writer.write(_head(url, host, headers, len(body)) + body)
-            await writer.drain()
-            return await _status(reader)
-        finally:
-            writer.transport.abort()
+        response = await transport.handle_async_request(request)
+        await response.aclose()
+        return response.status_code
 
 
 async def _checked_address(host: str, port: int) -> str:
     """Return an address of `host`. Errors: `NotSent` where any of them is not public."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(
+        _lookups, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    )
     addresses = [str(entry[4][0]) for entry in found]
     if not settings.WEBHOOK_ALLOW_PRIVATE and not all(map(is_public, addresses)):
         raise NotSent("the address is not public; to allow it, set WEBHOOK_ALLOW_PRIVATE")
@@ -90,36 +122,13 @@ def _is_link_local(address: str) -> bool:
     return (getattr(ip, "ipv4_mapped", None) or ip).is_link_local
 
 
-def _reason(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError | socket.gaierror) or not error.errno:
-        return error.strerror or type(error).__name__
-    # Not asyncio's message, which describes the system call.
-    return os.strerror(error.errno).lower()
-
-
-def _head(url: SplitResult, host: str, headers: Mapping[str, str], length: int) -> bytes:
-    target = quote(url.path or "/", safe="/%:@!$&'()*+,;=~")
-    if url.query:
-        target += "?" + quote(url.query, safe="/%:@!$&'()*+,;=~?")
-    name = f"[{host}]" if ":" in host else host
-    lines = [
-        f"POST {target} HTTP/1.1",
-        f"Host: {name}:{url.port}" if url.port else f"Host: {name}",
-        "User-Agent: energy-ingestion-engine",
-        "Connection: close",
-        f"Content-Length: {length}",
-        *(f"{header}: {value}" for header, value in headers.items()),
-    ]
-    return "\r\n".join([*lines, "", ""]).encode("ascii")
-
-
-async def _status(reader: asyncio.StreamReader) -> int:
-    while True:
-        version, status, *_ = (await reader.readline()).split(maxsplit=2)
-        if not version.startswith(b"HTTP/1."):
-            raise ValueError
-        if int(status) >= 200:
-            return int(status)
-        # An interim response; another one follows its headers.
-        while (await reader.readline()).strip():
-            pass
+def _reason(error: BaseException) -> str:
+    """Return why a connection failed, in the words of the system or of TLS."""
+    # The libraries wrap the error of the system, each once.
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    if isinstance(error, ssl.SSLError | socket.gaierror) and error.strerror:
+        return error.strerror
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return "the connection broke"

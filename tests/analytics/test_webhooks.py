@@ -8,10 +8,13 @@ import socket
 import ssl
 import subprocess
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
+import httpx
 import pytest
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -34,7 +37,7 @@ SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"
 class Receiver:
     """A receiver of webhooks on this machine: keeps what it is sent, answers as it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, family: socket.AddressFamily = socket.AF_INET) -> None:
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.statuses: list[int] = []
         receiver = self
@@ -50,21 +53,40 @@ class Receiver:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        class Server(HTTPServer):
+            address_family = family
+
+        self.server = Server(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0), Handler)
         self.port = self.server.server_port
         self.url = f"http://127.0.0.1:{self.port}/hooks?from=fleet"
 
 
-@pytest.fixture
-def receiver(settings):
-    settings.WEBHOOK_ALLOW_PRIVATE = True
-    receiver = Receiver()
+@contextmanager
+def serving(receiver: Receiver) -> Iterator[Receiver]:
     thread = threading.Thread(target=receiver.server.serve_forever)
     thread.start()
     yield receiver
     receiver.server.shutdown()
     thread.join()
     receiver.server.server_close()
+
+
+@pytest.fixture
+def receiver(settings):
+    settings.WEBHOOK_ALLOW_PRIVATE = True
+    with serving(Receiver()) as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def receiver_over_ipv6(settings):
+    settings.WEBHOOK_ALLOW_PRIVATE = True
+    try:
+        receiver = Receiver(socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with serving(receiver):
+        yield receiver
 
 
 @pytest.fixture
@@ -395,7 +417,14 @@ def test_refused_address_is_logged_and_tried_again(receiver, webhook, settings):
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://example.org/", "file:///etc/passwd", "http:///hooks", "http://[", "http://a:99999/"],
+    [
+        "ftp://example.org/",
+        "ftp://example.org:21/",
+        "file:///etc/passwd",
+        "http:///hooks",
+        "http://[",
+        "http://a:99999/",
+    ],
 )
 def test_address_that_is_none_is_refused(url):
     with pytest.raises(NotSent):
@@ -433,28 +462,132 @@ def test_connection_goes_to_the_address_that_was_checked(monkeypatch, receiver):
     assert receiver.requests[0][1]["Host"] == f"hooks.example:{receiver.port}"
 
 
-def test_certificate_is_that_of_the_name_and_not_of_the_address(monkeypatch, receiver, tmp_path):
+def test_name_that_changes_its_mind_is_checked_for_each_message(monkeypatch, receiver, settings):
+    settings.WEBHOOK_ALLOW_PRIVATE = False
+    resolve(monkeypatch, ["8.8.8.8"], ["127.0.0.1"])
+    connected: list[str] = []
+
+    async def connect(self: object, request: httpx.Request) -> httpx.Response:
+        connected.append(request.url.host)
+        return httpx.Response(204)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", connect)
+    url = f"http://hooks.example:{receiver.port}/"
+
+    assert outbound.post(url, {}, b"{}") == 204
+    with pytest.raises(NotSent, match="not public"):
+        outbound.post(url, {}, b"{}")
+
+    assert connected == ["8.8.8.8"]
+
+
+def test_message_goes_over_ipv6(receiver_over_ipv6):
+    url = f"http://[::1]:{receiver_over_ipv6.port}/hooks"
+
+    assert outbound.post(url, {}, b"{}") == 204
+
+    ((path, headers, _),) = receiver_over_ipv6.requests
+    assert (path, headers["Host"]) == ("/hooks", f"[::1]:{receiver_over_ipv6.port}")
+
+
+def test_proxies_of_the_environment_are_not_used(monkeypatch, receiver):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+    assert outbound.post(receiver.url, {}, b"{}") == 204
+
+
+def test_user_and_password_of_an_address_are_not_sent(receiver):
+    assert outbound.post(f"http://ada:secret@127.0.0.1:{receiver.port}/", {}, b"{}") == 204
+
+    ((_, headers, _),) = receiver.requests
+    assert headers["Host"] == f"127.0.0.1:{receiver.port}"
+    assert "Authorization" not in headers
+
+
+def test_path_that_is_not_ascii_is_encoded(receiver):
+    assert outbound.post(f"http://127.0.0.1:{receiver.port}/säule 1?ort=köln", {}, b"{}") == 204
+
+    assert receiver.requests[0][0] == "/s%C3%A4ule%201?ort=k%C3%B6ln"
+
+
+# --- TLS --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory) -> Path:
+    """A folder with an authority, `ca.pem`, and its certificate for hooks.example, `leaf.pem`."""
     system_packages.need("openssl")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 36500"
-    named = "-subj /CN=hooks.example -addext subjectAltName=DNS:hooks.example"
-    written = ["-keyout", key, "-out", certificate]
-    subprocess.run([*made.split(), *named.split(), *written], check=True, capture_output=True)
+    folder = tmp_path_factory.mktemp("authority")
+    key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 36500"
+    ca = f"openssl req -x509 {key} -subj /CN=Authority -keyout ca.key -out ca.pem"
+    leaf = (
+        f"openssl req -x509 {key} -subj /CN=hooks.example -CA ca.pem -CAkey ca.key"
+        " -addext subjectAltName=DNS:hooks.example -addext basicConstraints=CA:FALSE"
+        " -keyout leaf.key -out leaf.pem"
+    )
+    for command in (ca, leaf):
+        subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def names_asked_for(receiver, authority) -> list[str | None]:
+    """Let the receiver speak TLS; the names that clients ask a certificate for (SNI)."""
+    names: list[str | None] = []
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(authority / "leaf.pem", authority / "leaf.key")
+    context.sni_callback = lambda _socket, name, _context: names.append(name)
     receiver.server.socket = context.wrap_socket(receiver.server.socket, server_side=True)
-    resolve(monkeypatch, ["127.0.0.1"])
-    trusting = ssl.create_default_context(cafile=certificate)
+    return names
+
+
+def trust(monkeypatch, authority: Path) -> None:
+    trusting = ssl.create_default_context(cafile=authority / "ca.pem")
     monkeypatch.setattr(outbound, "_tls", lambda: trusting)
 
+
+def test_certificate_is_that_of_the_name_and_not_of_the_address(
+    monkeypatch, receiver, authority, names_asked_for
+):
+    resolve(monkeypatch, ["127.0.0.1"])
+    trust(monkeypatch, authority)
+
     assert outbound.post(f"https://hooks.example:{receiver.port}/", {}, b"{}") == 204
-    with pytest.raises(NotSent):
+    with pytest.raises(NotSent, match="certificate verify failed"):
         outbound.post(f"https://other.example:{receiver.port}/", {}, b"{}")
+    with pytest.raises(NotSent, match="certificate verify failed"):
+        outbound.post(f"https://127.0.0.1:{receiver.port}/", {}, b"{}")
+
+    assert names_asked_for == ["hooks.example", "other.example", None]
+    assert [headers["Host"] for _, headers, _ in receiver.requests] == [
+        f"hooks.example:{receiver.port}"
+    ]
 
 
-def test_certificate_of_nobody_is_refused(receiver):
+def test_certificate_of_an_unknown_authority_is_refused(monkeypatch, receiver, names_asked_for):
+    resolve(monkeypatch, ["127.0.0.1"])
+
+    with pytest.raises(NotSent, match="certificate verify failed"):
+        outbound.post(f"https://hooks.example:{receiver.port}/", {}, b"{}")
+
+    assert names_asked_for == ["hooks.example"]
+    assert receiver.requests == []
+
+
+def test_receiver_that_does_not_speak_tls_is_an_error(receiver):
     with pytest.raises(NotSent):
         outbound.post(f"https://127.0.0.1:{receiver.port}/", {}, b"{}")
+
+
+def test_receiver_has_five_seconds_to_set_up_a_connection(monkeypatch, listener):
+    monkeypatch.setattr(outbound, "_CONNECT_TIMEOUT_SECONDS", 0.1)
+
+    with pytest.raises(NotSent, match=r"no connection within 0\.1 seconds"):
+        outbound.post(f"https://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}")
+
+
+# --- Answers ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -496,11 +629,13 @@ def test_interim_answers_are_passed_over(listener):
     thread.join()
 
 
-@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH\r\n", b"\r\n\r\n", b"HTTP/1.1 ok ok\r\n"])
+@pytest.mark.parametrize(
+    "answer", [b"SSH-2.0-OpenSSH\r\n\r\n", b"\r\n\r\n", b"HTTP/1.1 ok ok\r\n\r\n"]
+)
 def test_answer_that_is_no_http_is_an_error(listener, answer):
     thread = answer_with(listener, answer)
 
-    with pytest.raises(NotSent):
+    with pytest.raises(NotSent, match="not HTTP"):
         outbound.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}")
     thread.join()
 
@@ -508,6 +643,23 @@ def test_answer_that_is_no_http_is_an_error(listener, answer):
 def test_answer_without_an_end_is_an_error(listener):
     thread = answer_with(listener, b"x" * 200_000)
 
-    with pytest.raises(NotSent):
+    with pytest.raises(NotSent, match="not HTTP"):
         outbound.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}")
     thread.join()
+
+
+def test_body_of_an_answer_is_not_read(listener):
+    thread = answer_with(listener, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\nab")
+
+    assert outbound.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}") == 200
+    thread.join()
+
+
+def test_name_server_has_no_longer_than_the_receiver(monkeypatch):
+    monkeypatch.setattr(outbound, "TIMEOUT_SECONDS", 0.1)
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait())
+
+    with pytest.raises(NotSent, match=r"no response within 0\.1 seconds"):
+        outbound.post("http://hooks.example/", {}, b"{}")
+    answered.set()
