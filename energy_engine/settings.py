@@ -239,7 +239,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["energy_engine.api.rendering.JsonRenderer"],
     "DEFAULT_PARSER_CLASSES": [],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "energy_engine.api.rendering.AlwaysFirstRenderer",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "fleet.http.openapi.Schema",
     "EXCEPTION_HANDLER": "energy_engine.api.errors.exception_handler",
 }
 SPECTACULAR_SETTINGS = {

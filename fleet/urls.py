@@ -1,21 +1,27 @@
 """Routes of the fleet below `/v1`."""
 
 from django.urls import path
+from rest_framework.routers import SimpleRouter
 
 from fleet.access.views import KeyViewSet
-from fleet.views import LinkViewSet, StatusViewSet
+from fleet.views import LinkViewSet, MeterStatusViewSet, VehicleStatusViewSet
 
-_METER = StatusViewSet.as_view({"get": "meter"})
-_VEHICLE = StatusViewSet.as_view({"get": "vehicle"})
+router = SimpleRouter(trailing_slash=False, use_regex_path=False)
+router.register("keys", KeyViewSet, "key")
+router.register("status/meter", MeterStatusViewSet, "meter-status")
+router.register("status/vehicle", VehicleStatusViewSet, "vehicle-status")
 
 urlpatterns = [
-    path("links", LinkViewSet.as_view({"get": "page", "put": "update"})),
+    # A router has no PUT on a collection.
+    path("links", LinkViewSet.as_view({"get": "list", "put": "update"})),
     path("links/<device_id:vehicle_id>", LinkViewSet.as_view({"delete": "destroy"})),
-    path("keys", KeyViewSet.as_view({"get": "page", "post": "create"})),
-    path("keys/<slug:prefix>", KeyViewSet.as_view({"delete": "destroy"})),
-    path("keys/<slug:prefix>/rotate", KeyViewSet.as_view({"post": "rotate"})),
-    path("status/meter/<device_id:meter_id>", _METER),
-    path("status/vehicle/<device_id:vehicle_id>", _VEHICLE),
-    path("analytics/meter/<device_id:meter_id>/live", _METER),
-    path("analytics/vehicle/<device_id:vehicle_id>/live", _VEHICLE),
+    *router.urls,
+    path(
+        "analytics/meter/<device_id:meter_id>/live",
+        MeterStatusViewSet.as_view({"get": "retrieve"}),
+    ),
+    path(
+        "analytics/vehicle/<device_id:vehicle_id>/live",
+        VehicleStatusViewSet.as_view({"get": "retrieve"}),
+    ),
 ]

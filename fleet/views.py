@@ -1,4 +1,10 @@
-"""Links and live state over HTTP."""
+"""Links and live state over HTTP.
+
+Bodies and answers are msgspec structs, not serializers: a struct also words the error of each field
+and describes itself in the OpenAPI document, where a serializer would ignore unknown fields and
+answer wrong ones with other codes. Views are plain viewsets, because generic ones need a serializer
+to answer OPTIONS.
+"""
 
 from datetime import datetime
 from http import HTTPStatus
@@ -79,7 +85,7 @@ class LinkViewSet(ViewSet):
         parameters=[_VEHICLE, _METER, CURSOR, LIMIT],
         responses={200: answer(LinkPage, "Links, by vehicle, the newest first")},
     )
-    def page(self, request: Request) -> Response:
+    def list(self, request: Request) -> Response:
         """List links, by vehicle, the newest first."""
         pages = _Pages()
         page = pages.paginate_queryset(_asked_for(request), request)
@@ -132,22 +138,32 @@ class LinkViewSet(ViewSet):
             raise NotFound("No link in force") from None
 
 
-class StatusViewSet(ViewSet):
-    """The last known state of a device."""
+class MeterStatusViewSet(ViewSet):
+    """The last known state of a meter."""
+
+    lookup_url_kwarg = "meter_id"
+    lookup_value_converter = "device_id"
 
     @extend_schema(operation_id="meterStatus", responses={200: answer(MeterStatus, "Live state")})
-    def meter(self, request: Request, meter_id: str) -> Response:
+    def retrieve(self, request: Request, meter_id: str) -> Response:
         """Return the live state of a meter: the last known value of each field."""
         status = meter_status(meter_id) if grant_of(request).reaches_meter(meter_id) else None
         if status is None:
             raise NotFound("Meter not found")
         return Response(status)
 
+
+class VehicleStatusViewSet(ViewSet):
+    """The last known state of a vehicle."""
+
+    lookup_url_kwarg = "vehicle_id"
+    lookup_value_converter = "device_id"
+
     @extend_schema(
         operation_id="vehicleStatus",
         responses={200: answer(VehicleStatus, "Live state")},
     )
-    def vehicle(self, request: Request, vehicle_id: str) -> Response:
+    def retrieve(self, request: Request, vehicle_id: str) -> Response:
         """Return the live state of a vehicle: the last known value of each field."""
         reaches = grant_of(request).reaches_vehicle(vehicle_id)
         status = vehicle_status(vehicle_id) if reaches else None

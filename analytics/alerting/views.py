@@ -1,4 +1,8 @@
-"""Faults over HTTP."""
+"""Faults over HTTP.
+
+Answers are msgspec structs, not serializers: webhooks send the same ones, and the OpenAPI document
+is made of them. See `fleet.views`.
+"""
 
 from typing import Final
 
@@ -41,12 +45,15 @@ class _Pages(Pages):
 class FaultViewSet(ViewSet):
     """Faults in the fleet."""
 
+    lookup_url_kwarg = "fault_id"
+    lookup_value_converter = "int"
+
     @extend_schema(
         operation_id="listFaults",
         parameters=[*_FILTERS, CURSOR, LIMIT],
         responses={200: answer(FaultPage, "Faults, newest first")},
     )
-    def page(self, request: Request) -> Response:
+    def list(self, request: Request) -> Response:
         """List faults, newest first."""
         try:
             faults = fault_list.faults_asked_for(request.GET)

@@ -12,6 +12,7 @@ from django.db.models import Q
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
 from rest_framework.pagination import Cursor
 from rest_framework.request import Request
@@ -119,6 +120,9 @@ class _Pages(Pages):
 class PerformanceViewSet(ViewSet):
     """Energy, efficiency and health of vehicles."""
 
+    lookup_url_kwarg = "vehicle_id"
+    lookup_value_converter = "device_id"
+
     @extend_schema(
         operation_id="vehiclePerformance",
         parameters=[*_WINDOW, _CACHED],
@@ -144,6 +148,7 @@ class PerformanceViewSet(ViewSet):
         parameters=[*_WINDOW, *_SERIES],
         responses={200: answer(Series, "The figures of the window, interval by interval")},
     )
+    @action(detail=True)
     def series(self, request: Request, vehicle_id: str) -> Response:
         """Return the figures of a vehicle per 15 minutes, hour or day."""
         _require_reach(request, vehicle_id)
@@ -160,6 +165,7 @@ class PerformanceViewSet(ViewSet):
         parameters=[*_WINDOW],
         responses={200: answer(Explanation, "How the figure of the window was calculated")},
     )
+    @action(detail=True)
     def explain(self, request: Request, vehicle_id: str) -> Response:
         """Return how the figure of a vehicle was calculated."""
         _require_reach(request, vehicle_id)
@@ -179,7 +185,7 @@ class PerformanceViewSet(ViewSet):
             (200, "text/csv"): OpenApiResponse(str, "All rows, if the request accepts text/csv"),
         },
     )
-    def page(self, request: Request) -> HttpResponseBase:
+    def list(self, request: Request) -> HttpResponseBase:
         """List the last 24 hours of every vehicle, as JSON pages or CSV."""
         try:
             days = vehicle_days(request.GET)

@@ -1,4 +1,8 @@
-"""API keys over HTTP, for whoever may manage the whole fleet."""
+"""API keys over HTTP, for whoever may manage the whole fleet.
+
+Bodies and answers are msgspec structs: serializers would ignore unknown fields and answer wrong
+ones with other codes. See `fleet.views`.
+"""
 
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -8,6 +12,7 @@ import msgspec
 from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -92,6 +97,8 @@ class KeyViewSet(ViewSet):
     """The keys that open the API; all of it takes the scope manage, for all devices."""
 
     scope = Scope.MANAGE
+    lookup_field = "prefix"
+    lookup_value_converter = "slug"
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
@@ -103,7 +110,7 @@ class KeyViewSet(ViewSet):
         parameters=[CURSOR, LIMIT],
         responses={200: answer(KeyPage, "Keys, the newest first")},
     )
-    def page(self, request: Request) -> Response:
+    def list(self, request: Request) -> Response:
         """List API keys, the newest first."""
         pages = _Pages()
         page = pages.paginate_queryset(_keys(), request)
@@ -136,6 +143,7 @@ class KeyViewSet(ViewSet):
         request=None,
         responses={201: answer(KeyMade, "Its successor; both are good for a week")},
     )
+    @action(detail=True, methods=["post"])
     def rotate(self, request: Request, prefix: str) -> Response:
         """Make a successor for a key.
 

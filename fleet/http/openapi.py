@@ -2,9 +2,17 @@
 
 from typing import Any
 
+from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiResponse
 
 _TEMPLATE = "#/components/schemas/{name}"
+
+
+class Schema(AutoSchema):
+    """Takes the struct of a response as it is, also where the action is `list`: a page."""
+
+    def _is_list_view(self, serializer: Any = None) -> bool:
+        return False
 
 
 def schema(struct: type) -> dict[str, Any]:

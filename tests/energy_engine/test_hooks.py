@@ -382,6 +382,12 @@ HOOKS = [
         "self",
     ),
     Hook(
+        "drf_spectacular.openapi.AutoSchema._is_list_view",
+        "fleet/http/openapi.py",
+        "overridden: else a list would be an array, not a page",
+        "self serializer",
+    ),
+    Hook(
         "drf_spectacular.generators.SchemaGenerator.get_schema",
         "energy_engine/api/root.py",
         "called",
