@@ -13,11 +13,11 @@ class EnergyEngineConfig(AppConfig):
     def ready(self) -> None:
         from energy_engine import checks  # noqa: F401 -- registers them
 
-        # Connections go back to the pool at the end of a request, so none is left to look at when
-        # the next one begins; the log of queries is kept under DEBUG alone.
+        # Connections go back to the pool at the end of a request, so none is left to check when the
+        # next one begins; the log of queries is only kept under DEBUG.
         request_started.disconnect(close_old_connections)
         if not settings.DEBUG:
             request_started.disconnect(reset_queries)
-        # The connections to Redis stay open in any case, and each request sets its routes anew.
+        # The connections to Redis stay open in any case, and each request sets its own routes.
         request_finished.disconnect(close_caches)
         request_finished.disconnect(reset_urlconf)

@@ -22,7 +22,7 @@ from energy_engine.telemetry import logs
 
 
 class Log(glogging.Logger):  # type: ignore[misc] # gunicorn has no types
-    """Lets gunicorn log as the engine does."""
+    """Makes gunicorn log like the engine."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -35,29 +35,29 @@ class Log(glogging.Logger):  # type: ignore[misc] # gunicorn has no types
 try:
     _host = environment.read("HOST")
     bind = f"{f'[{_host}]' if ':' in _host else _host}:{environment.read('PORT')}"
-    # Whose X-Forwarded-Proto is believed, which makes a request one over HTTPS; gunicorn's own
-    # default would be any program on this machine.
+    # Whose X-Forwarded-Proto is trusted, by which a request counts as HTTPS; gunicorn's own default
+    # would trust every program on this machine.
     forwarded_allow_ips = environment.read("TRUSTED_PROXIES")
     workers = environment.read("WEB_WORKERS")
 except environment.InvalidEnvironment as error:
     logs.refuse_to_start(error)
 worker_class = "energy_engine.server.worker.Worker"
-# Many devices at once may hold a connection; a greenlet costs a few KB.
+# Many devices may hold a connection at once; a greenlet costs a few KB.
 worker_connections = 4000
-# As many as Linux takes: a worker accepts them all at once, see `server.admission`.
+# As many as Linux allows: a worker accepts them all at once, see `server.admission`.
 backlog = 4096
-# A stop waits for connections that are kept open; a device that reports every minute connects anew.
+# A stop waits for connections that are kept open; a device that reports every minute reconnects.
 keepalive = IDLE_SECONDS
-# A stopping worker finishes the requests that it has begun.
+# A stopping worker finishes its current requests.
 graceful_timeout = 20
 timeout = 60
 logger_class = Log
 loglevel = "warning"
-# No header says which part of a path Django sees: a proxy that is trusted may pass a client's on.
+# No header may change the path that Django sees: a trusted proxy may pass on that of a client.
 forwarder_headers = ""
 # Two engines of one user would share its default path, and nothing uses it.
 control_socket_disable = True
-# Nothing but the engine's own log: a line per reading would cost more than the reading.
+# Only the engine's own log: a line per reading would cost more than the reading.
 accesslog = None
 
 
@@ -66,14 +66,14 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def _keep_code_out_of_collections() -> None:
-    """Keep the garbage collector off what lives as long as the process: the code itself."""
+    """Exclude the code, which lives as long as the process, from garbage collection."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let each worker say that it serves, what it holds, what waits in it and what it refuses."""
+    """Start the metrics and the timer of each worker, and report that it serves."""
     from energy_engine.server import waiting  # Django's, which only the workers load
     from energy_engine.telemetry import sampling
 
@@ -84,14 +84,14 @@ def post_worker_init(worker: Any) -> None:
 
 
 def on_starting(server: Any) -> None:
-    """Let each worker count in a file of its own, so that any of them can show the sums of all."""
+    """Let each worker count in its own file, so that any of them can return the sums of all."""
     server.metrics_dir = tempfile.mkdtemp(prefix="engine-metrics-")
     os.environ.update(PROMETHEUS_MULTIPROC_DIR=server.metrics_dir)
     server.handover = Handover(Path(server.metrics_dir), 0, workers)
 
 
 def when_ready(server: Any) -> None:
-    """Let the kernel keep a connection until its request begins: a worker can tell at once then."""
+    """Let the kernel hold a connection until its request begins, so that a worker can admit it."""
     for listener in server.LISTENERS:
         listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
 
@@ -101,8 +101,8 @@ def on_reload(server: Any) -> None:
 
 
 def child_exit(_server: object, worker: Any) -> None:
-    """Drop what a worker that is gone said of itself alone; what it counted stays."""
-    from prometheus_client import multiprocess  # which looks at the environment when it is imported
+    """Drop the gauges of a worker that has ended; its counters stay."""
+    from prometheus_client import multiprocess  # which reads the environment when it is imported
 
     multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call] # has none
 

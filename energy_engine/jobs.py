@@ -1,8 +1,8 @@
-"""Background jobs, run by the worker process; their queue lives in PostgreSQL.
+"""Background jobs, run by the worker process; their queue is in PostgreSQL.
 
-Of each job one runs at a time, and one waits at most: a job that takes longer than its turn is not
-piled up. A long one stops when its worker is told to end, and its next turn goes on; of those of
-the night, the next worker does. What one that was killed leaves is taken up within two minutes.
+Each job runs once at a time, and at most one more run waits, so slow jobs do not pile up. A long
+job stops when its worker has to end, and its next run continues; nightly jobs are continued by the
+next worker. The jobs of a worker that was killed are recovered within two minutes.
 """
 
 import logging
@@ -29,13 +29,13 @@ from ingestion.history.retention import apply
 
 log = logging.getLogger(__name__)
 
-# The page of jobs shows failures of a week.
+# The jobs page shows the failures of a week.
 _JOBS_ARE_KEPT: Final = timedelta(days=8)
 
 
 @contextmanager
 def _fresh_connection() -> Iterator[None]:
-    """Let nothing be left of a connection that has broken, or grown too old."""
+    """Close a connection that is broken or too old, before and after the block."""
     close_old_connections()
     try:
         yield
@@ -44,7 +44,7 @@ def _fresh_connection() -> Iterator[None]:
 
 
 class _AfterAStop(BaseRetryStrategy):
-    """The next worker goes on with what one that ended has stopped."""
+    """Lets the next worker continue jobs that stopped because their worker ended."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         return RetryDecision(retry_in={"seconds": 0}) if isinstance(exception, JobAborted) else None
@@ -53,7 +53,7 @@ class _AfterAStop(BaseRetryStrategy):
 def _periodic(
     cron: str, retry: BaseRetryStrategy | None = None
 ) -> Callable[[Callable[[], object]], object]:
-    """Run a function of this module at the times of `cron`, on a connection that is not stale."""
+    """Run a function of this module at the times of `cron`, on a fresh connection."""
 
     def register(work: Callable[[], object]) -> object:
         name = work.__name__
@@ -100,14 +100,14 @@ def _note_killed(name: str) -> None:
 @app.periodic(cron="* * * * *")
 @app.task(
     name="energy_engine.jobs.take_up_stalled_jobs",
-    queueing_lock="take_up_stalled_jobs",  # and no lock, which one that was killed would hold
+    queueing_lock="take_up_stalled_jobs",  # and no lock, which a killed job would still hold
     pass_context=True,
 )
 async def take_up_stalled_jobs(context: JobContext, timestamp: int) -> None:
     """Recover the jobs of a worker that was killed."""
     jobs = context.app.job_manager
     for job in await jobs.get_stalled_jobs():
-        if job.queueing_lock:  # a periodic one: its next turn does what it has not done
+        if job.queueing_lock:  # a periodic job: its next run does what this one has not done
             await _note_killed(job.task_name.rpartition(".")[2])
             await jobs.finish_job_by_id_async(cast("int", job.id), Status.FAILED, delete_job=False)
         else:

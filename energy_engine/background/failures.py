@@ -1,4 +1,4 @@
-"""Which background jobs fail, since when and why: noted, and told to webhooks once per streak."""
+"""Which background jobs fail, since when and why; webhooks are notified once per streak."""
 
 import logging
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _LONGEST_REASON: Final = 300
 
 @contextmanager
 def noted(job: str) -> Iterator[None]:
-    """Note whether what is done inside succeeds; its error is raised all the same."""
+    """Record whether the block succeeds; its error is still raised."""
     try:
         yield
     except Stopped:  # has neither failed nor succeeded
@@ -36,13 +36,13 @@ def _note_failure(job: str, reason: str) -> None:
     try:
         failed(job, reason)
     except Error:
-        # The database is what the job has failed at: its log, and the one of jobs, has to do.
-        log.exception("the failure of %s could not be noted", job)
+        # The job failed because of the database: the logs have to suffice.
+        log.exception("the failure of %s could not be recorded", job)
 
 
 @transaction.atomic
 def failed(job: str, reason: str) -> None:
-    """Begin a streak of failures, or go on with it; who listens is told where one begins."""
+    """Begin a streak of failures, or continue it; webhooks are notified when one begins."""
     now = timezone.now()
     told = (reason.strip().partition("\n")[0] or reason)[:_LONGEST_REASON]
     begun = {"since": now, "failed_at": now, "failures": 1, "reason": told, "recovered_at": None}
@@ -62,7 +62,7 @@ def _note_success(job: str) -> None:
 
 @transaction.atomic
 def recovered(job: str) -> None:
-    """End a streak of failures, and tell who listens."""
+    """End a streak of failures, and notify webhooks."""
     streak = JobFailure.objects.select_for_update().filter(job=job, recovered_at=None).first()
     if streak is None:
         return

@@ -1,6 +1,6 @@
-"""Whether PostgreSQL and the pooler grant the connections that the engine's processes may ask for.
+"""Whether PostgreSQL and the pooler allow the connections that the engine's processes may open.
 
-Looked at by `manage.py prepare`, before the first request finds out.
+Checked by `manage.py prepare`, before a request fails because of it.
 """
 
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ from energy_engine import environment
 
 # The queue of the background worker: four to fetch and finish jobs, one to listen.
 QUEUE_CONNECTIONS: Final = 5
-# Each web process asks on it whether the server answers at all.
+# On it, each web process checks whether the server answers at all.
 PULSE_CONNECTIONS: Final = 1
-# An import or an export, `prepare`, and somebody who has a look.
+# An import or an export, `prepare`, and people who look into the database.
 RESERVED_CONNECTIONS: Final = 5
 _CONNECT_SECONDS: Final = 5
 
 
 class Demand(NamedTuple):
-    """Connections that may be asked for at one place, in words, and how many it leaves them."""
+    """Connections that may be opened to one server, in words and number, and how many it allows."""
 
     words: str
     asked: int
@@ -38,7 +38,7 @@ class PoolerLimits(NamedTuple):
 
 
 def shortfalls() -> list[str]:
-    """Return what does not add up, a line for each, with the number to change."""
+    """Return each limit that is too low, a line for each, with what to change."""
     return [
         f"{demand.words} = {demand.asked} connections, but {demand.limit} leaves {demand.granted}: "
         f"lower DATABASE_POOL_SIZE or WEB_WORKERS, or raise {demand.limit} by "
@@ -89,14 +89,14 @@ def _replica_grants(url: str) -> int | None:
         with psycopg.connect(url, connect_timeout=_CONNECT_SECONDS) as replica:
             return _granted(replica.cursor())
     except psycopg.OperationalError:
-        return None  # it may be away
+        return None  # it may be down
 
 
 def _pooler_limits(url: str) -> PoolerLimits | None:
-    """Return what PgBouncer's console says; None where this user may not ask."""
+    """Return the limits from PgBouncer's console; None if this user may not use it."""
     console = urlunsplit(urlsplit(url)._replace(path="/pgbouncer"))
     try:
-        # The console knows the simple protocol only.
+        # The console supports only the simple protocol.
         with psycopg.connect(
             console,
             autocommit=True,

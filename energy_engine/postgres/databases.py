@@ -1,9 +1,9 @@
-"""Which PostgreSQL each process asks, and how: Django's DATABASES, from the environment.
+"""Which PostgreSQL each process uses, and how: Django's DATABASES, from the environment.
 
-`default` takes every write, and every read that has to be of this moment. In the processes that
-answer requests it leads through the pooler, where there is one; everything else (commands, the
-background worker, whose queue listens on a session) goes to DATABASE_URL itself. `replica` is there
-where DATABASE_REPLICA_URL is; `fleet.stores.replica` says what is read from it.
+`default` takes every write, and every read that has to be current. In processes that answer
+requests it connects through the pooler, if there is one; everything else (commands, the background
+worker, whose queue listens on a session) connects to DATABASE_URL directly. `replica` exists if
+DATABASE_REPLICA_URL is set; `fleet.stores.replica` says what is read from it.
 """
 
 import logging
@@ -22,10 +22,10 @@ from fleet.stores.replica import REPLICA
 log = logging.getLogger(__name__)
 
 # A 2xx means committed, whatever the server's own default is. A prepared statement is planned once:
-# planning a figure anew for its very parameters takes longer than the figure.
+# planning a figure's statement for its parameters each time takes longer than the figure.
 _SESSION: Final = "-c synchronous_commit=on -c plan_cache_mode=force_generic_plan"
 _DURABLE: Final = ("on", "remote_apply")
-# How soon PostgreSQL notices that nobody waits for a statement any more, and cancels it.
+# How soon PostgreSQL notices that a statement's client is gone, and cancels it.
 _CLIENT_CHECK: Final = "1s"
 # A figure that waits longer for the replica than this comes from the primary.
 _REPLICA_SECONDS: Final = 0.5
@@ -34,7 +34,7 @@ _answers_requests = False
 
 
 class _Connection(psycopg.Connection[Any]):
-    """A connection of a pool; `server` is the alias of the database that it leads to."""
+    """A connection of a pool; `server` is the alias of its database."""
 
     server: ClassVar = DEFAULT_DB_ALIAS
 
@@ -50,9 +50,9 @@ class _ReplicaConnection(_Connection):
 
 
 class _DurableConnection(_Connection):
-    """A connection behind which a commit waits for the disk, or none at all.
+    """A connection on which a commit waits for the disk; any other is refused.
 
-    A pooler takes no settings from those who connect, so the server's are looked at: once for each
+    A pooler accepts no settings from its clients, so the server's setting is checked: once for each
     connection, which lasts for as long as the process uses it.
     """
 
@@ -69,7 +69,7 @@ class _DurableConnection(_Connection):
 
 
 def answer_requests() -> None:
-    """Let this process go through the pooler, if there is one; call it before Django is set up."""
+    """Let this process use the pooler, if there is one; call it before Django is set up."""
     global _answers_requests
     _answers_requests = True
 
@@ -84,14 +84,14 @@ def databases(primary_url: str) -> dict[str, dict[str, Any]]:
 
 
 def servers(primary_url: str) -> dict[str, dict[str, Any]]:
-    """Return how to reach each PostgreSQL itself, past any pooler, by alias."""
+    """Return how to reach each PostgreSQL directly, not through a pooler, by alias."""
     replica_url = environment.read("DATABASE_REPLICA_URL")
     found = {DEFAULT_DB_ALIAS: _direct(primary_url)}
     return found | ({REPLICA: _replica(replica_url)} if replica_url else {})
 
 
 def parsed(url: str) -> dict[str, Any]:
-    """Return Django's description of a PostgreSQL URL, without any option of ours."""
+    """Return Django's description of a PostgreSQL URL, without the engine's options."""
     described: dict[str, Any] = environ.Env.db_url_config(url, engine="psqlextra.backend")
     return described
 
@@ -104,14 +104,14 @@ def _described(url: str, **options: Any) -> dict[str, Any]:
         "pool": {
             "min_size": 1,
             "max_size": environment.read("DATABASE_POOL_SIZE"),
-            # Refuse with 503 within two seconds instead of queueing without end.
+            # Refuse with 503 within two seconds instead of waiting without end.
             "timeout": 1.5,
-            # The pauses between attempts double up to this many seconds, then begin anew.
+            # The pauses between attempts double up to this many seconds, then start over.
             "reconnect_timeout": 2,
             "connection_class": _Connection,
         },
         "connect_timeout": 2,
-        # A network that has gone is noticed in seconds, not hours.
+        # A lost network is noticed in seconds, not hours.
         "tcp_user_timeout": 5000,
         "application_name": "energy-engine",
         "cursor_factory": CommentingCursor,
@@ -129,9 +129,9 @@ def _direct(url: str, **options: Any) -> dict[str, Any]:
 
 
 def _limits() -> str:
-    """Return what keeps a statement of a request from going on for ever; jobs may take their time.
+    """Return the settings that end a request's statement; statements of jobs may take any time.
 
-    A request gives up by itself when it has had its time; it may be killed before that.
+    A request gives up by itself when it times out, but its process may be killed before that.
     """
     if not _answers_requests:
         return ""

@@ -1,6 +1,6 @@
-"""Whether a PostgreSQL answers at all: a frozen one answers nobody, unlike a slow statement.
+"""Whether PostgreSQL answers at all: a frozen server does not, unlike one with a slow statement.
 
-It is asked on a connection of its own, past any pooler, and only while somebody waits for long.
+It is asked on a separate connection, not through a pooler, and only while a request waits long.
 """
 
 import logging
@@ -12,17 +12,17 @@ import psycopg
 
 log = logging.getLogger(__name__)
 
-# With `LONG_WAIT_TICKS` before it, less than the two seconds in which a request gets its 503.
+# Together with `LONG_WAIT_TICKS`, less than the two seconds in which a request gets its 503.
 NO_ANSWER_TICKS: Final = 5
 _CONNECT_SECONDS: Final = 2
 
-# The servers that answer nobody, by the alias of their database.
+# The servers that do not answer, by the alias of their database.
 frozen: Final[set[str]] = set()
 _pulses: Final[dict[str, "Pulse"]] = {}
 
 
 class _Connection(psycopg.Connection[Any]):
-    """Waits in psycopg's own way, for as long as it takes: nobody gives the pulse up."""
+    """Waits with psycopg's own code, for as long as it takes: the pulse is never given up."""
 
     wait = psycopg.Connection.wait
 
@@ -45,7 +45,7 @@ class Pulse:
         _pulses[server] = self
 
     def ask(self) -> None:
-        """Return once the server has answered, or is known to be away, however long that takes."""
+        """Return once the server has answered or is unreachable, however long that takes."""
         self.is_asking, self._ticks, began_at = True, 0, time.monotonic()
         try:
             while not self._is_told():
@@ -59,9 +59,9 @@ class Pulse:
             self._answered.set()
 
     def tick(self) -> bool:
-        """Count the time without an answer; return whether it makes the server a frozen one.
+        """Count the time without an answer; return whether the server counts as frozen from now on.
 
-        Call it while somebody has waited for long.
+        Call it while a request is waiting long.
         """
         if not self.is_asking or self._server in frozen:
             return False
@@ -77,7 +77,7 @@ class Pulse:
         self._answered.wait()
 
     def _is_told(self) -> bool:
-        """Ask once; return False where not even a connection came about in time."""
+        """Ask once; return False if not even a connection was made in time."""
         try:
             if self._connection is None:
                 self._connection = _Connection.connect(**self._parameters)
@@ -85,7 +85,7 @@ class Pulse:
         except psycopg.errors.ConnectionTimeout:
             return False
         except psycopg.Error:
-            # It is away: whoever asks it is told so at once.
+            # It is unreachable: requests find that out immediately.
             if self._connection is not None:
                 self._connection.close()
             self._connection = None
@@ -93,6 +93,6 @@ class Pulse:
 
 
 def wait_while_frozen(server: str) -> None:
-    """Return once `server` answers, as far as is known; at once where nobody watches it."""
+    """Return once `server` answers, as far as is known; immediately if it is not watched."""
     if pulse := _pulses.get(server):
         pulse.wait()

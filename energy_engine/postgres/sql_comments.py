@@ -1,8 +1,8 @@
-"""Every statement of Django's own says which request or job it is sent for.
+"""A comment in each of Django's statements says which request or job sent it.
 
-PostgreSQL shows the comment in pg_stat_activity and in its log. Statements of `.sql` files bear the
-name of their file instead: they are prepared by their text, and one that differs with each request
-would be planned anew each time.
+PostgreSQL shows the comment in pg_stat_activity and in its log. Statements of `.sql` files have the
+name of their file instead: they are prepared by their text, and a text that differs for each
+request would be planned each time.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from energy_engine.origin import origin
 
 
 class CommentingCursor(Cursor):
-    """The cursor of Django's connections; `psycopg` calls it for each that is opened."""
+    """The cursor of Django's connections."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         if isinstance(query, str) and (source := origin.get()):

@@ -1,4 +1,4 @@
-"""Whether a reading could be stored a moment ago: tried for real, however many ask."""
+"""Whether a reading could be stored a moment ago: one real write, shared by all callers."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ MAX_WAIT_SECONDS: Final = 1.8
 
 
 class _Check:
-    """One attempt, in a thread of its own: nobody waits for it longer than they want to."""
+    """One attempt, in its own thread, so that no caller has to wait for its end."""
 
     def __init__(self) -> None:
         self.began_at = time.monotonic()
@@ -27,7 +27,7 @@ class _Check:
         threading.Thread(target=self._run, name="storage check", daemon=True).start()
 
     def result(self) -> str:
-        """Return how it went, or that it has not ended in time."""
+        """Return the result, or that there was no answer in time."""
         left = self.began_at + MAX_WAIT_SECONDS - time.monotonic()
         return self._result if self._is_done.wait(max(0.0, left)) else NO_ANSWER
 
@@ -50,7 +50,7 @@ class Storage:
         self._check: _Check | None = None
 
     def state(self) -> str:
-        """Return `OK`, or why nothing can be stored, as it was five seconds ago at the most."""
+        """Return `OK`, or why nothing can be stored; at most five seconds old."""
         if DEFAULT_DB_ALIAS in frozen:
             return NO_ANSWER
         with self._lock:

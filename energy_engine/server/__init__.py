@@ -1,4 +1,4 @@
-"""How gunicorn takes connections and requests in: admission, waiting, deadlines, reloads.
+"""How gunicorn accepts connections and requests: admission, waiting, deadlines, reloads.
 
 Nothing here knows a path of the API or a page of the console.
 """

@@ -1,12 +1,12 @@
-"""Which requests a worker takes on, counted from accept; it refuses what is more, at once.
+"""How many requests a worker takes on, counted from accept; it refuses all others immediately.
 
-A request that waits where nobody counts it waits without limit: in the kernel's queue, or in a
-greenlet that has not had its turn. So a worker accepts every connection right away. `MOST_ACTIVE`
-requests share the processor; the others of at most `MOST_IN_HAND` wait in line, as long as the line
-moves. One more is answered with 503 before anything of it is parsed. A request is not in hand while
-the engine waits for its client: slow clients keep nobody out.
+Requests that wait uncounted wait without limit: in the kernel's queue, or in a greenlet that has
+not run yet. So a worker accepts every connection immediately. `MOST_ACTIVE` requests share the
+processor; the others, up to `MOST_IN_HAND` in total, wait in a queue as long as the queue moves.
+Any further request is answered with 503 before it is parsed. A request does not count while the
+engine waits for its client, so slow clients do not keep others out.
 
-Health checks, metrics and the console pass the line; they have places of their own.
+Health checks, metrics and the console bypass the queue; they have reserved places.
 
 Imports neither Django nor psycopg, see `energy_engine.gunicorn`. Used by one thread.
 """
@@ -28,19 +28,19 @@ from energy_engine.server.refusals import let_finish, refusal
 
 log = logging.getLogger(__name__)
 
-# Enough for full groups in a commit, and few enough for short turns of the event loop.
+# Enough for full group commits, and few enough for short turns of the event loop.
 MOST_ACTIVE: Final = 64
-# About as many as a worker of a small machine serves in a second.
+# About as many as a worker on a small machine serves in a second.
 MOST_IN_HAND: Final = 1_000
 MOST_RESERVED: Final = 32
-# Connections that may have sent nothing yet while there is no room for others.
+# Places for connections that have sent nothing yet, when there is no room for others.
 MOST_SILENT: Final = 500
-# Nobody joins a line whose first has waited for so long.
+# No request joins a queue whose first request has waited for this long.
 SLOW_LINE_SECONDS: Final = 0.8
-# With what the engine takes for the request itself, within the two seconds of the contract.
+# Together with the time for the request itself, within two seconds.
 MOST_SECONDS_IN_LINE: Final = 1.3
-# A client that sends again as soon as it is refused would take the processor from those that are
-# served: with 2,000 of them, 4 requests of 5. So a refusal waits a little, unless too many do.
+# Clients that retry as soon as they are refused would take the processor from those that are
+# served: with 2,000 of them, 4 requests of 5. So a refusal is delayed, unless too many are.
 PARKED_SECONDS: Final = 0.3
 MOST_PARKED: Final = 2_000
 
@@ -49,11 +49,11 @@ _RESERVED: Final = (
     *(b"GET /admin", b"POST /admin", b"GET /static/"),
 )
 _FIRST_BYTES: Final = 8192
-# How long a connection may be silent between two requests, and take for the head of one.
+# How long a connection may be idle between two requests, and take to send the head of one.
 IDLE_SECONDS: Final = 5
 # Clients that were refused and have not sent all of their request yet.
 _MOST_LINGERING: Final = 200
-# Whoever was refused comes back within so many seconds, but not all in the same one.
+# Refused clients retry within this many seconds, but not all in the same one.
 _RETRY_AFTER_SECONDS: Final = 5
 _LOG_SECONDS: Final = 10.0
 _length = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n", re.IGNORECASE)
@@ -62,11 +62,11 @@ _last = re.compile(rb"^\S+ \S+ HTTP/1\.0\r|\r\nconnection:[ \t]*close", re.IGNOR
 
 
 class Refused(Exception):
-    """A request that gets 503; its connection ends."""
+    """A request that is answered with 503; its connection ends."""
 
 
 class _Waiting(NamedTuple):
-    """A request in line."""
+    """A request in the queue."""
 
     turn: Semaphore
     since: float
@@ -76,29 +76,29 @@ class Admission:
     """The requests that one worker has in hand."""
 
     def __init__(self) -> None:
-        # Requests that are served or in line.
+        # Requests that are active or in the queue.
         self.in_hand = 0
         self.refusals = 0
         self._active = 0
         self._reserved = 0
         self._line: deque[_Waiting] = deque()
         self._lingering = 0
-        # Connections that get their refusal when their time has come, the first one first.
+        # Connections whose refusal is delayed, the oldest first.
         self._parked: deque[tuple[float, PlainSocket, bytes]] = deque()
         self._sleeping = 0
         self._logged_at = -_LOG_SECONDS
 
     def client(self, connection: PlainSocket, room: int) -> "Client | None":
-        """Return an accepted connection as one to serve; refuse it where there is no place for it.
+        """Return an accepted connection as one to serve; refuse it if there is no place for it.
 
-        `room` is for how many connections more the worker has greenlets. Never waits.
+        `room` is how many more connections the worker has greenlets for. Never waits.
         """
         try:
             first_bytes = connection.recv(_FIRST_BYTES, MSG_DONTWAIT)
         except BlockingIOError:
             first_bytes = b""
         except OSError:
-            connection.close()  # it has gone
+            connection.close()  # the client is gone
             return None
         place = self.place_for(first_bytes) if first_bytes else None
         if place is None:
@@ -113,7 +113,7 @@ class Admission:
         return None
 
     def _park(self, connection: PlainSocket, first_bytes: bytes) -> None:
-        """Refuse a connection in a moment; never waits."""
+        """Refuse a connection after a delay; never waits."""
         if not self._parked:
             gevent.spawn(self._refuse_parked)
         self._parked.append((time.monotonic() + PARKED_SECONDS, connection, first_bytes))
@@ -128,7 +128,7 @@ class Admission:
                 self.refuse(*self._parked.popleft()[1:])
 
     def sleep_before_refusal(self) -> None:
-        """Let a client that is connected wait for its refusal, as those who have come to be."""
+        """Delay the refusal of a client that is already connected, like that of a new one."""
         if self._sleeping < MOST_PARKED:
             self._sleeping += 1
             try:
@@ -137,7 +137,7 @@ class Admission:
                 self._sleeping -= 1
 
     def place_for(self, first_bytes: bytes) -> "Place | None":
-        """Return a place for a request that begins with `first_bytes`; None where there is none."""
+        """Return a place for a request that begins with `first_bytes`; None if there is none."""
         if self._reserved < MOST_RESERVED and first_bytes.startswith(_RESERVED):
             return Place(self, is_reserved=True)
         return None if self._is_full() else Place(self)
@@ -148,7 +148,7 @@ class Admission:
         return bool(self._line) and time.monotonic() - self._line[0].since > SLOW_LINE_SECONDS
 
     def begin(self) -> None:
-        """Let the caller be active, after those in front of it. Errors: `Refused`."""
+        """Return when the caller is active, after those ahead of it. Errors: `Refused`."""
         if self._active < MOST_ACTIVE:
             self._active += 1
             return
@@ -159,14 +159,14 @@ class Admission:
             raise Refused
 
     def end(self) -> None:
-        """Let the next in line be active instead of the caller."""
+        """Let the next request in the queue be active instead of the caller."""
         if self._line and self._active <= MOST_ACTIVE:
             self._line.popleft().turn.release()
         else:
             self._active -= 1
 
     def refusal(self, *, is_last: bool) -> bytes:
-        """Return the answer to a request that is one too many."""
+        """Return the response to a request for which there is no place."""
         self.refusals += 1
         now = time.monotonic()
         if now - self._logged_at >= _LOG_SECONDS:
@@ -185,15 +185,15 @@ class Admission:
         try:
             first_bytes = first_bytes or connection.recv(_FIRST_BYTES, MSG_DONTWAIT)
         except OSError:
-            first_bytes = b""  # not there yet
+            first_bytes = b""  # nothing received yet
         try:
             connection.send(self.refusal(is_last=True), MSG_DONTWAIT)
         except OSError:
-            connection.close()  # it has gone
+            connection.close()  # the client is gone
             return
         if is_whole(first_bytes) or self._lingering >= _MOST_LINGERING:
             connection.close()
-        else:  # what it has still to send must not make it miss the answer
+        else:  # what it still has to send must not make it miss the response
             self._lingering += 1
             gevent.spawn(self._linger, socket.socket(fileno=connection.detach()))
 
@@ -215,19 +215,19 @@ class Place:
         self._count(1)
 
     def wait_for_turn(self) -> None:
-        """Return when the request is among those that share the processor. Errors: `Refused`."""
+        """Return when the request is active. Errors: `Refused`."""
         if not self.is_reserved:
             self._admission.begin()
             self._is_active = True
 
     def pause(self) -> None:
-        """Let others have the place while the engine waits for the client."""
+        """Free the place while the engine waits for the client."""
         self._count(-1)
         if self._is_active:
             self._admission.end()
 
     def go_on(self) -> None:
-        """Take the place again after a pause, also where it is one too many."""
+        """Take the place again after a pause, even if there are too many requests now."""
         self._count(1)
         if self._is_active:
             self._admission._active += 1
@@ -245,9 +245,9 @@ class Client(socket.socket):  # type: ignore[misc] # gevent has no types
     """A connection that needs a place for each of its requests, from its first bytes on."""
 
     admission: Admission
-    # That of the request which is received or served.
+    # That of the request which is being received or served.
     _place: Place | None = None
-    # What came, and was given, before there was a greenlet for the connection.
+    # What was received and assigned before the connection had a greenlet.
     _first_bytes = b""
     _accepted_place: Place | None = None
     _has_begun = False
@@ -255,7 +255,7 @@ class Client(socket.socket):  # type: ignore[misc] # gevent has no types
 
     @classmethod
     def of(cls, connection: PlainSocket, first_bytes: bytes, place: Place | None) -> "Client":
-        """Return `connection`, of which `first_bytes` are received, and have that place."""
+        """Return `connection`, whose `first_bytes` were already received and given `place`."""
         family, kind, protocol = connection.family, connection.type, connection.proto
         client = cls(family, kind, protocol, connection.detach())
         client._first_bytes = first_bytes
@@ -263,7 +263,7 @@ class Client(socket.socket):  # type: ignore[misc] # gevent has no types
         return client
 
     def recv(self, *args: Any) -> bytes:
-        """Receive bytes; none where the client is too slow to begin a request.
+        """Receive bytes; none if the client is too slow to begin a request.
 
         Errors: `Refused`, those of any socket.
         """
@@ -296,13 +296,13 @@ class Client(socket.socket):  # type: ignore[misc] # gevent has no types
             self.sendall(self.admission.refusal(is_last=False))
 
     def begin_request(self) -> None:
-        """Count a request that came with the one before it, and so passed no door."""
+        """Count a request that arrived with the previous one, and so was not admitted."""
         self._has_begun = True
         if self._place is None:
             self._place = Place(self.admission)
 
     def end_request(self, *, expects_another: bool) -> None:
-        """Give the place back; unless another request is expected, what still comes needs none."""
+        """Give the place back; unless another request is expected, further bytes need none."""
         self._has_begun = not expects_another
         for place in (self._place, self._accepted_place):
             if place is not None:
@@ -310,7 +310,7 @@ class Client(socket.socket):  # type: ignore[misc] # gevent has no types
         self._place = self._accepted_place = None
 
     def _wait(self, *args: Any, **options: Any) -> Any:
-        """Wait for the client; gevent does it here, whether it receives or sends."""
+        """Wait for the client; gevent calls this to receive and to send."""
         place = self._place
         if place is None:
             return super()._wait(*args, **options)
@@ -322,7 +322,7 @@ class Client(socket.socket):  # type: ignore[misc] # gevent has no types
 
 
 def is_whole(first_bytes: bytes) -> bool:
-    """Return whether these are one whole request, with nothing missing and nothing behind it."""
+    """Return whether these are exactly one complete request."""
     head_size = first_bytes.find(b"\r\n\r\n") + 4
     if head_size < 4 or _unknown_length.search(first_bytes, 0, head_size):
         return False

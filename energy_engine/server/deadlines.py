@@ -2,8 +2,8 @@
 
 Time counts while a greenlet waits for the database, for a connection or an answer. All waits of a
 request count together, so that many statements get no more time than one. A stream of readings or
-of CSV goes on for as long as its client likes, so each of its waits counts by itself; so do those
-that belong to no request. `energy_engine.server.waiting` keeps the time.
+of CSV may take as long as its client likes, so each of its waits counts by itself; so do waits
+outside of requests. `energy_engine.server.waiting` measures the time.
 """
 
 import re
@@ -17,10 +17,10 @@ from django.http import HttpRequest, HttpResponse
 from gevent import getcurrent
 from gevent.monkey import get_original
 
-# Time is counted in ticks, not read off a clock: while the process itself gets no processor, no
-# tick passes, so that a busy machine is not taken for a frozen database.
+# Time is counted in ticks, not by a clock: while the process itself gets no CPU, no tick passes, so
+# that a busy machine is not mistaken for a frozen database.
 TICK_SECONDS: Final = 0.2
-# From this age on, a wait is worth a look: does PostgreSQL answer, is the client still there?
+# From this age on, a wait is checked: does PostgreSQL answer, is the client still there?
 LONG_WAIT_TICKS: Final = 4
 
 # What may take longer than a write: figures, lists, the console, and bodies of many readings.
@@ -34,30 +34,30 @@ class GivenUp(psycopg.OperationalError):
 
 
 class NoAnswer(GivenUp):
-    """PostgreSQL answers nobody: it is frozen, or its machine is."""
+    """PostgreSQL does not answer at all: it is frozen, or its machine is."""
 
 
 class TookTooLong(GivenUp, psycopg.errors.QueryCanceled):
-    """A request has had its time."""
+    """A request timed out."""
 
 
 class ClientGone(GivenUp):
-    """Nobody is there to read the answer."""
+    """The client is no longer there to read the response."""
 
 
 class Waiting:
-    """A request, as far as its waits for PostgreSQL are concerned."""
+    """The waits of one request for PostgreSQL."""
 
     __slots__ = ("allowed_ticks", "client", "ticks")
 
     def __init__(self, allowed_seconds: float, client: Any) -> None:
         self.ticks = 0
         self.allowed_ticks = allowed_seconds / TICK_SECONDS
-        # The socket of a client that only asks; what it sends is stored even if it has gone.
+        # The socket of a client that only reads; what one sends is stored even if it has gone.
         self.client = client
 
 
-# The requests in hand, by the greenlet that serves each; and those of them that had their time.
+# The current requests, by the greenlet that serves each; and the greenlets that have to give up.
 requests: Final[dict[Any, Waiting]] = {}
 over: Final[set[Any]] = set()
 
@@ -88,7 +88,7 @@ def allowed_seconds(request: HttpRequest) -> float:
 
 
 def reason_to_give_up(waiter: Any, ticks: int) -> GivenUp | None:
-    """Return why `waiter`, which has waited for `ticks` by now, should not wait any longer.
+    """Return why `waiter`, which has waited for `ticks` so far, should give up; None to go on.
 
     Call it once per tick: it counts them.
     """
@@ -102,7 +102,7 @@ def reason_to_give_up(waiter: Any, ticks: int) -> GivenUp | None:
         return TookTooLong(_too_long(request.allowed_ticks * TICK_SECONDS))
     if ticks >= LONG_WAIT_TICKS and request.client and _has_gone(request.client):
         over.add(waiter)
-        return ClientGone("the client has gone before its answer")
+        return ClientGone("the client disconnected before its response")
     return None
 
 

@@ -1,8 +1,8 @@
-"""How new workers of gunicorn take over from the old ones when it reloads.
+"""How new gunicorn workers take over from the old ones on a reload.
 
-gunicorn tells the old workers to go as soon as it has forked the new ones, which take seconds to
-load the engine; until then requests would wait. So the old ones stay until as many new ones have
-said that they serve. They say so by files in a folder of the master's.
+gunicorn tells the old workers to stop as soon as it has forked the new ones, which take seconds to
+load the engine; until then requests would wait. So the old workers stay until as many new ones have
+reported that they serve. They report it by files in a folder of the master.
 """
 
 import time
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-# Well before gunicorn kills what has not gone by its graceful_timeout.
+# Well before gunicorn's graceful_timeout, after which it kills workers.
 LONGEST_SECONDS: Final = 12.0
 _LOOK_SECONDS: Final = 0.1
 _STOPPING: Final = "stopping"
@@ -25,24 +25,24 @@ class Handover:
         self._workers = workers
 
     def begin_next(self) -> "Handover":
-        """Return the handover of the workers that come with a reload; said by the master."""
+        """Return the handover of the workers that a reload starts; called by the master."""
         (self._folder / _STOPPING).unlink(missing_ok=True)
         (self._folder / f"generation-{self._generation + 1}").touch()
         return Handover(self._folder, self._generation + 1, self._workers)
 
     def serves(self, pid: int) -> None:
-        """Let the workers before this one know that it serves."""
+        """Report to the previous workers that this one serves."""
         (self._folder / f"serves-{self._generation}-{pid}").touch()
 
     def is_replaced(self) -> bool:
-        """Return whether others come after this worker; else all of gunicorn is told to stop."""
+        """Return whether others replace this worker; if not, all workers are told to stop."""
         if (self._folder / f"generation-{self._generation + 1}").exists():
             return True
         (self._folder / _STOPPING).touch()
         return False
 
     def wait(self, sleep: Callable[[float], object]) -> None:
-        """Return when those who come after this worker serve, or gunicorn stops altogether."""
+        """Return when the replacements of this worker serve, or all of gunicorn stops."""
         deadline = time.monotonic() + LONGEST_SECONDS
         while time.monotonic() < deadline and not (self._folder / _STOPPING).exists():
             served_by = self._folder.glob(f"serves-{self._generation + 1}-*")

@@ -1,4 +1,4 @@
-"""Answers that a worker gives without Django: JSON errors, and the end of the connection.
+"""Responses that a worker sends without Django: JSON errors, and the end of the connection.
 
 Imports neither Django nor psycopg, see `energy_engine.gunicorn`.
 """
@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
-# How long, and how much, a client that was refused may go on sending before it is cut off: bytes
-# that nobody reads would make the kernel drop the answer on its way.
+# How long, and how much, a refused client may go on sending before it is cut off: unread bytes
+# would make the kernel drop the response on its way.
 _LINGER_SECONDS: Final = 2
 _LINGER_BYTES: Final = 64 * 1024 * 1024
 
@@ -27,7 +27,7 @@ def refusal(
     retry_after_seconds: int = 0,
     is_last: bool = True,
 ) -> bytes:
-    """Return a whole answer; `is_last` tells the client that the connection ends with it."""
+    """Return a complete response; `is_last` tells the client that the connection ends with it."""
     request_id = token_hex(16)
     body = msgspec.json.encode(
         {
@@ -54,7 +54,7 @@ def refusal(
 
 
 def let_finish(client: Any) -> None:
-    """Drop what a client goes on sending, so that it comes to read its answer."""
+    """Discard what a client still sends, so that it gets to read its response."""
     deadline = time.monotonic() + _LINGER_SECONDS
     received = 0
     with suppress(OSError):

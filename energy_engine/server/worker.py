@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, which answers what is not HTTP in the words of the contract too."""
+"""gunicorn's gevent worker, with JSON errors even for requests that are not valid HTTP."""
 
 import errno
 import logging
@@ -37,18 +37,18 @@ _STATUSES: Final = {
     errors.UnsupportedTransferCoding: (HTTPStatus.NOT_IMPLEMENTED, "Unknown Transfer-Encoding"),
     errors.ExpectationFailed: (HTTPStatus.EXPECTATION_FAILED, "Unknown Expect header"),
 }
-# Connections that a worker accepts in a turn: a few, so that the others of its kind get their part;
-# twice as many each time that more are left over, so that nobody waits in the kernel's queue.
+# Connections that a worker accepts per turn: a few, so that the other workers get their share;
+# twice as many each time that more are left over, so that none waits in the kernel's queue.
 _ACCEPTED_AT_ONCE: Final = 16
 _MOST_ACCEPTED_AT_ONCE: Final = 1_024
-# Then the requests that are served have their turn.
+# After so many, active requests have their turn.
 _REFUSED_AT_ONCE: Final = 2_000
 # Files that a worker needs for itself: connections to PostgreSQL and Redis, logs, counters.
 _OWN_FILES: Final = 100
-# Then one of them may be free again.
+# After this pause, a file may be free again.
 _PAUSE_SECONDS: Final = 0.05
 _NO_FILES: Final = (errno.EMFILE, errno.ENFILE)
-# How long a client may pause within its request, or leave its answer unread.
+# How long a client may pause within its request, or leave its response unread.
 _PATIENCE_SECONDS: Final = 20
 _NOT_HTTP: Final = (HTTPStatus.BAD_REQUEST, "The request is not valid HTTP/1.1")
 _FAULT: Final = (HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
@@ -59,7 +59,7 @@ class _Response(wsgi.Response):  # type: ignore[misc] # gunicorn has no types
 
     headers_sent: bool
     _head = b""
-    # A HEAD is answered with the headers of a GET alone; that is no warning.
+    # The response to a HEAD has only the headers of a GET; that is no reason for a warning.
     _omits_body_warned = property(lambda _: True, lambda _, __: None)
 
     def should_close(self) -> bool:
@@ -95,7 +95,7 @@ class _Response(wsgi.Response):  # type: ignore[misc] # gunicorn has no types
 
 
 class _Server(ggevent.StreamServer):  # type: ignore[misc] # gunicorn has no types
-    """Accepts every connection at once, and refuses the requests that are too many."""
+    """Accepts every connection immediately, and refuses excess requests."""
 
     _accepts = _ACCEPTED_AT_ONCE // 2
     max_accept = property(lambda self: self._accepts, lambda _, __: None)
@@ -107,14 +107,14 @@ class _Server(ggevent.StreamServer):  # type: ignore[misc] # gunicorn has no typ
 
     def set_spawn(self, spawn: Any) -> None:
         super().set_spawn(spawn)
-        del self.full  # the pool's, which would let connections wait where nobody counts them
+        del self.full  # the pool's, which would let connections wait uncounted
 
     def _do_read(self) -> None:
         self._accepts = min(2 * self._accepts, _MOST_ACCEPTED_AT_ONCE)
         super()._do_read()
 
     def do_read(self) -> tuple[Client, Any] | None:
-        """Return the next connection that may come in; None once there is no other."""
+        """Return the next connection that is admitted; None if there is no other."""
         admission = Client.admission
         for _ in range(_REFUSED_AT_ONCE):
             try:
@@ -143,7 +143,7 @@ class _Server(ggevent.StreamServer):  # type: ignore[misc] # gunicorn has no typ
             Client.admission.refuse(socket(fileno=file))
         try:
             self._spare_file = FileIO(os.devnull)
-        except OSError:  # the client that was refused still has it
+        except OSError:  # the refused client still has it
             self.stop_accepting()
             self._timer = self.loop.timer(_PAUSE_SECONDS)
             self._timer.start(self._start_accepting_if_started)
@@ -155,9 +155,9 @@ ggevent.StreamServer = _Server
 
 
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
-    """Requests that never reach Django get JSON errors as well, without a word of theirs.
+    """Answers requests that never reach Django with JSON errors, too, which don't quote them.
 
-    It goes when those who replace it serve: see `energy_engine.server.handover`.
+    On a reload it stops once its replacements serve: see `energy_engine.server.handover`.
     """
 
     worker_connections: int
@@ -183,7 +183,7 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         Hub.print_exception = _log_exception
 
     def timeout_ctx(self) -> Any:
-        """Let `Client` look at the time; gunicorn's timer would go on while a request waits."""
+        """Leave timeouts to `Client`; gunicorn's timer would also run while a request waits."""
         return nullcontext()
 
     def handle(self, listener: Any, client: Client, addr: Any) -> None:
@@ -200,7 +200,7 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         try:
             super().handle_request(listener_name, req, sock, addr)
         except TimeoutError:
-            self.log.debug("the client does not read its answer")
+            self.log.debug("the client does not read its response")
             raise StopIteration from None
         except StopIteration:
             if _is_unread(req.body.reader):
@@ -235,7 +235,7 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
             client.sendall(answer)
             let_finish(client)
         except OSError:
-            self.log.debug("the client has gone before its answer")
+            self.log.debug("the client disconnected before its response")
 
 
 def _is_unread(reader: Any) -> bool:

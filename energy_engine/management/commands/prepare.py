@@ -1,4 +1,4 @@
-"""Bring the database to what this code needs."""
+"""Prepare the database for this code."""
 
 import sys
 from argparse import ArgumentParser
@@ -16,16 +16,16 @@ from ingestion.history import partitions
 
 
 class Command(BaseCommand):
-    """Migrate, create partitions, look at limits; safe to run again, and before each start."""
+    """Migrate, create partitions, check limits; safe to run again, and before each start."""
 
-    help = "Migrate, create the partitions of the next three months."
+    help = "Migrate, create the partitions of the next three months, check connection limits."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--first-login",
             action="store_true",
-            help="create an admin login with a random password, if nobody has one: printed on a "
-            "terminal, else in a file of ENGINE_DATA_DIR",
+            help="create an admin login with a random password if there is none; it is printed on "
+            "a terminal, otherwise written to a file in ENGINE_DATA_DIR",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -39,7 +39,7 @@ class Command(BaseCommand):
             self._create_first_login()
 
     def _make_commits_durable_behind_the_pooler(self) -> None:
-        """Let `synchronous_commit` be on for every session that the pooler opens from now on."""
+        """Switch `synchronous_commit` on for every session that the pooler opens from now on."""
         connection.ensure_connection()
         session = connection.connection.info
         role = databases.parsed(environment.pool_url())["USER"] or session.user
