@@ -1,8 +1,8 @@
-"""The PostgreSQL and the Redis that the engine brings along, for `make run` and the tests.
+"""The PostgreSQL and the Redis that come with the engine, for `make run` and the tests.
 
-Everything of theirs lies under one data directory: `postgres/` (the cluster), `run/` (sockets),
-their logs and the database password. Nothing listens on a TCP port. Under root, the first two may
-lie elsewhere: see `postgres_user`.
+All their files are in one data directory: `postgres/` (the cluster), `run/` (sockets), their logs
+and the database password. Nothing listens on a TCP port. Under root, the first two may be
+elsewhere: see `postgres_user`.
 """
 
 import importlib.util
@@ -25,7 +25,7 @@ import psycopg
 from energy_engine.local import leftovers, postgres_user, private_files
 from energy_engine.local.supervisor import Program, Supervisor
 
-# The path of a Unix socket, `/.s.PGSQL.5432` included, has room for 107 bytes.
+# The path of a Unix socket, including `/.s.PGSQL.5432`, may have 107 bytes.
 _LONGEST_RUN_DIR: Final = 90
 _START_SECONDS: Final = 60.0
 
@@ -41,12 +41,12 @@ POSTGRES_SETTINGS: Final = {
     "checkpoint_timeout": "15min",
     # Compiling a plan over many partitions takes longer than it saves; not every build can compile.
     "jit": "off",
-    # A replica that stays away for ever must not fill the disk with the log that it lacks.
+    # A replica that never returns must not fill the disk with the WAL that it lacks.
     "max_slot_wal_keep_size": "8GB",
 }
 
 
-_SET_ANEW: Final = "delete it, and `make run` gives PostgreSQL a new password"
+_SET_ANEW: Final = "delete it, and `make run` sets a new password for PostgreSQL"
 
 
 class ServiceUnavailable(Exception):
@@ -54,7 +54,7 @@ class ServiceUnavailable(Exception):
 
 
 def database_url(data_dir: Path) -> str | None:
-    """Return the URL of the embedded PostgreSQL under `data_dir`; None before it was set up."""
+    """Return the URL of the embedded PostgreSQL under `data_dir`; None before it is set up."""
     password_file = data_dir / "postgres_password"
     if not password_file.exists():
         return None
@@ -72,14 +72,14 @@ def start_postgres(
 ) -> None:
     """Set up the cluster if there is none, start PostgreSQL, and wait until it answers.
 
-    `settings` are server settings beside `POSTGRES_SETTINGS`. Errors: `ServiceUnavailable`.
+    `settings` are server settings in addition to `POSTGRES_SETTINGS`. Errors: `ServiceUnavailable`.
     """
     cluster = data_dir / "postgres"
     if cluster.exists():
         _require_usable(cluster)
     elif cluster.is_symlink() and (data_dir / "postgres_password").exists():
         raise ServiceUnavailable(
-            f"{cluster.resolve()}, where {cluster} leads, is missing: {_restore(cluster)}"
+            f"{cluster.resolve()}, the target of {cluster}, is missing: {_restore(cluster)}"
         )
     _prepare_folders(data_dir)
     if not cluster.exists():
@@ -108,7 +108,7 @@ def start_postgres(
 
 
 def start_redis(supervisor: Supervisor, data_dir: Path) -> None:
-    """Start Redis as a cache: nothing on disk, least recently used keys go first.
+    """Start Redis as a cache: nothing on disk, least recently used keys are evicted first.
 
     Errors: `ServiceUnavailable`.
     """
@@ -137,7 +137,7 @@ def start_redis(supervisor: Supervisor, data_dir: Path) -> None:
 
 
 def _run_dir(data_dir: Path) -> Path:
-    """Return the folder of the sockets: beside the cluster, or in /tmp where that is too deep."""
+    """Return the folder of the sockets: next to the cluster, or in /tmp if its path is too long."""
     run_dir = _place(data_dir) / "run"
     if len(os.fsencode(run_dir)) <= _LONGEST_RUN_DIR:
         return run_dir
@@ -146,20 +146,20 @@ def _run_dir(data_dir: Path) -> Path:
 
 
 def _place(data_dir: Path) -> Path:
-    """Return where the cluster and the sockets lie: in `data_dir`, or where its link leads."""
+    """Return where the cluster and the sockets are: `data_dir`, or the target of its link."""
     cluster = data_dir / "postgres"
     return cluster.resolve().parent if cluster.is_symlink() else data_dir
 
 
 def _make_run_dir(data_dir: Path) -> Path:
-    """Make the folder of the sockets; refuse one in /tmp that another user has put there."""
+    """Create the folder of the sockets; refuse one in /tmp that another user has created."""
     run_dir = _run_dir(data_dir)
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = run_dir.lstat()
     is_ours = found.st_uid in (os.geteuid(), postgres_user.user_id())
     if not (stat.S_ISDIR(found.st_mode) and is_ours and not found.st_mode & 0o077):
         raise ServiceUnavailable(
-            f"{run_dir} is not a folder of this user alone; remove it, or set ENGINE_DATA_DIR"
+            f"{run_dir} is not a private folder of this user; remove it, or set ENGINE_DATA_DIR"
         )
     return run_dir
 
@@ -212,7 +212,7 @@ def _prepare_folders(data_dir: Path) -> None:
 
 
 def _create_cluster(data_dir: Path, cluster: Path) -> None:
-    """Make the cluster beside its place and move it there, so that half of one is never used."""
+    """Create the cluster under another name and move it, so that half of one is never used."""
     password = secrets.token_urlsafe(32)
     unfinished = cluster.with_name("postgres.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -252,7 +252,7 @@ def _run_as_postgres(*command: str | Path, words: str = "") -> subprocess.Comple
 
 
 def _set_new_password(data_dir: Path, cluster: Path) -> None:
-    """Replace a password that is lost: a server for one, whose files we own, asks for none."""
+    """Replace a lost password: PostgreSQL in single-user mode does not ask for one."""
     password = secrets.token_urlsafe(32)
     done = _run_as_postgres(
         *(_postgres_bin("postgres"), "--single", "-D", cluster, "postgres"),
@@ -261,13 +261,13 @@ def _set_new_password(data_dir: Path, cluster: Path) -> None:
     if done.returncode != 0 or "ERROR" in done.stderr:
         reason = done.stderr.strip().replace(password, "…").splitlines()[-1]
         raise ServiceUnavailable(
-            f"{data_dir}/postgres_password is missing, and PostgreSQL takes no new one: {reason}"
+            f"{data_dir}/postgres_password is missing, and PostgreSQL accepts no new one: {reason}"
         )
     private_files.write_secret(data_dir / "postgres_password", password)
 
 
 def _require_usable(cluster: Path) -> None:
-    """Refuse a cluster that has lost what it can't start without, or is of another PostgreSQL."""
+    """Refuse a cluster that lacks what it needs to start, or is of another PostgreSQL version."""
     _require_there(cluster, "PG_VERSION")
     _require_same_version(cluster)
     _require_there(cluster, "base")
@@ -283,7 +283,7 @@ def _require_there(cluster: Path, name: str) -> None:
 
 def _restore(cluster: Path) -> str:
     return (
-        f"restore {cluster} from a backup (docs/operations.md), or move it away to begin without "
+        f"restore {cluster} from a backup (docs/operations.md), or move it away to start without "
         "data"
     )
 
@@ -296,7 +296,7 @@ def _require_same_version(cluster: Path) -> None:
     ours = printed.split()[-1].split(".")[0]
     if found != ours:
         raise ServiceUnavailable(
-            f"{cluster} belongs to PostgreSQL {found}, the engine brings PostgreSQL {ours}; "
+            f"{cluster} belongs to PostgreSQL {found}, the engine has PostgreSQL {ours}; "
             "move the folder away, or set ENGINE_DATA_DIR to another one"
         )
 
@@ -312,20 +312,18 @@ def _wait_for_postgres(supervisor: Supervisor, program: Program, data_dir: Path)
             reason = str(error).strip().splitlines()[-1]
         if "authentication failed" in reason:
             raise ServiceUnavailable(
-                f"{data_dir}/postgres_password is not the one in use: {_SET_ANEW}"
+                f"{data_dir}/postgres_password is not the current password: {_SET_ANEW}"
             )
-        # All but "the database system is starting up", and its like, stays so.
+        # Every error but "the database system is starting up", and the like, is permanent.
         is_final = "FATAL: " in reason and "the database system is" not in reason
         if is_final or supervisor.has_ended(program) or time.monotonic() > deadline:
             said = reason if is_final else _last_line(program.log_file) or reason
-            raise ServiceUnavailable(
-                f"PostgreSQL does not start ({said}); more in {program.log_file}"
-            )
+            raise ServiceUnavailable(f"PostgreSQL does not start ({said}); see {program.log_file}")
         time.sleep(0.05)
 
 
 def _last_line(log_file: Path | None) -> str:
-    """Return the last line of a log that says why PostgreSQL ended, else the very last one."""
+    """Return the last line of a log that says why PostgreSQL ended, otherwise the last line."""
     lines = log_file.read_text(errors="replace").splitlines() if log_file else []
     fatal = [line for line in lines[-20:] if "FATAL: " in line or "PANIC: " in line]
     return (fatal or lines or [""])[-1]

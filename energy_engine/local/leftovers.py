@@ -1,4 +1,4 @@
-"""What an engine that was killed leaves behind, and that still ends what it has begun."""
+"""Processes that an engine leaves behind when it is killed, and that still finish their work."""
 
 import socket
 import sys
@@ -15,13 +15,13 @@ _LONGEST_COMMAND: Final = 100
 
 
 class StillThere(Exception):
-    """What is left of another engine, or another program, is in the way; the text names it."""
+    """A process of another engine, or another program, is in the way; the text names it."""
 
 
 def wait_for_end(
     what: str, holder: Callable[[], psutil.Process | None], stopping: Callable[[], bool]
 ) -> None:
-    """Return when nobody holds `what` any more, or `stopping()` holds; say once what it waits for.
+    """Return when no process uses `what`, or `stopping()` is true; print once what it waits for.
 
     Errors: `StillThere`, after 30 s.
     """
@@ -30,20 +30,20 @@ def wait_for_end(
     while (process := holder()) and not stopping():
         if not is_said:
             sys.stderr.write(
-                f"energy-engine: waiting for {_PATIENCE_SECONDS:g} s at most until "
-                f"{described(process)} ends, which still holds {what}\n"
+                f"energy-engine: {what} is still in use by {described(process)}: waiting up to "
+                f"{_PATIENCE_SECONDS:g} seconds until it ends\n"
             )
             is_said = True
         if time.monotonic() > deadline:
             raise StillThere(
-                f"{what} is still held by {described(process)} after {_PATIENCE_SECONDS:g} s: end "
-                f"it (`kill {process.pid}`), then start again"
+                f"{what} is still in use by {described(process)} after {_PATIENCE_SECONDS:g} "
+                f"seconds: end it (`kill {process.pid}`), then start again"
             )
         time.sleep(_POLL_SECONDS)
 
 
 def described(process: psutil.Process) -> str:
-    """Return a process for people to read: its number, and its command."""
+    """Return a process for people to read: its id and its command."""
     try:
         command = " ".join(process.cmdline()) or process.name()
     except psutil.Error:
@@ -54,7 +54,7 @@ def described(process: psutil.Process) -> str:
 
 
 def listener(family: socket.AddressFamily, address: str, port: int = 0) -> psutil.Process | None:
-    """Return who listens on a TCP port, or on the Unix socket `address`, if we may see that."""
+    """Return the process that listens on a TCP port, or the Unix socket `address`, if visible."""
     if family == socket.AF_UNIX:
         held = (c.pid for c in psutil.net_connections("unix") if c.laddr == address)
     else:
@@ -67,7 +67,7 @@ def listener(family: socket.AddressFamily, address: str, port: int = 0) -> psuti
 
 
 def is_leftover(process: psutil.Process) -> bool:
-    """Return whether a process is of an engine whose launcher has gone."""
+    """Return whether a process belongs to an engine whose launcher is gone."""
     try:
         commands = [" ".join(one.cmdline()) for one in (process, *process.parents())]
     except psutil.Error:
@@ -102,11 +102,11 @@ def _is_at_work(process: psutil.Process, cluster: Path) -> bool:
 
 
 def forget_postgres(cluster: Path, run_dir: Path) -> None:
-    """Remove lock files that would keep PostgreSQL from starting for nothing.
+    """Remove stale lock files that would keep PostgreSQL from starting.
 
-    PostgreSQL sees that a process of that number exists: not that it is a zombie, which nobody
-    waits for, or another program that got the number of one that was killed. That nothing of the
-    old server is left on `cluster` PostgreSQL makes sure of by itself, by its shared memory.
+    PostgreSQL sees that a process with that id exists, not that it is a zombie, which nobody waits
+    for, or another program that got the id of a killed one. By its shared memory, PostgreSQL itself
+    makes sure that nothing of the old server is left on `cluster`.
     """
     locks = (cluster / "postmaster.pid", run_dir / ".s.PGSQL.5432.lock")
     stale = [lock for lock in locks if lock.exists() and _process_exists(lock)]

@@ -1,8 +1,8 @@
-"""The system user that PostgreSQL runs as under root, and places that this user can reach.
+"""The system user that PostgreSQL runs as under root, and the folders that this user can access.
 
-PostgreSQL refuses to run as root. Its user reaches a data directory in a folder that is open, such
-as /srv, but none below /root: then the cluster and the sockets lie in a folder below `STATE`, and
-the data directory has a link to them. No folder above the data directory changes.
+PostgreSQL refuses to run as root. Its user can access a data directory in an open folder, such as
+/srv, but not below /root: then the cluster and the sockets are in a folder below `STATE`, and the
+data directory has a link to them. No folder above the data directory changes.
 """
 
 import grp
@@ -21,7 +21,7 @@ STATE: Final = Path("/var/lib/energy-engine")
 
 
 def create() -> None:
-    """Make the system user where it is missing. Errors: `Unusable`."""
+    """Create the system user if it is missing. Errors: `Unusable`."""
     try:
         pwd.getpwnam(NAME), grp.getgrnam(NAME)
         return
@@ -34,15 +34,15 @@ def create() -> None:
         reason = made.stderr.strip() if made.returncode else ""
     except FileNotFoundError:
         reason = "useradd is missing"
-    if reason and user_id() is None:  # another engine may have made it at the same moment
+    if reason and user_id() is None:  # another engine may have created it at the same moment
         raise Unusable(
-            f"PostgreSQL does not run as root, and the system user {NAME} can't be made "
+            f"PostgreSQL does not run as root, and the system user {NAME} can't be created "
             f"({reason}): start the engine as an ordinary user"
         )
 
 
 def user_id() -> int | None:
-    """Return the number of the system user; None before it was made."""
+    """Return the id of the system user; None if there is none."""
     try:
         return pwd.getpwnam(NAME).pw_uid
     except KeyError:
@@ -55,15 +55,15 @@ def can(*command: str | Path) -> bool:
         ran = subprocess.run(
             command, user=NAME, group=NAME, extra_groups=[], cwd="/", capture_output=True
         )
-    except OSError:  # it can't even be begun
+    except OSError:  # it can't even be started
         return False
     return ran.returncode == 0
 
 
 def give_cluster_a_place(data_dir: Path) -> None:
-    """Let the system user reach `data_dir`/postgres, which may be a link from now on.
+    """Give the system user access to `data_dir`/postgres, which may be a link from now on.
 
-    Errors: `Unusable`, where a cluster lies in a folder that is closed to the user.
+    Errors: `Unusable`, if a cluster is in a folder that is closed to the user.
     """
     cluster = data_dir / "postgres"
     if cluster.is_symlink():
@@ -75,8 +75,8 @@ def give_cluster_a_place(data_dir: Path) -> None:
     shutil.chown(data_dir, owner.st_uid, owner.st_gid)
     if cluster.exists():
         raise Unusable(
-            f"PostgreSQL runs as the system user {NAME}, to whom {_closed_above(data_dir)} is "
-            f"closed: move {data_dir} to {STATE}/data, and set ENGINE_DATA_DIR={STATE}/data"
+            f"PostgreSQL runs as the system user {NAME}, who can't access {_closed_above(data_dir)}"
+            f": move {data_dir} to {STATE}/data, and set ENGINE_DATA_DIR={STATE}/data"
         )
     name = f"{data_dir.parent.name}-{data_dir.name.lstrip('.')}-"  # for people who look there
     place = Path(tempfile.mkdtemp(prefix=name, dir=_state()))
@@ -105,7 +105,7 @@ def _runs(package: Path) -> bool:
 
 
 def _copied(*folders: Path) -> Path:
-    """Return a folder that has copies of `folders` in it, which everybody may read and run."""
+    """Return a folder with copies of `folders`, which everyone may read and run."""
     place = Path(tempfile.mkdtemp(prefix="unfinished-", dir=_state()))
     for folder in folders:
         shutil.copytree(folder, place / folder.name)
@@ -123,7 +123,7 @@ def _state() -> Path:
 
 
 def _closed_above(folder: Path) -> Path:
-    """Return the topmost folder on the way to `folder` that the system user can't pass through."""
+    """Return the topmost folder on the path to `folder` that the system user can't enter."""
     return next(
         above for above in (*reversed(folder.parents), folder) if not can("test", "-x", above)
     )

@@ -1,8 +1,8 @@
 """`make run`: the whole engine in the foreground, on PostgreSQL and Redis of its own.
 
 Starts the embedded services (unless DATABASE_URL / REDIS_URL name others), prepares the database,
-starts the web server and the background worker, says where to go, and stops all of it on Ctrl-C,
-SIGTERM or a closed terminal.
+starts the web server and the background worker, prints the addresses, and stops all of it on
+Ctrl-C, SIGTERM or a closed terminal.
 """
 
 import fcntl
@@ -41,16 +41,16 @@ Try the tour in the README. Ctrl-C stops the engine; the data stays in {places}.
 """
 _OPEN_TEXT: Final = (
     "The API is open: every program on this machine may read and write without a key.\n"
-    "Set API_AUTH=required to close it.\n"
+    "To require keys, set API_AUTH=required.\n"
 )
-_KEY_TEXT: Final = "The API needs a key: `{command}` makes one.\n"
+_KEY_TEXT: Final = "The API needs a key; to create one: `{command}`.\n"
 _ANY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104 # to be told from others
 _OTHER_HOSTS_TEXT: Final = (
-    "Other machines are answered at the names and addresses in ALLOWED_HOSTS, which are {hosts}.\n"
+    "Other machines can use the names and addresses in ALLOWED_HOSTS: {hosts}.\n"
 )
 _HTTPS_TEXT: Final = (
-    "The console is there over HTTPS alone, from a proxy in front (docs/security.md).\n"
-    "To use it over plain HTTP in a network that you trust, set SECURE_COOKIES=false.\n"
+    "The console works over HTTPS only, through a proxy in front (docs/security.md).\n"
+    "To use it over plain HTTP in a trusted network, set SECURE_COOKIES=false.\n"
 )
 
 
@@ -80,9 +80,9 @@ def main() -> int:
 
 
 def run(stopping: Callable[[], bool]) -> None:
-    """Start everything, and keep it running until `stopping()` holds.
+    """Start everything, and keep it running until `stopping()` is true.
 
-    Errors: those that `main` says in a line; nothing keeps running then.
+    Errors: those that `main` prints in a line; nothing keeps running after one.
     """
     for variable in environment.VARIABLES:
         environment.read(variable.name)
@@ -131,9 +131,9 @@ def _stop_on_signals() -> Callable[[], bool]:
 
 
 def _wait_for_leftovers(host: str, port: int, data_dir: Path, stopping: Callable[[], bool]) -> None:
-    """Return when nothing of an engine that was killed is in the way.
+    """Return when no process of an engine that was killed is left.
 
-    Errors: `CannotStart`, at once where another program has the port; `StillThere`.
+    Errors: `CannotStart`, immediately if another program uses the port; `StillThere`.
     """
     cluster = (data_dir / "postgres").resolve()
     socket_path = embedded.redis_url(data_dir).removeprefix("unix://")
@@ -145,7 +145,7 @@ def _wait_for_leftovers(host: str, port: int, data_dir: Path, stopping: Callable
 
 
 def _leftover_on_port(host: str, port: int) -> psutil.Process | None:
-    """Return what an engine that was killed has left on the port; None where that is free."""
+    """Return the process of a killed engine that still uses the port; None if the port is free."""
     holder = leftovers.listener(socket.AF_INET, host, port)
     try:
         _bind(host, port)
@@ -155,7 +155,7 @@ def _leftover_on_port(host: str, port: int) -> psutil.Process | None:
         by = f" by {leftovers.described(holder)}" if holder else ""
         raise CannotStart(
             f"port {port} of {host} can't be used ({error.strerror}{by}); "
-            "set HOST and PORT, such as `make run PORT=8001`"
+            "choose others with HOST and PORT, such as `make run PORT=8001`"
         ) from None
     return None
 
@@ -169,7 +169,7 @@ def _bind(host: str, port: int) -> None:
 
 @contextmanager
 def _locked(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory, so that two engines never share one."""
+    """Lock the data directory, so that two engines never share one."""
     private_files.make_folder(data_dir)
     with private_files.open_file(data_dir / "engine.lock", "w") as lock_file:
         try:
@@ -182,7 +182,7 @@ def _locked(data_dir: Path) -> Iterator[None]:
 
 
 def _set_defaults(host: str, data_dir: Path) -> None:
-    """Fill in what a machine of one's own needs no setting for."""
+    """Set the defaults of a local installation."""
     secret_file = data_dir / "secret_key"
     if not secret_file.exists():
         private_files.write_secret(secret_file, secrets.token_urlsafe(50))
@@ -194,7 +194,7 @@ def _set_defaults(host: str, data_dir: Path) -> None:
         os.environ.setdefault("API_AUTH", "open")
     elif environment.read("API_AUTH") == "open":
         raise CannotStart(
-            f"API_AUTH=open would let anybody write who can reach {host}: leave it out, and make "
+            f"API_AUTH=open would let everyone who can reach {host} write: remove it, and create "
             f"keys with `{environment.command('api_key create')}`"
         )
 
@@ -217,9 +217,9 @@ def _require_reachable(url: str) -> None:
     except psycopg.ProgrammingError:
         parts = {"host": "@"}
     if "@" in str(parts.get("host", "")):
-        # Not in the driver's words, which repeat the password.
+        # Not the driver's message, which repeats the password.
         raise CannotStart(
-            "DATABASE_URL is not a valid URL: write special characters of its password as %XX"
+            "DATABASE_URL is not a valid URL: write special characters of the password as %XX"
         )
     try:
         psycopg.connect(url, connect_timeout=_DATABASE_CONNECT_SECONDS).close()
@@ -235,7 +235,7 @@ def _prepare() -> None:
         start_new_session=True,  # Ctrl-C waits for it instead of cutting a migration in two
     )
     if prepared.returncode != 0:
-        raise CannotStart("the database can't be prepared; the reason stands above")
+        raise CannotStart("the database can't be prepared; see the error above")
 
 
 def _watch_until_ready(
@@ -245,7 +245,7 @@ def _watch_until_ready(
 
     def done() -> bool:
         if time.monotonic() > deadline:
-            raise CannotStart(f"the engine was not ready after {_READY_SECONDS:g} s")
+            raise CannotStart(f"the engine was not ready after {_READY_SECONDS:g} seconds")
         return stopping() or _is_ready(host, port)
 
     supervisor.watch(until=done)
@@ -263,7 +263,7 @@ def _is_ready(host: str, port: int) -> bool:
 
 
 def _ready_text(host: str, port: int, data_dir: Path) -> str:
-    """Return where to go, and what to set for what is not there yet."""
+    """Return the engine's addresses, and which settings open what is still closed."""
     shown = environment.own_host() if host in _ANY_ADDRESS else host
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
     cluster = data_dir / "postgres"

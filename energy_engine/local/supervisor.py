@@ -61,7 +61,7 @@ class Supervisor:
         return self._running[program].poll() is not None
 
     def watch(self, until: Callable[[], bool]) -> None:
-        """Start programs again that end by themselves, until `until()` holds."""
+        """Restart programs that end by themselves, until `until()` is true."""
         while not until():
             for program, process in list(self._running.items()):
                 if process.poll() is not None:
@@ -71,7 +71,7 @@ class Supervisor:
     def _start_again(self, program: Program, returncode: int) -> None:
         due = self._start_again_at.get(program)
         if due is None:
-            _say(f"{program.name} ended with {returncode}; starting it again")
+            _say(f"{program.name} ended with {returncode}; restarting it")
             self._start_again_at[program] = time.monotonic() + _RESTART_PAUSE_SECONDS
         elif time.monotonic() >= due:
             del self._start_again_at[program]
@@ -117,7 +117,7 @@ def _end(program: Program, process: subprocess.Popen[bytes], seconds: float) -> 
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
-        _say(f"{program.name} did not end within {seconds:g} s and is killed")
+        _say(f"{program.name} did not end within {seconds:g} seconds; killing it")
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 

@@ -52,7 +52,7 @@ def test_start_right_after_the_launcher_was_killed_waits_for_what_it_left(make_e
         engine.start()
 
     output = "".join(engine.output)
-    [said] = [line for line in engine.output if f"still holds port {engine.port}" in line]
+    [said] = [line for line in engine.output if f"port {engine.port} is still in use" in line]
     assert "gunicorn" in said
     assert "can't be used" not in output
     status, live_state = engine.request("GET", "/v1/status/vehicle/V1")
@@ -109,7 +109,7 @@ def test_process_that_does_not_end_is_named(monkeypatch, capsys):
         leftovers.wait_for_end("port 8000", lambda: me, lambda: False)
 
     assert f"process {me.pid} ({' '.join(me.cmdline())[:20]}" in str(refused.value)
-    assert capsys.readouterr().err.count("waiting for") == 1
+    assert capsys.readouterr().err.count("waiting up to") == 1
 
 
 def test_signal_ends_the_waiting(monkeypatch):
@@ -207,7 +207,7 @@ def test_command_names_the_file_too(stopped, damage):
     )
 
     assert ran.returncode == 1
-    assert f"{stopped.data_dir}/secret_key is empty or cut short: delete it" in ran.stderr
+    assert f"{stopped.data_dir}/secret_key is empty or incomplete: delete it" in ran.stderr
 
 
 @pytest.mark.parametrize("name", ["secret_key", "postgres_password"])
