@@ -177,7 +177,10 @@ _ERRORS: Final[dict[HTTPStatus, tuple[str, str]]] = {
     HTTPStatus.FORBIDDEN: ("scope_required", "This needs a key with the scope {scope}"),
     HTTPStatus.NOT_FOUND: ("not_found", "Vehicle not found"),
     HTTPStatus.INTERNAL_SERVER_ERROR: ("internal_error", "Internal error"),
-    HTTPStatus.REQUEST_TIMEOUT: ("stalled", "The body did not go on; send it again"),
+    HTTPStatus.REQUEST_TIMEOUT: (
+        "stalled",
+        "Timed out waiting for the rest of the request body; send it again",
+    ),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
         "too_large",
         "A JSON body may have at most 10,485,760 bytes (10 MiB)",
@@ -186,7 +189,10 @@ _ERRORS: Final[dict[HTTPStatus, tuple[str, str]]] = {
         "unsupported_media_type",
         "The body must be application/json in UTF-8, plain or with Content-Encoding: gzip",
     ),
-    HTTPStatus.TOO_MANY_REQUESTS: ("throttled", "At most 6,000 requests a minute"),
+    HTTPStatus.TOO_MANY_REQUESTS: (
+        "throttled",
+        "Limit of 6,000 requests per minute reached; see Retry-After",
+    ),
     HTTPStatus.SERVICE_UNAVAILABLE: (
         "storage_unavailable",
         "The database is not available; send the request again",
