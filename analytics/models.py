@@ -237,7 +237,7 @@ class FaultState(models.TextChoices):
 class Fault(PostgresModel):
     """A fault of a vehicle, a meter or a whole site; written only by `alerting.faults`.
 
-    `value` is the latest measurement, `threshold` is where the fault opened: percent for a low
+    `value` is the latest measurement, `threshold` the limit at which it opened: percent for a low
     efficiency, °C for a hot battery, minutes for a silent device, devices for a silent site.
     """
 

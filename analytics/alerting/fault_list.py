@@ -31,7 +31,7 @@ _NOT_CLOSED: Final = [str(FaultState.OPEN), str(FaultState.ACKNOWLEDGED)]
 class FaultRow(msgspec.Struct):
     """A fault of a vehicle, a meter or a site; a site's fault has neither vehicle nor meter.
 
-    `value` is the latest measurement, in `unit`; `threshold` is where the fault opened.
+    `value` is the latest measurement, in `unit`; `threshold` is the limit at which it opened.
     """
 
     id: int

@@ -7,8 +7,8 @@ A fault opens at one threshold and closes at another, and only after its cause h
 of a site are silent, the site has one fault for all of them.
 
 A fault that somebody closes while its cause lasts does not open again until the cause has been gone
-once. Low efficiency and hot batteries open again after `HELD_BACK`: by then, no figure is from
-before. Silence does not: the device may be retired.
+once. Faults for low efficiency and hot batteries open again after `HELD_BACK`: by then, no figure
+is from before. Faults for silence do not: the device may be retired.
 """
 
 from collections.abc import Sequence

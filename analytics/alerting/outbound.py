@@ -94,7 +94,7 @@ async def _post(url: httpx.URL, headers: Mapping[str, str], body: bytes) -> int:
 
 
 async def _checked_address(host: str, port: int) -> str:
-    """Return an address of `host`. Errors: `NotSent` where any of them is not public."""
+    """Return an address of `host`. Errors: `NotSent` if any of them is not public."""
     found = await asyncio.get_running_loop().run_in_executor(
         _lookups, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     )

@@ -32,8 +32,8 @@ def default_thresholds() -> FaultThresholds:
 def faults_last_week(thresholds: FaultThresholds) -> dict[FaultKind, int]:
     """Return how many faults `thresholds` would have opened in the last seven days, by kind.
 
-    At their site; thresholds without a site count at all sites without their own, and for all
-    devices without a site. An unsaved instance works too.
+    Counts faults at the site of the thresholds. Thresholds without a site apply to all sites
+    without their own, and to all devices without a site. An unsaved instance works too.
 
     An estimate from the hourly sums: figures at full hours, temperatures averaged by the hour,
     silences by the first and the last reading of an hour. Vehicles without a link, the current

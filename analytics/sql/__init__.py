@@ -1,4 +1,4 @@
-"""The statements of analytics, a file each; the modules that run them are in the rooms beside."""
+"""The SQL statements of analytics, one per file; modules in the other rooms run them."""
 
 from pathlib import Path
 from typing import Final

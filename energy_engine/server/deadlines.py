@@ -53,7 +53,7 @@ class Waiting:
     def __init__(self, allowed_seconds: float, client: Any) -> None:
         self.ticks = 0
         self.allowed_ticks = allowed_seconds / TICK_SECONDS
-        # The socket of a client that only reads; what one sends is stored even if it has gone.
+        # The socket of a client that only reads; what a client sends is stored even if it is gone.
         self.client = client
 
 

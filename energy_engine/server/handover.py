@@ -2,7 +2,7 @@
 
 gunicorn tells the old workers to stop as soon as it has forked the new ones, which take seconds to
 load the engine; until then requests would wait. So the old workers stay until as many new ones have
-reported that they serve. They report it by files in a folder of the master.
+reported that they serve. They report it through files in a folder of the master.
 """
 
 import time

@@ -155,7 +155,7 @@ ggevent.StreamServer = _Server
 
 
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
-    """Answers requests that never reach Django with JSON errors, too, which don't quote them.
+    """Answers requests that never reach Django with JSON errors as well, without quoting them.
 
     On a reload it stops once its replacements serve: see `energy_engine.server.handover`.
     """
