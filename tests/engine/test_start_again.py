@@ -274,7 +274,7 @@ class TestUnderRoot:
 
         line = fail_to_start(engine)
 
-        assert f"{engine.data_dir.parent} is closed" in line
+        assert f"who can't access {engine.data_dir.parent}: move" in line
         assert "ENGINE_DATA_DIR" in line
 
     def test_link_that_leads_nowhere_is_not_begun_anew(self, closed_folder, monkeypatch):
