@@ -39,7 +39,7 @@ class _DeviceIds(SimpleArrayField):
             required=False,
             label=f"{kind.capitalize()}s",
             widget=UnfoldAdminTextareaWidget({"rows": 3}),
-            help_text=f"One id per line. Only for the reach “{Reach.DEVICES.label}”.",
+            help_text=f"one id per line; only for the reach “{Reach.DEVICES.label}”",
         )
 
     def to_python(self, value: Any) -> Any:
@@ -64,6 +64,7 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable a
     class Meta:
         model = ApiKey
         fields = ["name", "reach", "site", "meter_ids", "vehicle_ids", "expires_at"]
+        labels = {"expires_at": "Expires at, UTC"}
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}

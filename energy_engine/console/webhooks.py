@@ -33,7 +33,7 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptab
         max_length=500,
         assume_scheme="https",
         widget=UnfoldAdminTextInputWidget({"inputmode": "url"}),
-        help_text="Where messages are posted to, such as https://example.org/hooks/faults",
+        help_text="where messages are posted to, such as https://example.org/hooks/faults",
     )
 
     class Meta:
@@ -41,7 +41,8 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptab
         fields = ["url", "is_active", "tells_of_jobs"]
         labels = {"is_active": "Active", "tells_of_jobs": "Background jobs"}
         help_texts = {
-            "tells_of_jobs": "Also notify when a background job starts to fail and works again"
+            "tells_of_jobs": "also send a message when a background job starts to fail "
+            "or works again"
         }
 
     def clean_url(self) -> str:
@@ -52,6 +53,19 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptab
         if parts.username is not None or parts.password is not None:
             raise ValidationError("must not contain a user name or password")
         return url
+
+
+@admin.display(description="Active", boolean=True, ordering="is_active")
+def is_active(webhook: Webhook) -> bool:
+    return bool(webhook.is_active)
+
+
+class ActiveFilter(admin.BooleanFieldListFilter):
+    """Webhooks that are active or not."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = "active"
 
 
 def outcome(delivery: WebhookDelivery) -> str:
@@ -74,12 +88,12 @@ class WebhookAdmin(ConsoleAdmin):
     form = WebhookForm
     list_display = [
         column("Address", "url"),
-        "is_active",
+        is_active,
         column("Latest message, UTC", "latest_at", second),
         column("Last delivered, UTC", "arrived_at", second),
         column("Added, UTC", "created_at", second),
     ]
-    list_filter = ["is_active"]
+    list_filter = [("is_active", ActiveFilter)]
     search_fields = ["url"]
     change_form_outer_after_template = "console/webhook_deliveries.html"
     actions_detail = ["replace_secret"]

@@ -102,12 +102,16 @@ class TestTiles:
 
         assert found["ac"].endswith("▼ 20.0 % less than in the 24 h before")
         assert found["dc"].endswith("▲ 12.0 % more than in the 24 h before")
-        assert found["efficiency"].endswith("▲ 20.00 points better than in the 24 h before")
+        assert found["efficiency"].endswith(
+            "▲ 20.00 percentage points higher than in the 24 h before"
+        )
 
     def test_efficiency_that_has_sunk_is_said_to_be_worse(self, console, fleet):
         FleetDay.objects.update(before_ac_kwh=400, before_dc_kwh=300)
 
-        assert tiles(console)["efficiency"].endswith("▼ 5.00 points worse than in the 24 h before")
+        assert tiles(console)["efficiency"].endswith(
+            "▼ 5.00 percentage points lower than in the 24 h before"
+        )
 
     def test_what_has_not_changed_is_said_to_be_the_same(self, console, fleet):
         FleetDay.objects.update(before_ac_kwh=400, before_dc_kwh=280)
@@ -192,8 +196,8 @@ class TestChart:
         assert (ac[23], dc[23], efficiency[23]) == (400, 280, 70)
         assert efficiency[0] is None
         assert [mark["label"] for mark in chart["marks"]] == [
-            "healthy from 85 %",
-            "degraded from 70 %",
+            "Healthy from 85 %",
+            "Degraded from 70 %",
         ]
 
 

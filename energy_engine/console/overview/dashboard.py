@@ -204,8 +204,8 @@ def _change_of_efficiency(now: float | None, before: float | None) -> Note:
     points = now - before
     if abs(points) < 0.005:
         return Note("the same as in the 24 h before", "=")
-    better, arrow = ("better", "▲") if points > 0 else ("worse", "▼")
-    return Note(f"{abs(points):.2f} points {better} than in the 24 h before", arrow)
+    higher, arrow = ("higher", "▲") if points > 0 else ("lower", "▼")
+    return Note(f"{abs(points):.2f} percentage points {higher} than in the 24 h before", arrow)
 
 
 def _loss_tile() -> Tile:
@@ -264,7 +264,7 @@ def _chart() -> dict[str, Any]:
             },
         ],
         "marks": [
-            {"label": f"{health} from {limit:g} %", "value": limit, "axis": "right"}
+            {"label": f"{health.capitalize()} from {limit:g} %", "value": limit, "axis": "right"}
             for health, limit in _limits()
         ],
     }
