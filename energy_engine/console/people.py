@@ -37,7 +37,7 @@ admin.site.index_title = "Console"
 admin.site.unregister([User, Group, TOTPDevice, StaticDevice])
 
 
-LAST_LOGIN: Final = column("Last login, UTC", "last_login", second)
+LAST_LOGIN: Final = column("Last sign-in, UTC", "last_login", second)
 JOINED: Final = column("Joined, UTC", "date_joined", second)
 
 

@@ -85,9 +85,7 @@ class LockOutAdmin(ConsoleAdmin):
     def has_free_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("energy_engine.delete_failedsignin")
 
-    @admin.action(
-        description="Unlock: clear all failed sign-ins of these user names", permissions=["free"]
-    )
+    @admin.action(description="Unlock these user names", permissions=["free"])
     def free(self, request: HttpRequest, selected: QuerySet[FailedSignIn]) -> None:
         """Delete the failures of the selected names, from all addresses."""
         names = sorted({row.username for row in selected})
