@@ -321,7 +321,7 @@ class FaultThresholds(PostgresModel):
         blank=True,
         on_delete=models.CASCADE,
         related_name="thresholds",
-        help_text="empty: for every site that has no thresholds of its own",
+        help_text="leave empty for all sites without thresholds of their own",
     )
     efficiency_opens_percent = models.FloatField(
         "efficiency opens, %",
@@ -333,13 +333,13 @@ class FaultThresholds(PostgresModel):
         "efficiency closes, %",
         default=87,
         validators=[MinValueValidator(0), MaxValueValidator(100)],
-        help_text="and closes from this one on",
+        help_text="and closes at this efficiency or above",
     )
     battery_opens_celsius = models.FloatField(
         "battery opens, °C", default=50, help_text="a fault opens above this temperature"
     )
     battery_closes_celsius = models.FloatField(
-        "battery closes, °C", default=45, help_text="and closes below this one"
+        "battery closes, °C", default=45, help_text="and closes below this temperature"
     )
     silent_opens_cadences = models.FloatField(
         "silence opens, intervals",

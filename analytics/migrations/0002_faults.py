@@ -143,13 +143,13 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('efficiency_opens_percent', models.FloatField(default=85, help_text='a fault opens below this efficiency of the last 24 hours', validators=[django.core.validators.MinValueValidator(0), django.core.validators.MaxValueValidator(100)], verbose_name='efficiency opens, %')),
-                ('efficiency_closes_percent', models.FloatField(default=87, help_text='and closes from this one on', validators=[django.core.validators.MinValueValidator(0), django.core.validators.MaxValueValidator(100)], verbose_name='efficiency closes, %')),
+                ('efficiency_closes_percent', models.FloatField(default=87, help_text='and closes at this efficiency or above', validators=[django.core.validators.MinValueValidator(0), django.core.validators.MaxValueValidator(100)], verbose_name='efficiency closes, %')),
                 ('battery_opens_celsius', models.FloatField(default=50, help_text='a fault opens above this temperature', verbose_name='battery opens, °C')),
-                ('battery_closes_celsius', models.FloatField(default=45, help_text='and closes below this one', verbose_name='battery closes, °C')),
+                ('battery_closes_celsius', models.FloatField(default=45, help_text='and closes below this temperature', verbose_name='battery closes, °C')),
                 ('silent_opens_cadences', models.FloatField(default=10, help_text='a fault opens when a device is silent for this many of its usual intervals', validators=[django.core.validators.MinValueValidator(2)], verbose_name='silence opens, intervals')),
                 ('silent_opens_minutes', models.FloatField(default=15, help_text='and for this many minutes', validators=[django.core.validators.MinValueValidator(1)], verbose_name='silence opens, minutes')),
                 ('site_silent_devices', models.PositiveIntegerField(default=5, help_text='this many silent devices at one site are a single fault, of the site', validators=[django.core.validators.MinValueValidator(2)], verbose_name='silent devices')),
-                ('site', models.OneToOneField(blank=True, help_text='empty: for every site that has no thresholds of its own', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='thresholds', to='fleet.site')),
+                ('site', models.OneToOneField(blank=True, help_text='leave empty for all sites without thresholds of their own', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='thresholds', to='fleet.site')),
             ],
             options={
                 'verbose_name': 'fault thresholds',

@@ -1,5 +1,5 @@
 // Draws every <figure data-chart="…"> from the JSON script that the attribute names, and fills the
-// table below it with the same data. The JSON comes from overview.py and device_figures.py.
+// table below it with the same data. The JSON comes from overview/dashboard.py and devices/figures.py.
 "use strict";
 
 (() => {
