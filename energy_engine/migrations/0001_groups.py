@@ -1,10 +1,11 @@
-"""The groups that people are put into: who may do what.
+"""The user groups and their permissions.
 
-Everybody sees all; a group says what its people may change. A group of that name that is there
-already stays as it is, and so do later edits: this runs once. Undone, it removes the groups.
+All groups can view everything; each group decides what its members can change. Existing groups of
+the same name are left as they are, and later edits stay, because this runs once. Reversing it
+removes the groups.
 
-Django makes permissions after all migrations, so on an empty database there are none yet. Those of
-the models known so far are made here, by Django's own code; what comes after finds them in place.
+Django creates permissions after all migrations, so an empty database has none yet. Those of the
+models known so far are created here, by Django's own code; later migrations find them in place.
 """
 
 from django.apps.registry import Apps

@@ -1,4 +1,4 @@
-"""API keys, in the groups: everybody sees what they open; an Operator makes and revokes them."""
+"""Group permissions for API keys: all groups can view them; Operators create and revoke them."""
 
 from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""Failed sign-ins, in the groups: everybody sees who is locked out; an Operator frees them."""
+"""Group permissions for failed sign-ins: all groups can view them; Operators unlock users."""
 
 from importlib import import_module
 

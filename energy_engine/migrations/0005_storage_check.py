@@ -1,4 +1,4 @@
-"""A table of which every row takes a new page, to see whether there is room for one."""
+"""A table in which every row takes a new page, to check for free disk space."""
 
 from django.db import migrations, models
 
