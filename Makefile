@@ -1,12 +1,12 @@
-# make run     the engine in the foreground; everything it needs is set up first
-# make test    the tests, on a PostgreSQL and a Redis of their own
-# make lint    style, types, and the floors of the architecture
-# make audit   whether a package that is pinned here has a known vulnerability
-# make bench   how fast it is, as ratios to what the machine can do
-# make fuzz    20,000 requests that nobody thought of; every night, say (FUZZ_REQUESTS, FUZZ_SEED)
-# make stack-test   the tests of the API through nginx, PgBouncer and a replica; ten reloads under load
-# make screenshots   the pictures of docs/images, of a simulated fleet
-# make docs    write .env.example, the README's settings and tables of docs/api.md anew, from the code
+# make run     set up what the engine needs, and run it in the foreground
+# make test    run the tests, on their own PostgreSQL and Redis
+# make lint    check style, types, and imports between floors
+# make audit   check pinned packages for known vulnerabilities
+# make bench   measure speed, as ratios to what the machine can do
+# make fuzz    send 20,000 random requests, for example every night (FUZZ_REQUESTS, FUZZ_SEED)
+# make stack-test   run the API tests through nginx, PgBouncer and a replica; ten reloads under load
+# make screenshots  take the pictures in docs/images, of a simulated fleet
+# make docs    generate .env.example, the README's settings and the tables of docs/api.md
 
 PYTHON ?= python3
 VENV   := .venv
@@ -56,21 +56,21 @@ docs: $(VENV)/installed-run
 	@SECRET_KEY=docs DATABASE_URL=postgresql://docs/docs $(BIN)/python manage.py shell --verbosity=0 \
 		--command='from energy_engine.api import api_reference; api_reference.write_document()'
 
-# pip is what venv installs last: without it, what is there is half of one, and is made anew.
+# venv installs pip last: without pip, the environment is incomplete and is created again.
 $(BIN)/pip:
 	@echo "Setting up $(VENV) …"
 	@command -v $(PYTHON) >/dev/null || { \
-		echo "$(PYTHON) is missing: sudo apt-get install python3-venv"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with PYTHON=…")'
+		echo "$(PYTHON) is missing. Run: sudo apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON=… to select one")'
 	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
-		echo "Python can't set up a virtual environment: sudo apt-get install python3-venv"; exit 1; }
+		echo "Python can't create a virtual environment. Run: sudo apt-get install python3-venv"; exit 1; }
 
 $(VENV)/installed-run: requirements.txt | $(BIN)/pip
-	@echo "Installing what the engine needs (once) …"
+	@echo "Installing the engine's packages (once) …"
 	@$(PIP) install --requirement requirements.txt
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt requirements.txt | $(BIN)/pip
-	@echo "Installing what the tests need (once) …"
+	@echo "Installing the packages for tests (once) …"
 	@$(PIP) install --requirement requirements-dev.txt
 	@touch $@ $(VENV)/installed-run
