@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
-# Copies the whole of PostgreSQL to a new folder of $BACKUP_DIR/base, verifies the copy, and removes
-# what is older than the newest $BACKUP_KEEP (7) copies, with the WAL that only they needed.
+# Take a base backup of PostgreSQL in a new folder of $BACKUP_DIR/base, verify it, and remove all but
+# the newest $BACKUP_KEEP (7) backups, with the WAL that only they needed.
 #
-# Needs what receive_wal.sh needs, and that to be running. The name of a copy is the moment from which
-# on it can be restored. What fails leaves all earlier copies as they were.
+# Needs the same environment as receive_wal.sh, which must be running. The name of a backup is the
+# earliest time it can be restored to. If this script fails, earlier backups are unchanged.
 set -euo pipefail
 umask 077
 : "${BACKUP_DIR:?set it to the folder of the backups}"
 keep=${BACKUP_KEEP:-7}
-[[ $keep =~ ^[1-9][0-9]*$ ]] || { echo "BACKUP_KEEP must be a number from 1 on" >&2; exit 1; }
+[[ $keep =~ ^[1-9][0-9]*$ ]] || { echo "BACKUP_KEEP must be a whole number, at least 1" >&2; exit 1; }
 base=$BACKUP_DIR/base
 wal=$BACKUP_DIR/wal
 readonly PATIENCE_SECONDS=10
 
-# Prints the first segment of the log that a copy needs.
+# Print the first WAL segment that a backup needs.
 first_segment() { sed -n 's/^START WAL LOCATION: .*(file \([0-9A-F]*\))$/\1/p' "$1/backup_label"; }
 
 received() { [[ -e $wal/$1 || -e $wal/$1.partial ]]; }
 
 mkdir -p "$base"
 exec 9>"$base/lock"
-flock --nonblock 9 || { echo "Another base backup is being taken." >&2; exit 1; }
+flock --nonblock 9 || { echo "Another base backup is running." >&2; exit 1; }
 
 unfinished=$base/unfinished
 rm -rf "$unfinished"
@@ -33,7 +33,7 @@ for ((second = 0; second < PATIENCE_SECONDS; second++)); do
     sleep 1
 done
 if ! received "$segment"; then
-    echo "$wal lacks $segment: is receive_wal.sh running, into the same BACKUP_DIR?" >&2
+    echo "$segment is missing in $wal; check that receive_wal.sh runs with the same BACKUP_DIR" >&2
     exit 1
 fi
 

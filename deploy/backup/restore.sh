@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# restore.sh --to TIME --into FOLDER   PostgreSQL as it was at TIME, in a new folder
-# restore.sh --to latest --into FOLDER   as it was when the last of its log was received
+# restore.sh --to TIME --into FOLDER     restore PostgreSQL as of TIME, in a new folder
+# restore.sh --to latest --into FOLDER   restore everything that was received of its log
 #
-# TIME is such as 2026-03-01T12:00:00+00:00: with an offset, and by PostgreSQL's clock. FOLDER must not
-# exist or be empty. Needs PostgreSQL's own programs, of the version that was backed up, on the PATH,
-# and runs as the user that PostgreSQL will run as. Reads $BACKUP_DIR and changes nothing there.
+# TIME has an offset, such as 2026-03-01T12:00:00+00:00, and refers to PostgreSQL's clock. FOLDER must
+# be empty or not exist. Needs PostgreSQL's own programs, of the version that was backed up, on the
+# PATH. Run it as the user that PostgreSQL will run as. Reads $BACKUP_DIR and changes nothing there.
 # When it ends, the restored PostgreSQL is stopped, and can be started like any other.
 set -euo pipefail
 umask 077
@@ -19,7 +19,7 @@ fail() {
 
 main() {
     read_arguments "$@"
-    ((EUID != 0)) || fail "PostgreSQL does not run as root: become the user that it runs as"
+    ((EUID != 0)) || fail "PostgreSQL does not run as root; run this script as the user that PostgreSQL runs as"
     [[ ! -e $into || (-d $into && -z $(ls -A "$into")) ]] || fail "$into is not empty"
     scratch=$(mktemp --directory)
     trap 'rm -rf "$scratch"' EXIT
@@ -33,8 +33,8 @@ main() {
     echo "Replaying the log up to $to …"
     recover
     echo "Restored to $to: $into"
-    echo "It is stopped. Next: start PostgreSQL on it, run \`manage.py prepare\`, and back it up to a"
-    echo "new BACKUP_DIR: its log is another from now on."
+    echo "PostgreSQL is stopped. Next, start it on this folder, run \`manage.py prepare\`, and take a base"
+    echo "backup into a new BACKUP_DIR: the restored PostgreSQL has a new timeline."
 }
 
 read_arguments() {
@@ -43,7 +43,7 @@ read_arguments() {
         case $1 in
             --to) to=${2:?} ;;
             --into) into=${2:?} ;;
-            *) fail "unknown: $1" ;;
+            *) fail "unknown argument: $1" ;;
         esac
         shift 2
     done
@@ -54,10 +54,10 @@ read_arguments() {
     fi
 }
 
-# Prints a moment as base_backup.sh names its copies, so that names compare as times do.
+# Print a time in the format of base_backup.sh's names, which sort by time.
 name_of() { date --utc --date="$1" +%Y%m%dT%H%M%S.%6NZ; }
 
-# Sets `base` to the newest copy from before the target that is whole.
+# Set `base` to the newest valid backup from before the target.
 choose_base() {
     local candidates
     mapfile -t candidates < <(find "$BACKUP_DIR/base" -maxdepth 1 -name '2*Z' | sort --reverse)
@@ -65,12 +65,12 @@ choose_base() {
     for base in "${candidates[@]}"; do
         [[ $to == latest || ! $(basename "$base") > $moment ]] || continue
         pg_verifybackup --quiet "$base" && return
-        echo "restore: $base is damaged; looking for an earlier one" >&2
+        echo "restore: $base is damaged; trying an earlier one" >&2
     done
-    fail "no sound base backup was complete by $to; the earliest is ${candidates[-1]}"
+    fail "there is no valid base backup from before $to; the earliest is ${candidates[-1]}"
 }
 
-# Settings of the recovery alone, kept out of the restored folder: nobody can connect meanwhile.
+# Settings for the recovery only, outside the restored folder; connections are rejected meanwhile.
 write_settings() {
     local target
     if [[ $to == latest ]]; then
@@ -95,14 +95,14 @@ $target
 SETTINGS
 }
 
-# Prints where the last record of the log begins. A target, and not simply the end: should a part of
-# the log be missing, PostgreSQL then refuses instead of stopping early without a word.
+# Print where the last record of the log begins. With an explicit target, PostgreSQL fails if a part of
+# the log is missing; without one, it would stop early silently.
 last_record() {
     local file segment record
     while read -r file; do
         segment=$scratch/$(basename "$file" .partial)
         cp "$file" "$segment"
-        # It ends with an error where the log ends.
+        # pg_waldump fails at the end of the log.
         record=$({ pg_waldump "$segment" 2>/dev/null || true; } |
             sed -n 's/.* lsn: \([0-9A-F/]*\),.*/\1/p' | tail -n 1)
         rm "$segment"
@@ -112,7 +112,7 @@ last_record() {
     echo "$record"
 }
 
-# Runs PostgreSQL on the copy until it has promoted itself, and stops it.
+# Run PostgreSQL on the copy until it has promoted itself, then stop it.
 recover() {
     local log=$scratch/log
     trap 'pg_ctl stop --silent --pgdata="$into" 2>/dev/null || true; rm -rf "$scratch"' EXIT
@@ -126,15 +126,15 @@ recover() {
     pg_ctl stop --silent --pgdata="$into" --timeout="$LONGEST_SECONDS" || explain "$log"
 }
 
-# Ends with PostgreSQL's own words, and what they mean.
+# Print PostgreSQL's messages and explain them, then exit.
 explain() {
     tail -n 20 "$1" >&2
-    echo "restore: $into is of no use, remove it" >&2
+    echo "restore: the restore into $into failed; remove the folder" >&2
     if grep -q "recovery ended before configured recovery target" "$1"; then
-        fail "the log in $WAL ends, or lacks a part, before $to; above stands how far it went." \
-            "Give an earlier time, or \`--to latest\` where nothing was written any more"
+        fail "the log in $WAL ends or has a gap before $to; see above how far it reached." \
+            "Use an earlier time, or \`--to latest\` if nothing was written after that"
     fi
-    fail "PostgreSQL could not restore; its reason stands above"
+    fail "PostgreSQL could not restore; see its messages above"
 }
 
 main "$@"

@@ -1,14 +1,14 @@
 #!/bin/sh
-# A streaming replica in PGDATA: copied from the primary once, then following it.
+# Run a streaming replica in PGDATA: copy the primary once, then follow it.
 #
-# PGHOST, PGUSER and PGPASSWORD lead to the primary, which has to let that user in for replication
-# (pg_hba.conf beside this file); arguments go to PostgreSQL. A copy that broke off is made anew.
+# PGHOST, PGUSER and PGPASSWORD are those of the primary, which must allow that user to replicate
+# (pg_hba.conf beside this file). Arguments are passed to PostgreSQL. An interrupted copy starts over.
 set -eu
 
 if [ ! -e "$PGDATA" ]; then
     rm -rf "$PGDATA.unfinished"
     mkdir -p "$(dirname "$PGDATA")"
-    # The slot keeps the log that this replica still needs, up to max_slot_wal_keep_size.
+    # The slot keeps the log (WAL) that this replica still needs, up to max_slot_wal_keep_size.
     psql --dbname=postgres --quiet --no-psqlrc --output=/dev/null --command="
         SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
         WHERE slot_name = 'replica' AND NOT active"

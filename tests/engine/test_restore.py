@@ -451,14 +451,14 @@ def test_restore_refuses_to_leave_out_a_missing_part_of_the_log(lost, folder):
 
     refused = restore(backup, folder / "restored", "latest")
 
-    assert_refused(refused, "lacks a part")
-    assert_refused(restore(backup, folder / "again", lost.moment), "lacks a part")
+    assert_refused(refused, "has a gap before")
+    assert_refused(restore(backup, folder / "again", lost.moment), "has a gap before")
 
 
 def test_restore_refuses_a_moment_that_the_log_does_not_reach(lost, folder):
     refused = restore(lost.backup, folder, datetime.now(UTC) + timedelta(days=1))
 
-    assert_refused(refused, "ends, or lacks a part, before")
+    assert_refused(refused, "ends or has a gap before")
 
 
 def test_restore_refuses_a_moment_before_the_first_backup(lost, folder):
@@ -475,7 +475,7 @@ def test_restore_refuses_when_every_backup_is_damaged(lost, folder):
 
     refused = restore(backup, folder / "restored", "latest")
 
-    assert_refused(refused, "no sound base backup")
+    assert_refused(refused, "no valid base backup")
 
 
 def test_restore_never_writes_into_a_folder_that_holds_something(lost, folder):
