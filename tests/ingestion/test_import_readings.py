@@ -341,7 +341,8 @@ django.setup()
 import pyarrow.parquet
 from pathlib import Path
 from django.utils import timezone
-from ingestion.files.exchange import Unreadable, blocks, decode_block
+from ingestion.files.formats import Unreadable
+from ingestion.files.reading import blocks, decode_block
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
