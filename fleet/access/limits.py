@@ -1,9 +1,9 @@
-"""How much a key, or an address, may do in a minute: requests, readings, and keys that are wrong.
+"""Limits per minute for each key and address: on requests, readings and wrong keys.
 
-Counted in Redis for all processes, through `limits`. A process takes a hundredth of a limit at a
-time and lets requests have it one by one, so that most cost no trip to Redis: all together never
-pass more than the limit, and at most a hundredth of it per process is left over. With Redis away,
-each process counts for itself.
+The processes share counters in Redis, through the library `limits`. A process leases a hundredth of
+a limit at a time and spends it request by request, so most requests need no round trip to Redis.
+All processes together never exceed the limit; at most a hundredth of it per process goes unused.
+Without Redis, each process counts for itself.
 """
 
 import ipaddress
@@ -27,25 +27,25 @@ MINUTE: Final = 60
 # A process takes a limit in leases of a hundredth.
 _LEASES_PER_LIMIT: Final = 100
 _MOST_LEASES: Final = 50_000
-# Requests of one name that need a lease wait for each other; others hardly ever do.
+# Requests that need a lease for the same name wait for each other; others hardly ever do.
 _TURNS: Final = 64
-# Who has one IPv6 address has all of its network.
+# The holder of one IPv6 address has its whole network.
 _IPV6_NETWORK_BITS: Final = 64
 
 
 class LimitExceeded(APIException):
-    """A limit is used up for this minute; the message names it."""
+    """The limit for this minute is used up; the message states it."""
 
     status_code = HTTPStatus.TOO_MANY_REQUESTS
     default_code = "throttled"
 
     def __init__(self, what: str, limit: int) -> None:
-        super().__init__(f"At most {limit:,} {what} a minute")
+        super().__init__(f"Limit of {limit:,} {what} per minute reached; see Retry-After")
         self.wait = MINUTE - int(time.time()) % MINUTE
 
 
 class Budgets:
-    """What this process has taken of the limits of the current minute, and has not let go yet."""
+    """What this process has leased of this minute's limits and not spent yet."""
 
     def __init__(self) -> None:
         self._minute = 0
@@ -57,20 +57,20 @@ class Budgets:
         self._shared: Storage | None = None
 
     def take(self, name: str, what: str, limit: int, amount: int = 1) -> None:
-        """Take `amount` of what `name` may have this minute, or none. Errors: `LimitExceeded`.
+        """Take `amount` from this minute's limit of `name`, or nothing. Errors: `LimitExceeded`.
 
-        A `limit` of 0 stands for none.
+        A `limit` of 0 means no limit.
         """
         if not limit:
             return
         left = self._left.get(name, 0)
-        # Nearly every request passes here, three times: no more than two look-ups.
+        # Nearly every request runs this three times, so it makes at most two look-ups.
         if left < amount or not self._begins_at <= time.time() < self._ends_at:
             left = self._left_after_lease(name, what, limit, amount)
         self._left[name] = left - amount
 
     def take_most(self, name: str, what: str, limit: int, amount: int) -> int:
-        """Take `amount`, or what is left of the limit this minute; return how much that is."""
+        """Take `amount`, or what is left of this minute's limit; return how much was taken."""
         try:
             self.take(name, what, limit, amount)
         except LimitExceeded:
@@ -80,7 +80,7 @@ class Budgets:
     def _left_after_lease(self, name: str, what: str, limit: int, amount: int) -> int:
         self._begin_minute()
         if self._left.get(name, 0) < amount and name not in self._spent:
-            with self._turns[hash(name) % _TURNS]:  # else each would take a lease of its own
+            with self._turns[hash(name) % _TURNS]:  # otherwise each would take its own lease
                 self._lease(name, limit, amount)
         left = self._left.get(name, 0)
         if left < amount:
@@ -96,21 +96,21 @@ class Budgets:
             self._ends_at = self._begins_at + MINUTE
 
     def is_spent(self, name: str) -> bool:
-        """Return whether nothing is left to `name` this minute, as far as this process knows."""
+        """Return whether this minute's limit of `name` is used up, as far as this process knows."""
         is_now = self._minute == int(time.time()) // MINUTE
         return is_now and name in self._spent and not self._left.get(name)
 
     def _lease(self, name: str, limit: int, amount: int) -> None:
-        """Let `name` have `amount` and some more, or what is left of its limit."""
+        """Lease `amount` and some more for `name`, or what is left of its limit."""
         missing = amount - self._left.get(name, 0)
         if missing <= 0 or name in self._spent:
-            return  # the one before has taken enough, or all
+            return  # the previous lease was large enough, or took the rest
         minute = self._minute
         wanted = max(missing, limit // _LEASES_PER_LIMIT)
         before = self._count(f"{name}:{minute}", wanted) - wanted
         granted = max(0, min(wanted, limit - before))
         if minute != self._minute:
-            return  # it has ended meanwhile, and its lease with it
+            return  # the minute has ended meanwhile, and the lease with it
         if granted < wanted:
             self._spent.add(name)
         self._left[name] = self._left.get(name, 0) + granted
@@ -131,30 +131,30 @@ budgets = Budgets()
 
 
 def take_request(address: str, key_id: int | None = None) -> None:
-    """Count a request of an address, and of a key. Errors: `LimitExceeded`."""
+    """Count a request against the limits of its address and its key. Errors: `LimitExceeded`."""
     budgets.take(f"address:{address}", "requests", settings.LIMIT_REQUESTS_PER_ADDRESS)
     if key_id is not None:
         budgets.take(f"key:{key_id}", "requests", settings.LIMIT_REQUESTS_PER_KEY)
 
 
 def take_readings(key_id: int | None, readings: int) -> None:
-    """Count readings of a key, all or none of them; of an open API, none.
+    """Count all readings against the limit of a key, or none of them; without a key, count nothing.
 
-    Errors: `LimitExceeded`; `BodyTooLarge` where no minute would ever do.
+    Errors: `LimitExceeded`; `BodyTooLarge` if they exceed the limit of a whole minute.
     """
     if key_id is None:
         return
     limit = settings.LIMIT_READINGS_PER_KEY
     if 0 < limit < readings:
         raise BodyTooLarge(
-            f"This key may send at most {limit:,} readings a minute (LIMIT_READINGS_PER_KEY): "
+            f"This key may send at most {limit:,} readings per minute (LIMIT_READINGS_PER_KEY); "
             "send smaller batches"
         )
     budgets.take(f"readings:{key_id}", "readings", limit, readings)
 
 
 def take_most_readings(key_id: int | None, readings: int) -> int:
-    """Count as many of the readings of a key as this minute allows; return how many those are."""
+    """Count as many readings against the limit of a key as it allows; return how many."""
     if key_id is None:
         return readings
     limit = settings.LIMIT_READINGS_PER_KEY
@@ -162,22 +162,22 @@ def take_most_readings(key_id: int | None, readings: int) -> int:
 
 
 def take_wrong_key(address: str) -> None:
-    """Count a key that opens nothing. Errors: `LimitExceeded`."""
+    """Count a request with an invalid key. Errors: `LimitExceeded`."""
     budgets.take(f"wrong:{address}", "wrong keys", settings.LIMIT_WRONG_KEYS_PER_ADDRESS)
 
 
 def refuse_guessing(address: str) -> None:
-    """Look no key up for an address that has shown too many wrong ones. Errors: `LimitExceeded`."""
+    """Refuse an address that sent too many wrong keys. Errors: `LimitExceeded`."""
     if budgets.is_spent(f"wrong:{address}"):
         THROTTLED.labels("wrong keys").inc()
         raise LimitExceeded("wrong keys", settings.LIMIT_WRONG_KEYS_PER_ADDRESS)
 
 
 def client_address(meta: Mapping[str, str]) -> str:
-    """Return the address that a request came from; of IPv6, its network.
+    """Return the address of the client; for IPv6, its network.
 
-    What a proxy says counts if it is trusted, and up to what is no address: that may be anybody's
-    word.
+    X-Forwarded-For counts from the right, as long as each hop is a trusted proxy. The search ends
+    at an entry that is not an address, because anybody may have written what comes before it.
     """
     address = meta.get("REMOTE_ADDR", "")
     if settings.TRUSTED_PROXIES:
@@ -189,7 +189,7 @@ def client_address(meta: Mapping[str, str]) -> str:
 
 @lru_cache(10_000)
 def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return an address, without the port that some proxies add; an embedded IPv4 as such."""
+    """Parse an address, without the port that some proxies add; an IPv4-mapped one as IPv4."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

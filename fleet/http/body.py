@@ -1,6 +1,7 @@
-"""Read the body of a request within its limits: with a length or in chunks, gzipped or plain.
+"""Read a request body within its limits: with Content-Length or chunked, gzipped or plain.
 
-Reads the server's stream itself: DRF takes a request without Content-Length for one without a body.
+Reads the server's stream directly: DRF treats a request without Content-Length as one without a
+body.
 """
 
 import re
@@ -21,59 +22,59 @@ BLOCK_BYTES: Final = 64 * 1024
 
 _CHARSETS: Final = ("", "utf-8", "utf8", "us-ascii")
 _ENCODINGS: Final = ("", "identity", "gzip")
-# For zlib: expect the header of gzip.
+# Tells zlib to expect a gzip header.
 _GZIP_WINDOW_BITS: Final = 31
 _charset = re.compile(r";\s*charset\s*=\s*\"?([^\";\s]*)", re.IGNORECASE)
 
 
 class MediaType(StrEnum):
-    """What a body may be."""
+    """Media types that a body may have."""
 
     JSON = "application/json"
     NDJSON = "application/x-ndjson"
 
 
 class BodyTooLarge(APIException):
-    """The body, or a line of it, is over a limit, which the message names."""
+    """The body, or a line of it, exceeds a limit; the message names the limit."""
 
     status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     default_code = "too_large"
 
 
 class BodyCutShort(ParseError):
-    """The body, or the gzip in it, ended before its end."""
+    """The body, or the gzip data in it, is incomplete."""
 
     default_code = "cut_short"
-    default_detail = "The body ended before its end; send it again"
+    default_detail = "The request body is incomplete; send it again"
 
 
 class BodyStalled(APIException):
-    """Nothing more of the body came for 20 seconds."""
+    """No more of the body arrived for 20 seconds."""
 
     status_code = HTTPStatus.REQUEST_TIMEOUT
     default_code = "stalled"
-    default_detail = "The body did not go on; send it again"
+    default_detail = "Timed out waiting for the rest of the request body; send it again"
 
 
 class BrokenChunks(ParseError):
-    """The body is not in chunks, though its `Transfer-Encoding` says so."""
+    """The body is not chunked, although its `Transfer-Encoding` says so."""
 
     default_code = "broken_chunks"
     default_detail = "The body is not valid Transfer-Encoding: chunked"
 
 
 class BrokenGzip(ParseError):
-    """The body is not gzip, though its `Content-Encoding` says so."""
+    """The body is not gzip, although its `Content-Encoding` says so."""
 
     default_code = "broken_gzip"
     default_detail = "The body is not valid gzip"
 
 
 def media_type(request: Request, *allowed: MediaType) -> MediaType:
-    """Return what the body is said to be. Errors: `UnsupportedMediaType`."""
+    """Return the media type that the request declares. Errors: `UnsupportedMediaType`."""
     content_type = request.content_type or ""
     if content_type in allowed and "HTTP_CONTENT_ENCODING" not in request.META:
-        return MediaType(content_type)  # as nearly every device says it
+        return MediaType(content_type)  # as from nearly every device
     named = content_type.split(";")[0].strip().lower()
     charset = _charset.search(content_type)
     if (
@@ -89,7 +90,7 @@ def media_type(request: Request, *allowed: MediaType) -> MediaType:
 
 
 def json_body(request: Request) -> Buffer:
-    """Return a JSON body, of at most 10 MiB after decompression.
+    """Return a JSON body of at most 10 MiB after decompression.
 
     Errors: `UnsupportedMediaType`, `BodyTooLarge`, and those of `blocks`.
     """
@@ -98,7 +99,7 @@ def json_body(request: Request) -> Buffer:
 
 
 def require_no_fields(request: Request) -> None:
-    """Pass a request whose path takes nothing in its body: it has none, or an empty object.
+    """Require no body or an empty JSON object, for a path that takes no fields.
 
     Errors: `InvalidBody`, and those of `json_body`.
     """
@@ -108,9 +109,9 @@ def require_no_fields(request: Request) -> None:
 
 
 def blocks(request: Request) -> Iterator[bytes]:
-    """Yield a body, decompressed, in blocks of at most `BLOCK_BYTES`.
+    """Yield the decompressed body in blocks of at most `BLOCK_BYTES`.
 
-    Errors: `BodyCutShort`, `BodyStalled`, `BrokenChunks`, `BrokenGzip`, each after what came
+    Errors: `BodyCutShort`, `BodyStalled`, `BrokenChunks`, `BrokenGzip`, each after the blocks
     before it.
     """
     if _encoding(request) == "gzip":
@@ -159,12 +160,12 @@ def _received(request: Request) -> Iterator[bytes]:
 
 
 def _decompressed(received: Iterator[bytes]) -> Iterator[bytes]:
-    """Inflate a block at a time, so that a bomb goes off in small portions."""
+    """Inflate one block at a time, so that a gzip bomb never fills the memory."""
     inflater = zlib.decompressobj(_GZIP_WINDOW_BITS)
     try:
         for compressed in received:
             while compressed:
-                if inflater.eof:  # one gzip after another is one gzip
+                if inflater.eof:  # gzip may have several members (RFC 1952)
                     inflater = zlib.decompressobj(_GZIP_WINDOW_BITS)
                 yield inflater.decompress(compressed, BLOCK_BYTES)
                 compressed = inflater.unused_data or inflater.unconsumed_tail

@@ -204,7 +204,7 @@ def test_answer_is_json_whatever_is_accepted(engine, accept):
 
 # --- Where it ends ------------------------------------------------------------------------------
 
-CUT_SHORT = "The body ended before its end; send it again"
+CUT_SHORT = "The request body is incomplete; send it again"
 BROKEN_CHUNKS = "The body is not valid Transfer-Encoding: chunked"
 
 
@@ -341,7 +341,10 @@ def test_body_that_stalls_is_408_in_the_end(stalled, what):
     (answer,) = answers_on(stalled[what])
 
     answer.is_error(408, "stalled", PATH)
-    assert answer.body["message"] == "The body did not go on; send it again"
+    assert (
+        answer.body["message"]
+        == "Timed out waiting for the rest of the request body; send it again"
+    )
     assert answer.headers["Connection"] == "close"
 
 

@@ -97,7 +97,10 @@ def test_lines_may_be_cut_anywhere_between_blocks(db, clock):
 def test_stream_without_a_reading_is_refused(api, body):
     answer = post(api, body)
 
-    assert (answer.status_code, answer.json()["message"]) == (400, "The stream holds no reading")
+    assert (answer.status_code, answer.json()["message"]) == (
+        400,
+        "The stream is empty; send at least one reading",
+    )
 
 
 def test_stream_of_bad_lines_only_is_400(api):
@@ -341,7 +344,8 @@ class TestStreamOfMoreThanAMinutesReadings:
         assert (answer.status_code, body["accepted"], body["rejected"]) == (429, 9, 3)
         assert body["lines"] == 2 + 12
         assert body["message"] == (
-            "At most 12 readings a minute. Lines processed so far: 14; send the lines after them"
+            "Limit of 12 readings per minute reached; see Retry-After. "
+            "Lines processed so far: 14; send the lines after them"
         )
 
     def test_with_nothing_left_stores_nothing(self, send):
@@ -350,14 +354,14 @@ class TestStreamOfMoreThanAMinutesReadings:
         body = send(lines(*self.LINES)).json()
 
         assert (body["accepted"], body["lines"]) == (0, 0)
-        assert body["message"] == "At most 12 readings a minute"
+        assert body["message"] == "Limit of 12 readings per minute reached; see Retry-After"
 
     def test_as_an_array_is_413_in_every_minute_and_says_why(self, send, clock):
         for _ in range(2):
             answer = send(json.dumps(self.LINES[:13]).encode(), "application/json")
             assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
             assert answer.json()["message"] == (
-                "This key may send at most 12 readings a minute (LIMIT_READINGS_PER_KEY): send "
+                "This key may send at most 12 readings per minute (LIMIT_READINGS_PER_KEY); send "
                 "smaller batches"
             )
             clock.shift(timedelta(minutes=1))
