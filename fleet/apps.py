@@ -6,7 +6,7 @@ from fleet.device_ids import DEVICE_ID_PATTERN
 
 
 class DeviceIdConverter(StringConverter):
-    """`<device_id:…>` in a route; what can't be an id is an unknown path."""
+    """`<device_id:…>` in a route; a path with a malformed id is an unknown path (404)."""
 
     regex = DEVICE_ID_PATTERN
 

@@ -1,4 +1,4 @@
-"""What the id of a meter or a vehicle may look like; the one rule for wire, tables and URLs."""
+"""The format of meter and vehicle ids: one rule for the wire, the tables and the URLs."""
 
 import re
 from typing import Final
@@ -15,7 +15,7 @@ _many_ids = re.compile(f"(?:{DEVICE_ID_PATTERN}\n)*")
 def are_device_ids(ids: list[str]) -> bool:
     """Return whether every one of `ids` is a well-formed device id.
 
-    One regular expression over all of them: a tenth of the time of one match each
+    One regular expression over all of them takes a tenth of the time of one match per id
     (0.03 ms against 0.37 ms for 1,000 ids).
     """
     joined = "\n".join([*ids, ""])

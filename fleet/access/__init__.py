@@ -1,4 +1,4 @@
-"""Who may do what through the API: keys, permissions, limits on what a client does in a minute.
+"""Access to the API: keys, permissions, and limits per minute.
 
 Nothing here knows a reading or a figure.
 """

@@ -1,7 +1,7 @@
-"""What a key opens: found by what a request carries, without a query.
+"""Look up what a request's key grants, usually without a query.
 
-Each process remembers the keys that it has seen, some thousands at most, and asks every two seconds
-which of them have changed: a revoked key is refused everywhere within that time.
+Each process caches the keys that it has seen, 20,000 at most, and checks every two seconds which
+keys have changed. So a revoked key is refused everywhere within that time.
 """
 
 import math
@@ -22,7 +22,7 @@ from fleet.stores.batching import Batcher, Member
 
 @dataclass(frozen=True)
 class Grant:
-    """What a key opens; ids None stand for all devices, a `key_id` of None for no key."""
+    """What a key grants; ids None mean all devices, a `key_id` of None means no key."""
 
     key_id: int | None
     scopes: frozenset[str]
@@ -30,7 +30,7 @@ class Grant:
     meter_ids: frozenset[str] | None
     vehicle_ids: frozenset[str] | None
     expires_at: datetime | None
-    # Which devices stand at a site changes without the key: such a grant is good for a while.
+    # The devices of a site change without the key, so such a grant expires after a while.
     good_until: float
 
     @property
@@ -49,33 +49,33 @@ class Grant:
 
 
 class Keyring:
-    """The keys that a process has seen lately; for any thread or greenlet of it."""
+    """The keys that a process has seen lately; for any thread or greenlet."""
 
     MOST: Final = 20_000
     LOOK_SECONDS: Final = 2.0
     SITE_SECONDS: Final = 30.0
     NOTE_SECONDS: Final = 60.0
-    # A change may be committed this long after the time that it bears, by a clock that is off.
+    # A change may be committed this long after its timestamp, including the error of clocks.
     COMMIT_SECONDS: Final = 30.0
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._grants: dict[bytes, Grant] = {}
-        # What was looked up in vain; kept apart, so that no guessing pushes good keys out.
+        # Unknown keys; kept apart, so that guessing does not push valid keys out.
         self._wrong: dict[bytes, None] = {}
         self._looked_at = 0.0
         self._changes_seen_until = timezone.now()
         self._noted_at = 0.0
         self._used: set[int | None] = set()
-        # Many unknown keys at once share a statement and a connection.
+        # Concurrent look-ups share a statement and a connection.
         self._look_ups = Batcher[bytes, Grant](
             self._find, most_at_once=500, most_waiting=10_000, wait_seconds=1.8
         )
 
     def known(self, token: str) -> Grant | None:
-        """Return what `token` opens, if this process has seen it; no query, but every two seconds.
+        """Return the grant of `token` if it is cached; one call every two seconds makes a query.
 
-        One that was not seen, or opens nothing any more, is for `look_up`.
+        For a token that is not cached or no longer valid, call `look_up`.
         """
         now = time.monotonic()
         if now - self._looked_at > self.LOOK_SECONDS:
@@ -87,14 +87,14 @@ class Keyring:
         return grant
 
     def has_seen(self, token: str) -> bool:
-        """Return whether `token` was looked up before: showing it again is no guess."""
+        """Return whether `token` was looked up before; sending it again is not a guess."""
         digest = digest_of(token)
         return digest in self._grants or digest in self._wrong
 
     def look_up(self, token: str) -> Grant | None:
-        """Return what `token` opens, from the database; None where it opens nothing.
+        """Return the grant of `token` from the database; None if it is not valid.
 
-        What has once opened nothing never will, so only a new guess costs a query.
+        An invalid token never becomes valid, so only a new guess costs a query.
         Errors: `Overloaded`.
         """
         digest = digest_of(token)
@@ -116,7 +116,7 @@ class Keyring:
                 del kept[next(iter(kept))]
 
     def _find(self, group: Sequence[Member[bytes, Grant]]) -> Error | None:
-        """Look the keys of concurrent requests up; what expires now or has, opens nothing."""
+        """Look up the keys of concurrent requests; a key that has expired grants nothing."""
         try:
             digests = {member.work for member in group}
             keys = ApiKey.objects.filter(sha256__in=digests, revoked_at=None)
@@ -131,18 +131,18 @@ class Keyring:
         return None
 
     def _look(self, now: float) -> None:
-        """Believe no key that has changed since the last look, however long ago that was.
+        """Expire the grants of keys that have changed since the last check, however long ago.
 
-        Once a minute, note which were used. A look that fails is made up for by the next one.
+        Once a minute, store which keys were used. After a failed check, the next one catches up.
         """
-        self._looked_at = now  # others go on with what they know
+        self._looked_at = now  # other threads continue with the cached grants
         asked_at = timezone.now()
         since = self._changes_seen_until - timedelta(seconds=self.COMMIT_SECONDS)
         changed = ApiKey.objects.filter(changed_at__gt=since).values_list("sha256", flat=True)
         with self._lock:
             for digest in map(bytes, changed):
                 self._wrong.pop(digest, None)
-                if grant := self._grants.get(digest):  # looked up again, which is no guess
+                if grant := self._grants.get(digest):  # to be looked up again, which is not a guess
                     self._grants[digest] = replace(grant, good_until=0.0)
         self._changes_seen_until = asked_at
         if now - self._noted_at > self.NOTE_SECONDS and self._used:

@@ -1,4 +1,4 @@
-"""API keys: made, rotated and revoked."""
+"""Create, rotate and revoke API keys."""
 
 import hashlib
 import secrets
@@ -15,17 +15,17 @@ from fleet.models import ApiKey, Reach, Scope, Site
 _BEGINS: Final = "eie"
 _SECRET_BYTES: Final = 32
 _PREFIX_BYTES: Final = 5
-# How long a key that was rotated is good for beside its successor.
+# How long a rotated key stays valid beside its replacement.
 ROTATION_OVERLAP: Final = timedelta(days=7)
 
 
 class NotUsable(Exception):
-    """A key that has been revoked already, or has expired."""
+    """The key is already revoked or has expired."""
 
 
 @dataclass(frozen=True)
 class NewKey:
-    """A key that was just made: `token` is shown once, and kept nowhere."""
+    """A new key; `token` is shown once and not stored."""
 
     key: ApiKey
     token: str
@@ -40,7 +40,7 @@ def make_key(
     vehicle_ids: Iterable[str] = (),
     expires_at: datetime | None = None,
 ) -> NewKey:
-    """Make a key for the devices of a site, for listed ones, or, where neither is told, for all."""
+    """Create a key for the devices of a site, for listed devices or, with neither, for all."""
     meters, vehicles = sorted(set(meter_ids)), sorted(set(vehicle_ids))
     listed = Reach.DEVICES if meters or vehicles else Reach.ALL
     key = ApiKey(
@@ -56,7 +56,7 @@ def make_key(
 
 
 def issue(key: ApiKey) -> str:
-    """Store `key` under a new token, and return that."""
+    """Store `key` with a new token; return the token."""
     key.prefix = f"{_BEGINS}_{secrets.token_hex(_PREFIX_BYTES)}"
     token = f"{key.prefix}_{secrets.token_urlsafe(_SECRET_BYTES)}"
     key.sha256 = digest_of(token)
@@ -65,9 +65,9 @@ def issue(key: ApiKey) -> str:
 
 
 def rotate(key: ApiKey, overlap: timedelta = ROTATION_OVERLAP) -> NewKey:
-    """Make a successor of `key`, which itself is good for `overlap` more. Errors: `NotUsable`.
+    """Create a replacement for `key`, which expires after `overlap`. Errors: `NotUsable`.
 
-    Where the key was to expire, its successor does too, after as long a life.
+    If the key has an expiry, its replacement gets one with the same lifetime.
     """
     with transaction.atomic():
         old = ApiKey.objects.select_for_update().get(pk=key.pk)
@@ -88,12 +88,12 @@ def rotate(key: ApiKey, overlap: timedelta = ROTATION_OVERLAP) -> NewKey:
 
 
 def revoke(key: ApiKey) -> None:
-    """Let `key` open nothing any more, in every process within two seconds."""
+    """Revoke `key`; every process refuses it within two seconds."""
     ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(
         revoked_at=timezone.now(), changed_at=timezone.now()
     )
 
 
 def digest_of(token: str) -> bytes:
-    """Return what is stored of a token, and looked up."""
+    """Return the digest of a token, which is what is stored and looked up."""
     return hashlib.sha256(token.encode()).digest()

@@ -1,4 +1,4 @@
-"""Who may do what through the API: what each request needs, and what its key opens."""
+"""Access to the API: the scope that each request needs, and what its key grants."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -14,8 +14,8 @@ from fleet.access.limits import client_address, refuse_guessing, take_request, t
 from fleet.metrics import WRONG_KEYS
 from fleet.models import Scope
 
-_BEARER: Final = "bearer "  # in any case, as RFC 9110 has it
-# What every request opens where API_AUTH is open.
+_BEARER: Final = "bearer "  # case-insensitive (RFC 9110)
+# The grant of every request if API_AUTH is open.
 EVERYTHING: Final = Grant(None, frozenset(Scope), None, None, None, None, 0.0)
 
 
@@ -29,7 +29,7 @@ class KeyRequired(APIException):
 
 
 class ScopeRequired(PermissionDenied):
-    """The key does not have the scope that this needs; the message names it."""
+    """The key lacks the scope that the request needs; the message names the scope."""
 
     default_code = "scope_required"
 
@@ -38,10 +38,10 @@ class ScopeRequired(PermissionDenied):
 
 
 class HasScope(BasePermission):
-    """Lets a request pass whose key has the scope that the view needs.
+    """Allows a request whose key has the scope that the view needs.
 
-    That is the view's `scope`, where it has one; else `read` for what changes nothing, and `manage`
-    for the rest.
+    That is the view's `scope`, if it has one; otherwise `read` for safe methods and `manage` for
+    the rest.
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:
@@ -49,9 +49,9 @@ class HasScope(BasePermission):
             return True
         scope = getattr(view, "scope", None) or _default_scope(request)
         if scope is not Scope.INGEST:
-            # What one key opens is not for a cache on the way to serve to another.
+            # A shared cache must not serve one key's response to another key.
             view.headers["Cache-Control"] = "private, no-store"
-        meta = request._request.META  # not by way of DRF's wrapper, which takes as long as the rest
+        meta = request._request.META  # not through DRF's wrapper, which takes as long as the rest
         address = client_address(meta)
         grant = _presented(meta, address)
         take_request(address, grant.key_id)
@@ -69,12 +69,12 @@ _GRANT: Final = "fleet.access.permission.grant"
 
 
 def grant_of(request: Request) -> Grant:
-    """Return what the key of a request opens; everything, where no key is needed."""
+    """Return what the request's key grants; everything if no key is needed."""
     return cast(Grant, request._request.META.get(_GRANT, EVERYTHING))
 
 
 def key_id_of(meta: Mapping[str, Any]) -> int | None:
-    """Return the number of the key that a request has shown; None where it needed none."""
+    """Return the id of the request's key; None if no key is needed."""
     return cast(Grant, meta.get(_GRANT, EVERYTHING)).key_id
 
 

@@ -1,7 +1,7 @@
-"""API keys over HTTP, for whoever may manage the whole fleet.
+"""API keys over HTTP, for keys with the scope `manage` for all devices.
 
-Bodies and answers are msgspec structs: serializers would ignore unknown fields and answer wrong
-ones with other codes. See `fleet.views`.
+Request and response bodies are msgspec structs: serializers would ignore unknown fields and report
+wrong fields with other codes. See `fleet.views`.
 """
 
 from datetime import UTC, datetime
@@ -28,13 +28,13 @@ from fleet.http.wire import FieldError, InvalidBody, Order, decode_struct
 from fleet.models import ApiKey, Scope, Site
 
 ScopeName = Literal["ingest", "read", "manage"]
-_IDS_RULE: Final = f"a list of ids: {DEVICE_ID_RULE}"
+_IDS_RULE: Final = f"a list of device ids, each {DEVICE_ID_RULE}"
 _LATEST_END: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _DeviceIds = Annotated[list[str], msgspec.Meta(extra={"rule": _IDS_RULE})]
 
 
 class KeyOrder(Order):
-    """Make a key: for the devices of a site, for listed ones; where neither is told, for all."""
+    """A key to create: for the devices of a site, for listed devices or, with neither, for all."""
 
     name: Annotated[
         str,
@@ -42,13 +42,13 @@ class KeyOrder(Order):
             max_length=100,
             # Names are printed, and `$` alone would let a trailing newline pass.
             pattern=r"^[^\x00-\x1f\x7f-\x9f]+$(?!\n)",
-            extra={"rule": "a line of 1 to 100 characters"},
+            extra={"rule": "a single line of 1 to 100 characters"},
         ),
     ]
     scopes: Annotated[
         list[ScopeName],
         msgspec.Meta(
-            min_length=1, extra={"rule": "a list of ingest, read and manage, one or more"}
+            min_length=1, extra={"rule": "a list of at least one of ingest, read and manage"}
         ),
     ]
     site: str | None = None
@@ -60,7 +60,7 @@ class KeyOrder(Order):
 
 
 class KeyRow(msgspec.Struct):
-    """What a key opens, and until when; `prefix` is how it begins."""
+    """A key's scopes, devices and expiry; `prefix` is the start of its token."""
 
     prefix: str
     name: str
@@ -76,13 +76,13 @@ class KeyRow(msgspec.Struct):
 
 
 class KeyMade(KeyRow, kw_only=True):
-    """A new key; `token` is shown this once, and kept nowhere."""
+    """A new key. `token` is shown only once; the engine does not store it."""
 
     token: str
 
 
 class KeyPage(msgspec.Struct):
-    """A page of keys; `next` is the address of the page after it."""
+    """A page of keys; `next` is the URL of the next page."""
 
     next: str | None
     previous: str | None
@@ -94,7 +94,7 @@ class _Pages(Pages):
 
 
 class KeyViewSet(ViewSet):
-    """The keys that open the API; all of it takes the scope manage, for all devices."""
+    """API keys; every route needs a key with the scope `manage` for all devices."""
 
     scope = Scope.MANAGE
     lookup_field = "prefix"
@@ -103,15 +103,15 @@ class KeyViewSet(ViewSet):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if not grant_of(request).is_for_all:
-            raise PermissionDenied("Keys are managed with a key for all devices")
+            raise PermissionDenied("Managing keys needs a key for all devices")
 
     @extend_schema(
         operation_id="listKeys",
         parameters=[CURSOR, LIMIT],
-        responses={200: answer(KeyPage, "Keys, the newest first")},
+        responses={200: answer(KeyPage, "Keys, newest first")},
     )
     def list(self, request: Request) -> Response:
-        """List API keys, the newest first."""
+        """List API keys, newest first."""
         pages = _Pages()
         page = pages.paginate_queryset(_keys(), request)
         return pages.get_paginated_response([KeyRow(**_columns(key)) for key in page or []])
@@ -119,13 +119,13 @@ class KeyViewSet(ViewSet):
     @extend_schema(
         operation_id="makeKey",
         request=body(schema(KeyOrder)),
-        responses={201: answer(KeyMade, "The key, with its token")},
+        responses={201: answer(KeyMade, "The new key with its token")},
     )
     def create(self, request: Request) -> Response:
-        """Make an API key.
+        """Create an API key.
 
-        It reaches the devices of `site`, or those listed under `meterIds` and `vehicleIds`. Leave
-        out all three for a key for all devices. The answer is the only one that shows the token.
+        The key is for the devices of `site`, or for those listed in `meterIds` and `vehicleIds`.
+        Omit all three for a key for all devices. Only this response shows the token.
         """
         order = decode_struct(json_body(request), KeyOrder)
         return _made(
@@ -141,23 +141,22 @@ class KeyViewSet(ViewSet):
     @extend_schema(
         operation_id="rotateKey",
         request=None,
-        responses={201: answer(KeyMade, "Its successor; both are good for a week")},
+        responses={201: answer(KeyMade, "The replacement key with its token")},
     )
     @action(detail=True, methods=["post"])
     def rotate(self, request: Request, prefix: str) -> Response:
-        """Make a successor for a key.
+        """Replace a key with a new one.
 
-        Both are good for a week.
+        The old key expires in 7 days, or earlier if it was to expire earlier. If the old key has
+        an expiry, the new key gets the same lifetime.
         """
         require_no_fields(request)
         try:
             return _made(rotate(_key(prefix)))
         except NotUsable:
-            raise NotFound("Key not found, or good for nothing any more") from None
+            raise NotFound("Key not found, expired or revoked") from None
 
-    @extend_schema(
-        operation_id="revokeKey", responses={200: answer(KeyRow, "The key, which opens nothing")}
-    )
+    @extend_schema(operation_id="revokeKey", responses={200: answer(KeyRow, "The revoked key")})
     def destroy(self, request: Request, prefix: str) -> Response:
         """Revoke a key."""
         require_no_fields(request)
@@ -170,30 +169,32 @@ def _site(order: KeyOrder) -> Site | None:
     if order.site is None:
         return None
     if order.meter_ids is not None or order.vehicle_ids is not None:
-        message = "site and listed devices exclude each other"
+        message = "use either site or meterIds and vehicleIds, not both"
         raise InvalidBody(FieldError("site", "conflict", message))
     site: Site | None = Site.objects.filter(name=order.site).first()
     if site is None:
-        raise InvalidBody(FieldError("site", "unknown_site", "site must be the name of a site"))
+        raise InvalidBody(
+            FieldError("site", "unknown_site", "site must be the name of an existing site")
+        )
     return site
 
 
 def _device_ids(order: KeyOrder) -> dict[str, list[str]]:
-    """Return the devices of an order; none stand for all. Errors: `InvalidBody`."""
+    """Return the device ids of an order; empty lists mean all devices. Errors: `InvalidBody`."""
     for field, ids in (("meterIds", order.meter_ids), ("vehicleIds", order.vehicle_ids)):
         if not are_device_ids(ids or []):
             raise InvalidBody(FieldError(field, "invalid_format", f"{field} must be {_IDS_RULE}"))
     listed = [ids for ids in (order.meter_ids, order.vehicle_ids) if ids is not None]
     if listed and not any(listed):
-        # A program that found no device does not mean every one.
-        message = "name a device, or leave meterIds and vehicleIds out for a key for all devices"
+        # A program that sends an empty list because it found no devices does not mean all devices.
+        message = "list at least one device, or omit meterIds and vehicleIds for all devices"
         raise InvalidBody(FieldError("meterIds", "out_of_range", message))
     return {"meter_ids": order.meter_ids or [], "vehicle_ids": order.vehicle_ids or []}
 
 
 def _expires_at(order: KeyOrder) -> datetime | None:
     """Return when an order's key expires. Errors: `InvalidBody`."""
-    # Of the year 9999, another time zone than UTC may be beyond what can be read back.
+    # In the year 9999, conversion to another time zone may exceed the range of `datetime`.
     if order.expires_at and not timezone.now() < order.expires_at < _LATEST_END:
         message = "expiresAt must be in the future, before the year 9999"
         raise InvalidBody(FieldError("expiresAt", "out_of_range", message))

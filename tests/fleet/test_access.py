@@ -119,7 +119,7 @@ class TestReach:
         assert device.post(V1)[0] == 201
         status, body = device.post(V2)
         assert (status, body["errors"][0]["code"]) == (400, "unknown_device")
-        assert body["errors"][0]["message"] == "vehicleId must be that of a registered vehicle"
+        assert body["errors"][0]["message"] == "vehicleId must be the id of a registered vehicle"
         assert stored() == {"V1"}
         assert not Vehicle.objects.filter(pk="V2").exists()
 
@@ -277,7 +277,7 @@ class TestCommand:
         token = self.run("create", "gateway", "--scope", "ingest", "--site", "Berlin")
         prefix = "_".join(token.split("_")[:2])
         assert Caller(token).post(V1)[0] == 201
-        assert f"{prefix}  gateway  ingest  site Berlin  for ever" in self.run("list")
+        assert f"{prefix}  gateway  ingest  site Berlin  never expires" in self.run("list")
 
         successor = self.run("rotate", prefix)
         assert Caller(successor).post(V1)[0] == 201
@@ -293,12 +293,15 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["create", "x", "--scope", "ingest", "--site", "Rome"], "no site"),
-            (["create", "x", "--scope", "ingest", "--site", ""], "no site"),
+            (["create", "x", "--scope", "ingest", "--site", "Rome"], "No site"),
+            (["create", "x", "--scope", "ingest", "--site", ""], "No site"),
             (["create", "x", "--scope", "everything"], "invalid choice"),
             (["create", "x"], "--scope"),
-            (["create", "x", "--scope", "ingest", "--vehicle", "a b"], "not a device id"),
-            (["revoke", "eie_unknown"], "no key"),
+            (
+                ["create", "x", "--scope", "ingest", "--vehicle", "a b"],
+                "must be 1 to 64 characters",
+            ),
+            (["revoke", "eie_unknown"], "No key"),
         ],
     )
     def test_what_makes_no_sense_is_refused(self, words, message):
@@ -307,7 +310,7 @@ class TestCommand:
 
     def test_site_and_devices_exclude_each_other(self, berlin):
         words = ["create", "x", "--scope", "ingest", "--site", "Berlin", "--meter", "M1"]
-        with pytest.raises(CommandError, match="not for both"):
+        with pytest.raises(CommandError, match="not both"):
             self.run(*words)
 
 
@@ -393,7 +396,9 @@ class TestLimits:
         answers = [device.post(V1) for _ in range(5)]
 
         assert [status for status, _ in answers] == [201, 201, 201, 429, 429]
-        assert answers[-1][1]["message"] == "At most 3 requests a minute"
+        assert (
+            answers[-1][1]["message"] == "Limit of 3 requests per minute reached; see Retry-After"
+        )
         assert answers[-1][1]["code"] == "throttled"
         assert other.post(V1)[0] == 201
         clock.shift(timedelta(seconds=45))
@@ -415,7 +420,10 @@ class TestLimits:
 
         assert device.post([V1, V1, V1])[0] == 201
         status, body = device.post([V2, V2, V2])
-        assert (status, body["message"]) == (429, "At most 5 readings a minute")
+        assert (status, body["message"]) == (
+            429,
+            "Limit of 5 readings per minute reached; see Retry-After",
+        )
         assert device.post([V1, V1])[0] == 201
         assert device.post(V1)[0] == 429
         assert stored() == {"V1"}
