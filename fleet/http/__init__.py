@@ -1,4 +1,4 @@
-"""What every request and answer of the API has in common: bodies, parameters, pages, OpenAPI.
+"""What all requests and responses of the API share: bodies, parameters, pages, OpenAPI.
 
 Nothing here knows a device, a key or the database.
 """

@@ -1,15 +1,15 @@
-"""CSV for spreadsheets, which run text that looks like a formula."""
+"""CSV that is safe in spreadsheets, which run text that looks like a formula."""
 
 import unicodedata
 from typing import Final
 
 _SIGNS: Final = ("=", "+", "-", "@")
-# Control and format characters, spaces, and separators of lines and paragraphs.
+# Control and format characters, spaces, line and paragraph separators.
 _UNSEEN: Final = ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 
 def cell(value: object) -> object:
-    """Return `value`, behind an apostrophe if a spreadsheet would take its text for a formula.
+    """Return `value`, after an apostrophe if a spreadsheet would run its text as a formula.
 
     Numbers stay numbers. Source: https://owasp.org/www-community/attacks/CSV_Injection
     """
@@ -17,9 +17,9 @@ def cell(value: object) -> object:
 
 
 def _looks_like_a_formula(text: str) -> bool:
-    """Return whether `text` begins with a formula sign of any width, after invisible characters.
+    """Return whether `text` starts with a formula sign of any width, after invisible characters.
 
-    Some spreadsheets treat a control character at the very beginning like a sign.
+    Some spreadsheets treat a control character at the very start like a sign.
     """
     if unicodedata.category(text[:1] or "a") == "Cc":
         return True

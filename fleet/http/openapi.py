@@ -21,7 +21,7 @@ def schema(struct: type) -> dict[str, Any]:
 
 
 def answer(struct: type, description: str) -> OpenApiResponse:
-    """Return the description of an answer with a `struct` as its body."""
+    """Return the description of a response with a `struct` as its body."""
     return OpenApiResponse(schema(struct), description)
 
 
@@ -31,7 +31,7 @@ def body(*schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def stream(item: dict[str, Any]) -> dict[str, Any]:
-    """Return the description of a body of one JSON object per line."""
+    """Return the description of a body with one JSON object per line."""
     return {"application/x-ndjson": item}
 
 

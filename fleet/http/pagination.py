@@ -1,4 +1,4 @@
-"""Pages of a list, by a cursor: their cost does not grow with how far one has turned them."""
+"""Cursor pagination of lists: later pages cost no more than the first one."""
 
 from typing import Any, Final
 
@@ -7,23 +7,23 @@ from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 
-CURSOR: Final = OpenApiParameter("cursor", str, description="from `next` of the page before")
-LIMIT: Final = OpenApiParameter("limit", int, description="rows of a page, 1 to 1000; default 100")
+CURSOR: Final = OpenApiParameter("cursor", str, description="from `next` of the previous page")
+LIMIT: Final = OpenApiParameter("limit", int, description="rows per page, 1 to 1000; default 100")
 
 
 class Pages(CursorPagination):
-    """100 rows a page, or as many as `limit` says; subclasses say in which order."""
+    """Pages of 100 rows, or of `limit` rows; subclasses set the order."""
 
     page_size = 100
     max_page_size = 1000
     page_size_query_param = "limit"
-    # The cursor stands at a value and counts its rows from there, however many they are.
+    # A cursor is a value and an offset among the rows with it; any number of rows may have it.
     offset_cutoff = None  # type: ignore[assignment] # DRF documents it, its types do not
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
         try:
             return super().paginate_queryset(queryset, request, view)
-        except ValueError:  # made by hand: it stands at no value of this list
+        except ValueError:  # a forged cursor: its value does not fit the list's order
             raise NotFound(self.invalid_cursor_message) from None
 
     def get_page_size(self, request: Request) -> int:

@@ -1,7 +1,6 @@
-"""Query parameters: each request may carry those that the OpenAPI document has for it, no others.
+"""Query parameters: a request may have only those that the OpenAPI document lists for it.
 
-A parameter that nobody reads would answer another question than was asked: `?windw=7d` with the
-last 24 hours.
+Ignoring an unknown parameter would answer a different question: `?windw=7d` with the last 24 hours.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,35 +14,35 @@ from rest_framework.request import Request
 
 from fleet.http.wire import listed, suggestion
 
-# By handler: the parameters that it takes, and whether they may be repeated.
+# By handler: the parameters that it accepts, and whether they may be repeated.
 _taken: Final[dict[Callable[..., Any], Mapping[str, bool]]] = {}
 
 
 class UnknownParameter(APIException):
-    """A query parameter that the path does not take. Names those that it takes, never the input."""
+    """The path does not accept a query parameter. Lists those it accepts, never the input."""
 
     status_code = HTTPStatus.BAD_REQUEST
     default_code = "unknown_parameter"
 
     def __init__(self, name: str, taken: Mapping[str, bool]) -> None:
-        known = f"This path takes {listed(taken)}"
-        super().__init__(f"A query parameter is unknown{suggestion(name, taken)} {known}")
+        known = f"This path accepts {listed(taken)}"
+        super().__init__(f"Unknown query parameter{suggestion(name, taken)} {known}")
 
 
 class RepeatedParameter(APIException):
-    """A query parameter that is given twice, where one of the two would go unheard."""
+    """A query parameter is repeated, although only one of its values would be used."""
 
     status_code = HTTPStatus.BAD_REQUEST
     default_code = "repeated_parameter"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name} may be given once only")
+        super().__init__(f"{name} may be given only once")
 
 
 class KnownParameters(BasePermission):
-    """Lets a request pass whose query parameters are in `extend_schema` of its handler.
+    """Allows a request whose query parameters are in `extend_schema` of its handler.
 
-    Every view has this one by default; one that sets `permission_classes` names it last.
+    Every view has this permission by default; one that sets `permission_classes` lists it last.
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:

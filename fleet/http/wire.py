@@ -1,7 +1,7 @@
-"""JSON on the wire: decode it, and say in words what is wrong with it.
+"""Decode JSON bodies, and describe their errors.
 
-Every body is described by a msgspec struct; decoding and validation are one pass over the bytes,
-and the words of an error come from the same struct as the check.
+A msgspec struct describes each body. Decoding and validation are one pass over the bytes, and error
+messages come from the same struct as the check.
 """
 
 import re
@@ -15,13 +15,13 @@ from typing import Any, Final, TypeVar
 import msgspec
 from rest_framework.exceptions import APIException, ParseError
 
-# A body as it was put together: a copy of it would be one too many.
+# A body, also as the bytearray in which it was collected, so that it need not be copied.
 Buffer = bytes | bytearray
 
-# What msgspec raises on bytes that are not the JSON that is asked for.
+# What msgspec raises on bytes that are not the expected JSON.
 DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-# Of a longer name nothing is near, and to find that out would take as long as it is.
+# No known name is close to a longer one, and comparing it takes time that grows with its length.
 _MOST_COMPARED: Final = 64
 _unknown_field = re.compile("Object contains unknown field `(.*)`", re.DOTALL)
 _missing_field = re.compile("missing required field `([^`]+)`")
@@ -29,9 +29,9 @@ _field_at = re.compile(r" - at `\$\.(\w+)(?:\[[\d.]+\])?`$")
 
 
 class Order(msgspec.Struct, forbid_unknown_fields=True):
-    """What a body asks for. A field that it does not know is refused: it might be a limit.
+    """A request body that refuses unknown fields, since one of them might be meant as a limit.
 
-    Readings are no orders: firmware adds fields.
+    Readings are not orders and ignore unknown fields, since firmware adds some.
     """
 
 
@@ -39,7 +39,7 @@ T = TypeVar("T", bound=Order)
 
 
 class FieldError(msgspec.Struct):
-    """What is wrong with one field; `field` is None where the whole item is."""
+    """What is wrong with one field; `field` is None if it concerns the whole item."""
 
     field: str | None
     code: str
@@ -47,7 +47,7 @@ class FieldError(msgspec.Struct):
 
 
 class InvalidBody(APIException):
-    """The body or a parameter is not what the route takes; the message says what is."""
+    """The body or a parameter is invalid; the message says what the route expects."""
 
     status_code = HTTPStatus.BAD_REQUEST
     default_code = "invalid"
@@ -78,7 +78,7 @@ def decode_struct(body: Buffer, struct: type[T]) -> T:
 
 
 def require_utf8(body: Buffer) -> None:
-    """Pass what is UTF-8; msgspec does not look into strings that it skips.
+    """Require UTF-8; msgspec does not check strings that it skips.
 
     Errors: `UnicodeDecodeError`.
     """
@@ -87,11 +87,11 @@ def require_utf8(body: Buffer) -> None:
 
 
 def field_error(error: Exception, struct: type) -> FieldError:
-    """Return `error`, raised on decoding one `struct`, as field, code and rule; never the input."""
+    """Return an error of decoding one `struct` as field, code and message, without the input."""
     if not isinstance(error, msgspec.ValidationError):
         return FieldError(None, "malformed_json", f"not valid JSON: {_reason(error)}")
     text = str(error)
-    # First of all: the name is the client's, and might say what the others say.
+    # Checked first: the name comes from the client, and may look like one of the other messages.
     if unknown := _unknown_field.match(text):
         return _unknown(unknown[1], struct)
     if missing := _missing_field.search(text):
@@ -104,28 +104,28 @@ def field_error(error: Exception, struct: type) -> FieldError:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return how a sentence ends: with the nearest of `known` to `name`, where one is near."""
+    """Return the end of a sentence, which suggests the closest of `known` names if one is close."""
     spellings = {one.casefold(): one for one in known}
     near = get_close_matches(name[:_MOST_COMPARED].casefold(), spellings, 1)
     return f"; did you mean {spellings[near[0]]}?" if near else "."
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return `names` in words: "a, b and c", or "none"."""
+    """Return `names` as words: "a, b and c", or "none"."""
     *first, last = [*names] or ["none"]
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def _unknown(name: str, struct: type) -> FieldError:
-    """Return the error of a field that `struct` has not; names those that it has."""
+    """Return the error for a field that `struct` does not have; the message lists its fields."""
     known = [field.encode_name for field in msgspec.structs.fields(struct)]
-    message = f"A field is unknown{suggestion(name, known)} The body may have {listed(known)}"
+    message = f"Unknown field{suggestion(name, known)} The body may have {listed(known)}"
     return FieldError(None, "unknown_field", message)
 
 
 @cache
 def rule(struct: type, wire_name: str) -> str:
-    """Return what `wire_name` of `struct` may be, in words; from the same types as the check."""
+    """Return the rule for `wire_name` of `struct` in words, from the same types as the check."""
     info = msgspec.inspect.type_info(struct)
     assert isinstance(info, msgspec.inspect.StructType)  # noqa: S101 -- narrows the type
     field = next(field for field in info.fields if field.encode_name == wire_name)
@@ -133,7 +133,7 @@ def rule(struct: type, wire_name: str) -> str:
 
 
 def instant(moment: datetime) -> str:
-    """Return an instant as it stands on the wire: RFC 3339 in UTC, ending in Z."""
+    """Return an instant as sent over the wire: RFC 3339 in UTC, ending in Z."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -147,7 +147,10 @@ def _words(of_type: Any) -> str:
     if isinstance(of_type, msgspec.inspect.FloatType):
         return f"a number from {of_type.ge:,.0f} to {of_type.le:,.0f}"
     if isinstance(of_type, msgspec.inspect.DateTimeType):
-        return "an RFC 3339 time with an offset, such as 2026-07-15T12:00:00Z, at most microseconds"
+        return (
+            "an RFC 3339 time with an offset and at most 6 decimal places, "
+            "such as 2026-07-15T12:00:00Z"
+        )
     return "a string"
 
 
@@ -165,7 +168,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if str(error) == "Input data was truncated":
-        # Of half a surrogate pair msgspec says the same.
-        return "empty, cut short, or half a surrogate pair"
+        # msgspec says the same of half a surrogate pair.
+        return "empty, incomplete, or half a surrogate pair"
     # Names a position, never the input.
     return str(error).removeprefix("JSON is malformed: ")

@@ -69,12 +69,12 @@ def test_every_documented_parameter_is_taken(api):
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("windw=7d", "; did you mean window? This path takes start, end and window"),
-        ("WINDOW=7d", "; did you mean window? This path takes start, end and window"),
-        ("win%64w=7d", "; did you mean window? This path takes start, end and window"),
-        ("=7d", ". This path takes start, end and window"),
-        ("window=7d&tz=UTC", ". This path takes start, end and window"),
-        ("%00", ". This path takes start, end and window"),
+        ("windw=7d", "; did you mean window? This path accepts start, end and window"),
+        ("WINDOW=7d", "; did you mean window? This path accepts start, end and window"),
+        ("win%64w=7d", "; did you mean window? This path accepts start, end and window"),
+        ("=7d", ". This path accepts start, end and window"),
+        ("window=7d&tz=UTC", ". This path accepts start, end and window"),
+        ("%00", ". This path accepts start, end and window"),
         ("window=7d;end=x", "window"),
     ],
 )
@@ -85,13 +85,13 @@ def test_refusal_names_the_nearest_parameter_and_those_there_are(api, query, mes
         assert answer.json()["message"].startswith("window must be a length")
     else:
         assert refusal(answer) == (400, "unknown_parameter")
-        assert answer.json()["message"] == f"A query parameter is unknown{message}"
+        assert answer.json()["message"] == f"Unknown query parameter{message}"
 
 
 def test_path_without_parameters_says_so(api):
     answer = api.get("/v1/analytics/fleet?window=7d")
 
-    assert answer.json()["message"] == "A query parameter is unknown. This path takes none"
+    assert answer.json()["message"] == "Unknown query parameter. This path accepts none"
 
 
 def test_parameter_is_known_however_it_is_escaped(api):
@@ -106,7 +106,7 @@ def test_parameter_given_twice_is_refused_unless_it_may_be(api):
     twice = api.get("/v1/analytics/performance/V1?window=7d&window=1d")
 
     assert refusal(twice) == (400, "repeated_parameter")
-    assert twice.json()["message"] == "window may be given once only"
+    assert twice.json()["message"] == "window may be given only once"
     assert api.get("/v1/faults?state=open&state=closed").status_code == 200
 
 

@@ -225,8 +225,7 @@ def test_field_that_a_body_may_not_have_is_refused(api, field, message):
         {
             "field": None,
             "code": "unknown_field",
-            "message": f"A field is unknown{message} The body may have vehicleId, meterId and "
-            "validFrom",
+            "message": f"Unknown field{message} The body may have vehicleId, meterId and validFrom",
         }
     ]
     assert not VehicleMeterLink.objects.exists()
