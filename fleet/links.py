@@ -1,4 +1,4 @@
-"""Change which meter serves which vehicle: the only writer of links, for API and admin alike."""
+"""Change which meter serves which vehicle: the only writer of links, for the API and the admin."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, cast
@@ -14,7 +14,7 @@ from psqlextra.types import ConflictAction
 
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 
-# Beyond these, an instant is a slip of the hand, and some can't be represented at all.
+# An instant outside these limits is a typing error, and some can't be represented at all.
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 MAX_AHEAD: Final = timedelta(days=3650)
 
@@ -23,17 +23,17 @@ links_changed = Signal()
 
 
 class UnknownDevice(Exception):
-    """A device that is not in the registry, where devices do not register themselves."""
+    """The device is not in the registry, and INGEST_UNKNOWN_DEVICES is reject."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(f"{kind} not found")
 
 
 class OutOfBounds(Exception):
-    """A link that would begin at an instant that makes no sense; the text says the limits."""
+    """The link would begin outside the allowed range; the message states the range."""
 
     def __init__(self) -> None:
-        super().__init__("validFrom must be from the year 2000 on, at most 10 years ahead")
+        super().__init__("validFrom must be in the year 2000 or later and at most 10 years ahead")
 
 
 class NoLinkInForce(Exception):
@@ -41,13 +41,13 @@ class NoLinkInForce(Exception):
 
 
 class LinkHasBegun(Exception):
-    """A link that is in force or of the past, or that is not there any more."""
+    """The link is in force or past, or it no longer exists."""
 
 
 class LinkChange(NamedTuple):
-    """What became of a link: `is_new`, or in force already; and the links that it put an end to.
+    """The link that was asked for, whether it `is_new`, and the links that it superseded.
 
-    `ended` is the one in force until it begins, if that is at another meter.
+    `ended` is the link to another meter that was in force and ends when this one begins.
     """
 
     link: VehicleMeterLink
@@ -59,16 +59,16 @@ class LinkChange(NamedTuple):
 def link_vehicle(vehicle_id: str, meter_id: str, valid_from: datetime | None = None) -> LinkChange:
     """Link the vehicle to the meter from `valid_from` (default now) until further notice.
 
-    Ends the link in force at that instant; those that begin at it or later are superseded and go.
-    Where a link of the two ends at that instant, it goes on instead: links that touch are one.
-    Devices that are not in the registry yet join it, unless INGEST_UNKNOWN_DEVICES forbids it.
-    The same link again changes nothing.
+    The link in force at that instant ends then. Links that begin then or later are superseded and
+    removed. If a link between the two ends at that instant, it is extended instead of adding a new
+    one. Unknown devices are registered, unless INGEST_UNKNOWN_DEVICES is reject.
+    Repeating a link changes nothing.
     Errors: `UnknownDevice`, `OutOfBounds`.
     """
     if valid_from and not EARLIEST <= valid_from <= timezone.now() + MAX_AHEAD:
         raise OutOfBounds
     with transaction.atomic():
-        # Meters first, as the writer does, so that the two never wait for each other in a circle.
+        # Meters first, in the same order as the writer, so that the two can't deadlock.
         _register(Meter, "meter_id", meter_id)
         _register(Vehicle, "vehicle_id", vehicle_id)
         _lock(vehicle_id)
@@ -111,7 +111,7 @@ def end_link(vehicle_id: str) -> VehicleMeterLink:
 def withdraw_link(link_id: int) -> VehicleMeterLink:
     """Remove a link that has not begun yet, and return it.
 
-    The one before it, which was to end for its sake, goes on in its place.
+    A link that was to end when this one begins is extended to this one's end.
     Errors: `LinkHasBegun`.
     """
     with transaction.atomic():
@@ -145,14 +145,14 @@ def _register(model: type[Vehicle | Meter], key: str, device_id: str) -> None:
 
 
 def _lock(vehicle_id: str) -> None:
-    """Let one change of a vehicle's links happen after the other, not beside it."""
+    """Serialize changes of a vehicle's links."""
     Vehicle.objects.select_for_update(no_key=True).filter(pk=vehicle_id).first()
 
 
 def _cut_off(
     vehicle_id: str, at: datetime
 ) -> tuple[list[VehicleMeterLink], VehicleMeterLink | None]:
-    """Remove the links that begin at `at` or later, end the one in force; return both."""
+    """Remove the links that begin at `at` or later and end the one in force; return both."""
     later = _links_of(vehicle_id).filter(valid_during__startswith__gte=at)
     superseded = list(later)
     later.delete()

@@ -1,4 +1,4 @@
-"""The registry of devices, which meter serves which vehicle, and the last known state of each."""
+"""The device registry, the links between meters and vehicles, live state, and API keys."""
 
 import zoneinfo
 from typing import ClassVar
@@ -24,19 +24,19 @@ class DeviceIdField(models.CharField):  # type: ignore[type-arg] # not generic a
     default_validators = [RegexValidator(rf"^{DEVICE_ID_PATTERN}\Z", DEVICE_ID_RULE)]
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:
-        # The standard's long name of varchar: for a type that is spelled `varchar`, Django adds a
-        # second index for LIKE, which the C collation does without.
+        # The standard's long name of varchar: for a type spelled `varchar`, Django adds a second
+        # index for LIKE, which the C collation does not need.
         return f"character varying({DEVICE_ID_MAX_LENGTH})"
 
 
 def validate_time_zone(name: str) -> None:
-    """Errors: `ValidationError` when `name` is no IANA time zone."""
+    """Errors: `ValidationError` when `name` is not an IANA time zone."""
     if name not in zoneinfo.available_timezones():
         raise ValidationError("%(name)s is not an IANA time zone", params={"name": name})
 
 
 class Site(PostgresModel):
-    """A depot or car park: where meters stand and vehicles come home to."""
+    """A depot or car park: where meters are installed and vehicles are based."""
 
     name = models.CharField(max_length=200, unique=True)
     time_zone = models.CharField(
@@ -52,7 +52,7 @@ class Site(PostgresModel):
         null=True,
         blank=True,
         validators=[MinValueValidator(0)],
-        help_text="what a kWh of AC costs here: what is lost, in money",
+        help_text="price of a kWh of AC at this site; used for the cost of losses",
     )
     currency = models.CharField(
         max_length=3,
@@ -71,12 +71,12 @@ class Site(PostgresModel):
 class EnergyRegister(models.TextChoices):
     """What the energy in a device's reading means."""
 
-    INTERVAL = "interval", "interval: energy since the reading before"
+    INTERVAL = "interval", "interval: energy since the previous reading"
     COUNTER = "counter", "counter: a cumulative register"
 
 
 class Device(PostgresModel):
-    """What meters and vehicles have in common."""
+    """The common fields of meters and vehicles."""
 
     site = models.ForeignKey(Site, null=True, blank=True, on_delete=models.PROTECT)
     energy_register = models.CharField(
@@ -87,7 +87,7 @@ class Device(PostgresModel):
         null=True,
         blank=True,
         validators=[MinValueValidator(0)],
-        help_text="energy that would have needed more is left out, as suspect",
+        help_text="energy that implies more power is excluded as suspect",
     )
     registered_at = models.DateTimeField(auto_now_add=True)
 
@@ -96,7 +96,7 @@ class Device(PostgresModel):
 
 
 class Meter(Device):
-    """A smart meter: measures the AC that goes into a charger."""
+    """A smart meter: measures the AC energy that a charger draws."""
 
     meter_id = DeviceIdField(primary_key=True)
 
@@ -108,7 +108,7 @@ class Meter(Device):
 
 
 class Vehicle(Device):
-    """A vehicle: reports the DC that arrives in its battery."""
+    """A vehicle: reports the DC energy delivered to its battery."""
 
     vehicle_id = DeviceIdField(primary_key=True)
 
@@ -120,9 +120,9 @@ class Vehicle(Device):
 
 
 class VehicleMeterLink(PostgresModel):
-    """The span of time in which a vehicle charged at a meter; `fleet.links` is its only writer.
+    """The period in which a vehicle charges at a meter; `fleet.links` is its only writer.
 
-    Half-open; an upper bound of null means in force until further notice.
+    Half-open; a null upper bound means until further notice.
     """
 
     # No foreign keys between tables that are distributed by device id.
@@ -158,11 +158,11 @@ class VehicleMeterLink(PostgresModel):
 
 
 class LiveState(PostgresModel):
-    """What the live states of meters and vehicles have in common.
+    """The common fields of the live states of meters and vehicles.
 
-    A reading from before `settled_before` marks its hour as changed (`ingestion.models`): sums of
-    such hours are kept. Who moves it on holds the row, as the writer does, so that none of the two
-    overlooks the other.
+    Hours before `settled_before` have stored sums, so a reading from one of them marks its hour as
+    changed (`ingestion.models`). Code that advances it locks the row, as the writer does, so that
+    neither misses the other's change.
     """
 
     measured_at = models.DateTimeField()
@@ -174,7 +174,7 @@ class LiveState(PostgresModel):
 
 
 class MeterLiveState(LiveState):
-    """The newest reading of a meter; moved forward by `ingestion.writer` alone."""
+    """The newest reading of a meter; only `ingestion.writer` moves it forward."""
 
     meter = models.OneToOneField(
         Meter,
@@ -194,7 +194,7 @@ class MeterLiveState(LiveState):
 
 
 class VehicleLiveState(LiveState):
-    """The newest reading of a vehicle; moved forward by `ingestion.writer` alone."""
+    """The newest reading of a vehicle; only `ingestion.writer` moves it forward."""
 
     vehicle = models.OneToOneField(
         Vehicle,
@@ -231,10 +231,10 @@ class Reach(models.TextChoices):
 
 
 class ApiKey(PostgresModel):
-    """A key that opens the API to a device, a gateway or a program; `fleet.access.keys` makes it.
+    """An API key of a device, a gateway or a program; created by `fleet.access.keys`.
 
-    What it opens with is known to its owner alone: kept is its SHA-256. 256 random bits need no
-    slow hash, as nobody can guess them.
+    Only its owner knows the token; the database has the token's SHA-256. A token has 256 random
+    bits, which nobody can guess, so it needs no slow hash.
     """
 
     name = models.CharField(max_length=100, help_text="who or what uses it")
@@ -249,7 +249,7 @@ class ApiKey(PostgresModel):
     changed_at = models.DateTimeField(auto_now=True, db_index=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
-    # To the minute: writing it at every request would cost more than the request.
+    # Accurate to the minute: writing it at every request would cost more than the request.
     last_used_at = models.DateTimeField(null=True, editable=False)
 
     class Meta(PostgresModel.Meta):

@@ -1,4 +1,4 @@
-"""The last known state of a device, as it goes over the wire."""
+"""The live state of a device, as sent over the wire."""
 
 from datetime import datetime
 from typing import Annotated
@@ -10,12 +10,14 @@ from fleet.models import Meter, MeterLiveState, Vehicle, VehicleLiveState
 # For clients of other implementations of this API.
 LastUpdatedAt = Annotated[
     datetime | None,
-    msgspec.Meta(description="Use timestamp: the same.", extra_json_schema={"deprecated": True}),
+    msgspec.Meta(
+        description="Same as timestamp; use that instead.", extra_json_schema={"deprecated": True}
+    ),
 ]
 
 
 class MeterStatus(msgspec.Struct):
-    """The newest reading of a meter; nulls where it has sent none."""
+    """The live state of a meter: the last known value of each field, null if never sent."""
 
     meter_id: str = msgspec.field(name="meterId")
     energy_ac_kwh: float | None = msgspec.field(name="kwhConsumedAc", default=None)
@@ -29,7 +31,7 @@ class MeterStatus(msgspec.Struct):
 
 
 class VehicleStatus(msgspec.Struct):
-    """The newest reading of a vehicle, with the last known value of what it did not carry."""
+    """The live state of a vehicle: the last known value of each field, null if never sent."""
 
     vehicle_id: str = msgspec.field(name="vehicleId")
     soc_percent: float | None = msgspec.field(name="soc", default=None)
@@ -44,7 +46,7 @@ class VehicleStatus(msgspec.Struct):
 
 
 def meter_status(meter_id: str) -> MeterStatus | None:
-    """Return the live state of a meter; None when it is unknown."""
+    """Return the live state of a meter; None if the meter is unknown."""
     live_state = MeterLiveState.objects.filter(pk=meter_id).first()
     if live_state is not None:
         return msgspec.convert(live_state, MeterStatus, from_attributes=True)
@@ -53,7 +55,7 @@ def meter_status(meter_id: str) -> MeterStatus | None:
 
 
 def vehicle_status(vehicle_id: str) -> VehicleStatus | None:
-    """Return the live state of a vehicle; None when it is unknown."""
+    """Return the live state of a vehicle; None if the vehicle is unknown."""
     live_state = VehicleLiveState.objects.filter(pk=vehicle_id).first()
     if live_state is not None:
         return msgspec.convert(live_state, VehicleStatus, from_attributes=True)

@@ -41,7 +41,7 @@ _METER = OpenApiParameter("meterId", str, description="only links to this meter"
 
 
 class LinkOrder(Order):
-    """Link a vehicle to a meter, from an instant on: now, unless told."""
+    """A link of a vehicle to a meter, from `validFrom` on; default: now."""
 
     vehicle_id: _DeviceId = msgspec.field(name="vehicleId")
     meter_id: _DeviceId = msgspec.field(name="meterId")
@@ -51,7 +51,7 @@ class LinkOrder(Order):
 
 
 class Link(msgspec.Struct):
-    """The span of time in which a vehicle is linked to a meter; null: until further notice."""
+    """The period in which a vehicle is linked to a meter; `validTo` null: until further notice."""
 
     vehicle_id: str = msgspec.field(name="vehicleId")
     meter_id: str = msgspec.field(name="meterId")
@@ -60,13 +60,13 @@ class Link(msgspec.Struct):
 
 
 class LinkMade(Link, kw_only=True):
-    """A link that was asked for, and the links of the vehicle that it put an end to."""
+    """The requested link, and the links of the vehicle that it replaced."""
 
     superseded: list[Link]
 
 
 class LinkPage(msgspec.Struct):
-    """A page of links; `next` is the address of the page after it."""
+    """A page of links; `next` is the URL of the next page."""
 
     next: str | None
     previous: str | None
@@ -83,10 +83,10 @@ class LinkViewSet(ViewSet):
     @extend_schema(
         operation_id="listLinks",
         parameters=[_VEHICLE, _METER, CURSOR, LIMIT],
-        responses={200: answer(LinkPage, "Links, by vehicle, the newest first")},
+        responses={200: answer(LinkPage, "Links by vehicle, newest first")},
     )
     def list(self, request: Request) -> Response:
-        """List links, by vehicle, the newest first."""
+        """List links by vehicle, newest first."""
         pages = _Pages()
         page = pages.paginate_queryset(_asked_for(request), request)
         return pages.get_paginated_response([_to_wire(link) for link in page or []])
@@ -95,15 +95,15 @@ class LinkViewSet(ViewSet):
         operation_id="linkVehicle",
         request=body(schema(LinkOrder)),
         responses={
-            201: answer(LinkMade, "The vehicle is linked; the link in force before has ended"),
-            200: answer(LinkMade, "This link was in force already"),
+            201: answer(LinkMade, "The vehicle is linked; the previous link ends at `validFrom`"),
+            200: answer(LinkMade, "This link was already in force"),
         },
     )
     def update(self, request: Request) -> Response:
         """Link a vehicle to a meter.
 
-        The link that was in force at `validFrom` ends then. Links that begin then or later are
-        removed, and listed under `superseded`.
+        The link in force at `validFrom` ends then. Links that begin then or later are removed and
+        listed under `superseded`.
         """
         order = decode_struct(json_body(request), LinkOrder)
         grant = grant_of(request)
@@ -125,10 +125,10 @@ class LinkViewSet(ViewSet):
 
     @extend_schema(
         operation_id="endLink",
-        responses={200: answer(Link, "The link that has ended")},
+        responses={200: answer(Link, "The ended link")},
     )
     def destroy(self, request: Request, vehicle_id: str) -> Response:
-        """End the link of a vehicle that is in force."""
+        """End a vehicle's link in force."""
         require_no_fields(request)
         try:
             if not grant_of(request).reaches_vehicle(vehicle_id):
@@ -139,7 +139,7 @@ class LinkViewSet(ViewSet):
 
 
 class MeterStatusViewSet(ViewSet):
-    """The last known state of a meter."""
+    """The live state of a meter."""
 
     lookup_url_kwarg = "meter_id"
     lookup_value_converter = "device_id"
@@ -154,7 +154,7 @@ class MeterStatusViewSet(ViewSet):
 
 
 class VehicleStatusViewSet(ViewSet):
-    """The last known state of a vehicle."""
+    """The live state of a vehicle."""
 
     lookup_url_kwarg = "vehicle_id"
     lookup_value_converter = "device_id"

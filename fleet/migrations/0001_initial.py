@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Meter',
             fields=[
-                ('energy_register', models.CharField(choices=[('interval', 'interval: energy since the reading before'), ('counter', 'counter: a cumulative register')], default='interval', max_length=8)),
+                ('energy_register', models.CharField(choices=[('interval', 'interval: energy since the previous reading'), ('counter', 'counter: a cumulative register')], default='interval', max_length=8)),
                 ('max_power_kw', models.FloatField(blank=True, help_text='a step of the register that would need more is left out as suspect', null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='max power, kW')),
                 ('registered_at', models.DateTimeField(auto_now_add=True)),
                 ('meter_id', fleet.models.DeviceIdField(db_collation='C', max_length=64, primary_key=True, serialize=False)),
@@ -52,7 +52,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Vehicle',
             fields=[
-                ('energy_register', models.CharField(choices=[('interval', 'interval: energy since the reading before'), ('counter', 'counter: a cumulative register')], default='interval', max_length=8)),
+                ('energy_register', models.CharField(choices=[('interval', 'interval: energy since the previous reading'), ('counter', 'counter: a cumulative register')], default='interval', max_length=8)),
                 ('max_power_kw', models.FloatField(blank=True, help_text='a step of the register that would need more is left out as suspect', null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='max power, kW')),
                 ('registered_at', models.DateTimeField(auto_now_add=True)),
                 ('vehicle_id', fleet.models.DeviceIdField(db_collation='C', max_length=64, primary_key=True, serialize=False)),

@@ -17,16 +17,16 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='site',
             name='tariff_per_kwh',
-            field=models.DecimalField(blank=True, decimal_places=4, help_text='what a kWh of AC costs here: what is lost, in money', max_digits=8, null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='tariff, per kWh'),
+            field=models.DecimalField(blank=True, decimal_places=4, help_text='price of a kWh of AC at this site; used for the cost of losses', max_digits=8, null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='tariff, per kWh'),
         ),
         migrations.AlterField(
             model_name='meter',
             name='max_power_kw',
-            field=models.FloatField(blank=True, help_text='energy that would have needed more is left out, as suspect', null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='max power, kW'),
+            field=models.FloatField(blank=True, help_text='energy that implies more power is excluded as suspect', null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='max power, kW'),
         ),
         migrations.AlterField(
             model_name='vehicle',
             name='max_power_kw',
-            field=models.FloatField(blank=True, help_text='energy that would have needed more is left out, as suspect', null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='max power, kW'),
+            field=models.FloatField(blank=True, help_text='energy that implies more power is excluded as suspect', null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='max power, kW'),
         ),
     ]

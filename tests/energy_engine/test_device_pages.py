@@ -429,7 +429,7 @@ class TestChangingLinks:
             ({"meter": "M2", "valid_from": "soon"}, "Enter a valid date and time"),
             (
                 {"meter": "M2", "valid_from": "1999-12-31T23:59"},
-                "From must be from the year 2000 on, at most 10 years ahead",
+                "From must be in the year 2000 or later and at most 10 years ahead",
             ),
             ({"meter": "M1"}, "Already linked: M1 since 2026-07-15 08:00 UTC"),
         ],
