@@ -1,4 +1,4 @@
-"""How PostgreSQL and Redis are asked: statements, the replica, the client of Redis, batching.
+"""Access to PostgreSQL and Redis: statements, the replica, the Redis client, batching.
 
 Nothing here knows a model or a table.
 """

@@ -1,7 +1,7 @@
-"""Do the work of concurrent requests together: one trip to PostgreSQL or Redis serves them all.
+"""Batch the work of concurrent requests: one round trip to PostgreSQL or Redis serves them all.
 
-Who finds nobody at work does what is waiting, its own first; those who come meanwhile wait, and the
-first of them does the next. No thread of its own, and no delay for a request that is alone.
+The first request runs the batch; later ones wait for the next, which the first of them runs. There
+is no extra thread, and no delay for a request that is alone.
 """
 
 import threading
@@ -15,17 +15,17 @@ Result = TypeVar("Result")
 
 
 class Overloaded(Exception):
-    """This work can't be done in time; as far as we know it is not done."""
+    """The work can't be done in time; as far as we know it was not done."""
 
 
 class Member(Generic[Work, Result]):
-    """A piece of work, the request that waits for it, and what became of it."""
+    """A piece of work, the request that waits for it, and its result or error."""
 
     def __init__(self, work: Work, size: int) -> None:
         self.work = work
         self.size = size
-        # Free when the work is done, or when it is this request's turn to do it. A lock that
-        # somebody else releases wakes its waiter for half of what an event costs.
+        # Released when the work is done, or when it is this request's turn to run a batch. Waking
+        # a waiter with a lock costs half as much as with an event.
         self.wake = threading.Lock()
         self.wake.acquire()
         self.has_turn = False
@@ -36,8 +36,8 @@ class Member(Generic[Work, Result]):
 class Batcher(Generic[Work, Result]):
     """The queue of one process; `run` may be called from any thread or greenlet.
 
-    `do` sets the result or the error of each member of a group. It returns the error that whoever
-    waits behind the group would meet as well, only later, if there is one.
+    `do` sets the result or the error of each member of a group. If the requests that wait behind
+    the group would fail with the same error, it returns that error, and they fail at once.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Batcher(Generic[Work, Result]):
         self._is_at_work = False
 
     def run(self, work: Work, size: int = 1) -> Result | None:
-        """Do `work`, together with that of other requests; return its result.
+        """Run `work` in a batch with that of other requests; return its result.
 
         Errors: those of `do`, for this work alone; `Overloaded`.
         """
@@ -67,7 +67,7 @@ class Batcher(Generic[Work, Result]):
         if not member.has_turn and not member.wake.acquire(timeout=self._wait_seconds):
             self._give_up(member)
         if member.has_turn:
-            # Let requests that have arrived already join, without waiting for any that has not.
+            # Let requests that have already arrived join, without waiting for others.
             time.sleep(0)
             self._do_a_group()
         if member.error is not None:
@@ -75,11 +75,11 @@ class Batcher(Generic[Work, Result]):
         return member.result
 
     def waiting_size(self) -> int:
-        """Return the size of all that waits just now."""
+        """Return the total size of the work that is waiting."""
         return self._waiting_size
 
     def _join(self, member: Member[Work, Result]) -> None:
-        """Queue `member`; it has the turn if nobody else is at work."""
+        """Queue `member`; it gets the turn if no batch is running."""
         with self._lock:
             if self._waiting_size + member.size > self._most_waiting:
                 raise Overloaded
@@ -89,18 +89,18 @@ class Batcher(Generic[Work, Result]):
             self._is_at_work = True
 
     def _give_up(self, member: Member[Work, Result]) -> None:
-        """Leave the queue after too long a wait, unless its end came at this very moment."""
+        """Leave the queue after too long a wait, unless the wait has ended just now."""
         with self._lock:
             if member.wake.acquire(blocking=False):
                 return
-            # Not in the queue: being done just now. What will become of it is open.
+            # If it is not in the queue, it is running now, and its outcome is unknown.
             if member in self._waiting:
                 self._waiting.remove(member)
                 self._waiting_size -= member.size
         raise Overloaded
 
     def _do_a_group(self) -> None:
-        """Do what is waiting, then let the next in the queue do so."""
+        """Run one batch, then pass the turn to the next request in the queue."""
         group = self._take_a_group()
         try:
             error = self._do(group)
@@ -116,7 +116,7 @@ class Batcher(Generic[Work, Result]):
             self._pass_on()
 
     def _take_a_group(self) -> list[Member[Work, Result]]:
-        """Take the first of the queue, and as many after it as one group holds."""
+        """Take the first request of the queue and as many after it as fit into one batch."""
         group: list[Member[Work, Result]] = []
         size = 0
         with self._lock:
@@ -130,7 +130,7 @@ class Batcher(Generic[Work, Result]):
         return group
 
     def _take_all(self, error: BaseException) -> list[Member[Work, Result]]:
-        """Empty the queue: all that waits has failed with `error`."""
+        """Empty the queue; every waiting request fails with `error`."""
         with self._lock:
             waiting = list(self._waiting)
             self._waiting.clear()

@@ -1,10 +1,10 @@
-"""Redis, and how a process does without it: one breaker for everything that the process asks of it.
+"""Redis, behind one circuit breaker for everything that the process uses it for.
 
-Every user of Redis takes a connection from one pool: the cached figures, the limits, Django's own
-cache. After a time-out or a refused connection that pool fails at once, with `Away`, instead of
-letting each request wait in turn. A thread of its own tries again, and lets requests through when
-Redis answers. So no request waits only to find out, and it does not depend on traffic when Redis is
-used again.
+Everything that uses Redis takes its connection from one pool: the cached figures, the limits and
+Django's own cache. After a timeout or a refused connection, that pool fails at once with `Away`, so
+that requests don't wait one after the other. A background thread retries and closes the breaker
+when Redis answers. So no request waits only to find Redis unavailable, and recovery does not depend
+on traffic.
 """
 
 import logging
@@ -25,23 +25,23 @@ from redis.retry import Retry
 log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_TRIES: Final = 1.0
-# More patient than a request. A process that is busy for a moment sees time-outs of its own making;
-# the first try, which is made at once, then finds that Redis is there.
+# Longer than the timeout of a request. A process that is busy for a moment causes its own timeouts;
+# the first retry, made at once, then finds Redis available.
 _PATIENCE_SECONDS: Final = 1.0
 
-# What is to be done to some names in Redis: see `insist`.
+# A change to some names in Redis: see `insist`.
 Work = Callable[[Redis, set[str]], None]
 
 
 class Away(RedisConnectionError):
-    """Redis did not answer a moment ago; it is not asked until it does."""
+    """Redis was unavailable a moment ago; calls fail at once until it answers."""
 
 
 class Breaker(Retry):
-    """Sees each connect and each command: redis-py hands them all to its policy of retries.
+    """A circuit breaker in place of redis-py's retry policy, which runs every connect and command.
 
-    There are no retries. After a call that fails nobody gets through, unless Redis was found to be
-    back since the call began: the failure says nothing about the Redis of now.
+    It does not retry calls. A call that fails opens the breaker, unless Redis was found available
+    after the call began: the failure is then out of date.
     """
 
     def __init__(self, patient: Redis) -> None:
@@ -54,13 +54,13 @@ class Breaker(Retry):
         self._owed: defaultdict[Work, set[str]] = defaultdict(set)
 
     def __deepcopy__(self, _: Any) -> "Breaker":
-        return self  # each connection copies its policy; there is one breaker for all of them
+        return self  # each connection copies its policy, but all share one breaker
 
     def call_with_retry(self, *args: Any, **options: Any) -> Any:
-        """Do what redis-py asks for, once. Errors: those of redis-py; `Away`, at once."""
+        """Run a call of redis-py once. Errors: those of redis-py; `Away` if the breaker is open."""
         if self._is_away:
             self._watch()
-            raise Away("Redis is away")
+            raise Away("Redis is unavailable")
         returns = self._returns
         try:
             return super().call_with_retry(*args, **options)
@@ -70,7 +70,7 @@ class Breaker(Retry):
             raise
 
     def owe(self, work: Work, names: set[str]) -> None:
-        """Do `work` when Redis answers, before anybody else in the process asks it."""
+        """Run `work` when Redis answers, before any other call of this process."""
         with self._lock:
             self._owed[work] |= names
         self._note_away()
@@ -79,11 +79,12 @@ class Breaker(Retry):
         with self._lock:
             was_away, self._is_away = self._is_away, True
         if not was_away:
-            log.warning("Redis is away: %s", type(error).__name__ if error else "work is left over")
+            reason = type(error).__name__ if error else "a change is pending"
+            log.warning("Redis is unavailable: %s", reason)
         self._watch()
 
     def _watch(self) -> None:
-        """Let a thread watch for Redis; a process that was forked has lost the one it had."""
+        """Start the thread that retries; a forked process has lost its parent's thread."""
         with self._lock:
             if self._is_away and not (self._watcher and self._watcher.is_alive()):
                 self._watcher = threading.Thread(
@@ -96,7 +97,7 @@ class Breaker(Retry):
             time.sleep(_SECONDS_BETWEEN_TRIES)
 
     def _try(self) -> bool:
-        """Let requests through if Redis answers; return whether they are let through."""
+        """Close the breaker if Redis answers; return whether it is closed."""
         try:
             self._patient.ping()
             while self._owed:
@@ -109,7 +110,7 @@ class Breaker(Retry):
             self._is_away = False
             self._returns += 1
             self._watcher = None
-        log.info("Redis is back")
+        log.info("Redis is available again")
         return True
 
     def _do_what_is_owed(self) -> None:
@@ -124,7 +125,7 @@ class Breaker(Retry):
 
 
 class Pool(ConnectionPool):
-    """The pool of a process, with its breaker. Named in Django's CACHES."""
+    """The connection pool of a process, with its breaker. Configured in Django's CACHES."""
 
     def __init__(self, **options: Any) -> None:
         patient = {"socket_timeout": _PATIENCE_SECONDS, "socket_connect_timeout": _PATIENCE_SECONDS}
@@ -133,7 +134,7 @@ class Pool(ConnectionPool):
 
 
 def redis() -> Redis:
-    """Return the client of the cache's Redis. Its calls raise `RedisError` when Redis is away."""
+    """Return the client of the cache's Redis. Its calls raise `RedisError` if it is unavailable."""
     return cast(Redis, cast(RedisCache, django_cache.cache).client.get_client(write=True))
 
 
@@ -147,9 +148,9 @@ def redis_answers() -> bool:
 
 
 def insist(work: Work, names: set[str]) -> None:
-    """Do `work` to `names` in Redis: now or, where it is away, before the process asks it again.
+    """Run `work` on `names` now or, if Redis is unavailable, before this process uses it again.
 
-    Work that is owed is put together: `work` is called once, with the names of all calls.
+    Pending calls are merged: `work` is called once, with the names of all of them.
     """
     client = redis()
     try:

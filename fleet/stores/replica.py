@@ -1,8 +1,8 @@
-"""What is read from the streaming replica, and when it is too far behind to be asked.
+"""Read from the streaming replica, unless it is too far behind.
 
-Only `read` goes there. What it runs sees one snapshot of one server: the replica's, which lacks at
-most the last REPLICA_MAX_LAG_SECONDS, or else the primary's. Nothing here does anything where there
-is no DATABASE_REPLICA_URL.
+Only `read` uses the replica. The work that it runs sees one snapshot of one server: the replica's,
+which lacks at most the last REPLICA_MAX_LAG_SECONDS, or otherwise the primary's. Without
+DATABASE_REPLICA_URL, everything is read from the primary.
 """
 
 import logging
@@ -33,16 +33,16 @@ REPLICA: Final = "replica"
 Result = TypeVar("Result")
 
 _SECONDS_BETWEEN_LOOKS: Final = 1.0
-# Everything that is committed, and acknowledged, stands before this point of the log.
+# Every commit that was acknowledged is before this position of the write-ahead log.
 _PRIMARY_AT: Final = "SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint"
-# Nothing where a server is asked that follows no other: it was promoted, or is the wrong one.
+# No row from a server that is not a replica: it was promoted, or is the wrong one.
 _REPLICA_AT: Final = "SELECT (pg_last_wal_replay_lsn() - '0/0')::bigint WHERE pg_is_in_recovery()"
 
 _database: ContextVar[str] = ContextVar("database", default=DEFAULT_DB_ALIAS)
 
 
 class Router:
-    """Lets Django's models be read from where `read` says, and written to the primary."""
+    """Routes reads of Django's models to the database that `read` chose; writes to the primary."""
 
     def db_for_read(self, *_: Any, **__: Any) -> str:
         return database()
@@ -58,11 +58,12 @@ class Router:
 
 
 class Watch:
-    """How far the replica is behind the primary: looked at every second, once somebody has asked.
+    """How far the replica is behind the primary: checked every second from the first use on.
 
-    Each look notes how far the primary's log reaches. A replica that has replayed as much shows all
-    that was committed by then, whatever the clocks of the servers say. One that is away, that hangs
-    or that falls behind makes no progress, so the instant that it is known to show grows old.
+    Each check notes the position of the primary's log. A replica that has replayed the log up to
+    there shows everything committed by then, whatever the clocks of the servers say. A replica that
+    is unavailable, hangs or falls behind makes no progress, so the state that it is known to show
+    grows old.
     """
 
     def __init__(self) -> None:
@@ -73,7 +74,7 @@ class Watch:
         self._primary: deque[tuple[float, int]] = deque(maxlen=1_000)
 
     def is_near(self) -> bool:
-        """Return whether the replica is known to show what was REPLICA_MAX_LAG_SECONDS ago."""
+        """Return whether the replica is known to lag by at most REPLICA_MAX_LAG_SECONDS."""
         self._begin()
         return (
             self._shows_at is not None
@@ -81,11 +82,11 @@ class Watch:
         )
 
     def lag_seconds(self) -> float:
-        """Return the age of what the replica is known to show, or how long that has been open."""
+        """Return the lag; while it is unknown, the time since the process started."""
         return time.monotonic() - (self._shows_at or self._began_at)
 
     def mark_away(self) -> None:
-        """Ask the replica nothing more until a look has found it near."""
+        """Stop using the replica until a check finds it close enough."""
         self._shows_at = None
 
     def look(self) -> None:
@@ -111,13 +112,13 @@ class Watch:
             try:
                 self.look()
             except Exception:
-                log.exception("the replica can't be watched")
+                log.exception("the lag of the replica can't be checked")
                 self.mark_away()
             time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def _position(alias: str, sql: str) -> int | None:
-    """Return the position that `sql` asks for; None where there is none, or no answer."""
+    """Return the log position that `sql` selects; None if there is none, or the query fails."""
     try:
         with connections[alias].cursor() as cursor:
             cursor.execute(sql)
@@ -126,7 +127,7 @@ def _position(alias: str, sql: str) -> int | None:
     except DatabaseError:
         return None
     finally:
-        connections[alias].close()  # back into the pool
+        connections[alias].close()  # returns it to the pool
 
 
 watch: Final = Watch()
@@ -137,7 +138,7 @@ def is_configured() -> bool:
 
 
 def database() -> str:
-    """Return the alias of the database to read from at this point of the code."""
+    """Return the alias of the database that the current context reads from."""
     return _database.get()
 
 
@@ -148,12 +149,12 @@ def read(
     in_a_transaction: bool = True,
     again_after: tuple[type[Exception], ...] = (),
 ) -> Result:
-    """Return what `work` reads, from the replica's snapshot, if that is near enough.
+    """Return what `work` reads: from the replica if it is close enough, otherwise from the primary.
 
-    `work` is run again, on the primary, where the replica fails it, or where it raises one of
-    `again_after`: what is new may be unknown to the replica. `of_this_moment` asks the primary in
-    the first place. Rows that are fetched after `work` has returned outlive no transaction; `work`
-    has to be a single statement then. Within another `read`, it sees the snapshot of that one.
+    `work` runs again on the primary if the replica fails, or if it raises one of `again_after`,
+    since new rows may not have reached the replica yet. `of_this_moment` uses the primary from the
+    start. If the caller fetches rows after `work` has returned, pass `in_a_transaction=False`, and
+    let `work` be a single statement. A nested `read` sees the snapshot of the outer one.
     """
     if not is_configured():
         return work()

@@ -1,7 +1,8 @@
-"""One computation of the same thing at a time: those who ask meanwhile get its result.
+"""Run one calculation per key at a time; callers that ask meanwhile get its result.
 
-Within a process by what is here; between processes by a lock in Redis, which the process that
-computes renews until the result is there. With Redis away, each process computes for itself, once.
+Within a process, callers wait for each other here. Between processes, they wait for a lock in
+Redis, which the calculating process renews until it has the result. Without Redis, each process
+calculates once for itself.
 """
 
 import threading
@@ -16,10 +17,10 @@ from redis.lock import Lock
 from fleet.stores.batching import Overloaded
 from fleet.stores.redis import redis
 
-# Nobody waits longer: a request is answered within two seconds.
+# The longest wait: a request is answered within two seconds.
 _WAIT_SECONDS: Final = 1.8
 _SECONDS_BETWEEN_LOOKS: Final = 0.02
-# A process that dies while it computes holds up the others no longer than this.
+# A process that dies while it calculates blocks the others no longer than this.
 _LOCK_SECONDS: Final = 5.0
 _SECONDS_BETWEEN_RENEWALS: Final = 1.0
 
@@ -27,21 +28,21 @@ Result = TypeVar("Result")
 
 
 class _Flight:
-    """A computation under way, and what became of it."""
+    """A calculation in progress, then its result or error."""
 
     def __init__(self) -> None:
         self.is_over = threading.Event()
         self.result: Any = None
-        # Unless told otherwise, whoever computed it was stopped.
+        # Stays if the caller that calculates is stopped before it sets a result or an error.
         self.error: Exception | None = _busy()
 
 
 def _busy() -> Overloaded:
-    return Overloaded("This figure is being computed; ask again in a moment")
+    return Overloaded("This figure is still being calculated; retry in a moment")
 
 
 class SingleFlight(Generic[Result]):
-    """Computations under way, by key; `run` may be called from any thread or greenlet."""
+    """Calculations in progress, by key; `run` may be called from any thread or greenlet."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -57,10 +58,11 @@ class SingleFlight(Generic[Result]):
     ) -> tuple[Result, bool]:
         """Return what is `kept`, or what `compute` returns; and whether it was computed here.
 
-        `key` also names the lock in Redis. `compute` has to keep its result where `kept` finds it,
-        for the other processes. Nobody joins a computation that began before one of `changes_here`,
-        of which Redis may not know.
-        Errors: those of `compute`, for all who wait for it; `Overloaded` after too long a wait.
+        `key` also names the lock in Redis. `compute` must store its result where `kept` finds it,
+        for the other processes. `changes_here` counts the changes in this process that Redis may
+        not know of: a caller never joins a calculation that began before the newest one.
+        Errors: those of `compute`, for all callers that wait for it; `Overloaded` after too long a
+        wait.
         """
         place = (key, changes_here)
         with self._lock:
@@ -100,7 +102,7 @@ def _in_turn(
 
 @contextmanager
 def _locked(key: str) -> Iterator[None]:
-    """Be the only process that computes `key`, as long as Redis is there to tell."""
+    """Hold the lock of `key` in Redis; do without it if Redis is unavailable."""
     lock = redis().lock(
         key,
         timeout=_LOCK_SECONDS,
@@ -119,13 +121,13 @@ def _locked(key: str) -> Iterator[None]:
         with _renewals.of(lock):
             yield
     finally:
-        # It may have lapsed, or Redis may have gone: it is free either way.
+        # The lock may have expired, or Redis may be unavailable: it is free either way.
         with suppress(RedisError):
             lock.release()
 
 
 class _Renewals:
-    """Keeps the locks of this process from lapsing while they are held."""
+    """Keeps the locks of this process from expiring while they are held."""
 
     def __init__(self) -> None:
         self._held: set[Lock] = set()
@@ -151,7 +153,7 @@ class _Renewals:
             with self._lock:
                 held = list(self._held)
             for lock in held:
-                # It was released just now, or has lapsed; or Redis is away.
+                # It was just released or has expired, or Redis is unavailable.
                 with suppress(RedisError):
                     lock.reacquire()
 

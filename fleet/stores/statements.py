@@ -1,4 +1,4 @@
-"""Run the statements of `.sql` files, planned once per connection where it is PostgreSQL's own."""
+"""Run the statements of `.sql` files, prepared once per connection unless it is a pooler's."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +12,9 @@ from fleet.stores import replica
 
 
 def _compact(sql: str) -> str:
-    """Return `sql` without comment lines and indents.
+    """Return `sql` without comment lines and indentation.
 
-    psycopg remembers how it has taken a statement apart only if that is shorter than 4 KB.
+    psycopg caches the parsed form of a statement only if the statement is shorter than 4 KB.
     """
     lines = (line.strip() for line in sql.splitlines())
     return "\n".join(line for line in lines if line and not line.startswith("--"))
@@ -23,17 +23,17 @@ def _compact(sql: str) -> str:
 class Statement:
     """One `.sql` file: a single statement with named parameters.
 
-    Goes past Django's cursor, which binds on the client, so that PostgreSQL would plan the
-    statement anew each time; it takes part in Django's transactions all the same. Through a pooler
-    nothing is prepared, whatever is asked for here: see `energy_engine.postgres.databases`.
+    Bypasses Django's cursor, which binds on the client, so that PostgreSQL would plan the statement
+    again each time. It still takes part in Django's transactions. Through a pooler nothing is
+    prepared: see `energy_engine.postgres.databases`.
     """
 
     def __init__(self, file: Path) -> None:
-        # In pg_stat_activity and in PostgreSQL's log, it says where it is from.
+        # The comment shows its source in pg_stat_activity and in PostgreSQL's log.
         self._sql = f"/* {'/'.join(file.parts[-3:])} */ {_compact(file.read_text())}"
 
     def rows(self, parameters: Mapping[str, Any]) -> list[Any]:
-        """Run the statement; return its rows as named tuples, in its own order.
+        """Run the statement; return its rows as named tuples, in the statement's order.
 
         Errors: those of `django.db.utils`, with the driver's as their cause.
         """

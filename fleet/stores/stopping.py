@@ -1,8 +1,8 @@
-"""Long work stops between portions, where the process that does it is told to end.
+"""Stop long-running work between two steps when its process must end.
 
-Whoever runs the work says how to ask (`asked`); work that goes portion by portion calls `check`
-between two of them, outside of transactions. What is done by then is committed, and the next run
-goes on from there.
+The runner sets `asked`, which tells whether to stop. Work that proceeds in steps calls `check`
+between them, outside of transactions. The finished steps are committed, and the next run continues
+from there.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,10 @@ asked: Final[ContextVar[Callable[[], bool]]] = ContextVar("asked", default=lambd
 
 
 class Stopped(Exception):
-    """The work has stopped before its end, because its process is to end."""
+    """The work stopped early, because its process must end."""
 
 
 def check() -> None:
-    """Go on, unless the process is to end. Errors: `Stopped`."""
+    """Return, unless the process must end. Errors: `Stopped`."""
     if asked.get()():
         raise Stopped

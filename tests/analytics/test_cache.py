@@ -188,7 +188,7 @@ def test_figure_that_another_process_takes_too_long_for_is_503(api, monkeypatch)
 
     assert (answer.status_code, answer["Retry-After"]) == (503, "1")
     assert answer.json()["code"] == "overloaded"
-    assert answer.json()["message"] == "This figure is being computed; ask again in a moment"
+    assert answer.json()["message"] == "This figure is still being calculated; retry in a moment"
 
 
 @pytest.mark.usefixtures("linked_vehicle")
