@@ -1,7 +1,13 @@
 """Record readings: the only writer of history and live state.
 
-One prepared statement per kind appends history, moves live state forward and registers devices
-that are new, for any number of readings.
+One prepared statement per kind appends history, moves live state forward and registers new devices,
+for any number of readings.
+
+Readings are msgspec structs rather than DRF serializers, because decoding and validating 1,000 of
+them takes 0.5 ms instead of 22 ms. The models are those of django-postgres-extra, but the hot
+upsert does not use its `on_conflict(…).bulk_insert`, which binds every value of every row. Writing
+1,000 readings to both tables takes 54 ms that way, and 10 ms with the set-based statements in
+`sql/`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -65,7 +71,7 @@ class _KindWriter:
         return (*self.reading.__struct_fields__, "received_at")
 
 
-# Every transaction writes in this order, so that none waits for another in a circle.
+# Every transaction writes in this order, so that no two can deadlock.
 _WRITERS: Final = (
     _KindWriter(
         DeviceKind.METER,
@@ -85,18 +91,19 @@ _WRITERS: Final = (
 
 
 def record(readings: Sequence[Reading], received_at: datetime) -> None:
-    """Record one batch; what `record_all` says holds here too."""
+    """Record one batch; see `record_all`."""
     record_all([Batch(readings, received_at)])
 
 
 def record_all(batches: Sequence[Batch]) -> None:
     """Append every reading to history and move live state forward, in one transaction.
 
-    Shape: any number of batches of any length, any order, both kinds; a repeat is appended
-    again, and of two with one timestamp the one received last counts, or stands later. Committed on
-    return, unless the caller has a transaction open. Makes missing partitions.
-    Errors: `UnknownDevices`; `django.db.OperationalError` when the database is away, full or out of
-    connections: nothing was committed as far as we know, and it is safe to call again.
+    Shape: any number of batches of any length, any order, both kinds. A repeat is appended
+    again; of two with one timestamp, the one received last counts or, if received together, the
+    later one. Committed on return, unless the caller has a transaction open. Creates missing
+    partitions.
+    Errors: `UnknownDevices`; `django.db.OperationalError` if the database is unavailable, full or
+    out of connections: as far as we know nothing was committed, and it is safe to call again.
     """
     try:
         _write(batches)
@@ -143,11 +150,10 @@ def _rows(batches: Sequence[Batch], kind: type[Reading]) -> list[_Row]:
 
 
 def _rounds(rows: list[_Row]) -> list[list[_Row]]:
-    """Sort `rows` and cut them so that, in each part, only a device's last one matters to live
-    state.
+    """Sort `rows` and split them so that only a device's last row in a part affects live state.
 
-    One part, nearly always. More where a device's newest reading lacks a value that an earlier one
-    of the same call carries: live state has to see that one first.
+    Nearly always, there is one part. There are more if a device's newest reading lacks a value that
+    an earlier one of the same call carries: live state needs the earlier one first.
     """
     if not rows:
         return []
@@ -162,7 +168,7 @@ def _rounds(rows: list[_Row]) -> list[list[_Row]]:
 
 
 def _parts(of_device: list[_Row]) -> Iterator[list[_Row]]:
-    """Cut one device's rows, oldest first, after the last one to carry each optional value."""
+    """Split one device's rows, oldest first, after the last one with each optional value."""
     cuts = {len(of_device)}
     for values in zip(*(row[_OPTIONAL_VALUES] for row in of_device), strict=True):
         carrying = len(values)
@@ -186,7 +192,7 @@ def _parameters(rows: list[_Row], writer: _KindWriter, register: bool) -> dict[s
 
 
 def _require_known(new_ids: dict[DeviceKind, set[str]]) -> None:
-    """Errors: `UnknownDevices`, when devices that were new to live state are not registered."""
+    """Errors: `UnknownDevices`, if devices without live state are not registered either."""
     unknown = {}
     for writer in _WRITERS:
         ids = new_ids[writer.kind]
