@@ -1,4 +1,4 @@
-"""History: every delivery, in partitions by time; and which hours of it have changed."""
+"""History: every delivery, partitioned by time; and its changed hours and archived partitions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from ingestion.readings import DeviceKind
 
 
 class IdentityField(models.BigAutoField):  # type: ignore[type-arg] # not generic at run time
-    """An identity column that is part of a composite primary key rather than the whole of it."""
+    """An identity column that is only part of a composite primary key."""
 
     def _check_primary_key(self) -> list[CheckMessage]:
         return []
@@ -38,7 +38,7 @@ class MeterReading(PostgresPartitionedModel):
     energy_ac_kwh = models.FloatField()
     voltage_v = models.FloatField(null=True)
     meter_id = DeviceIdField()
-    # The only index. It begins with what a distributed table would be sharded by.
+    # The only index. It begins with the column that would shard a distributed table.
     pk = models.CompositePrimaryKey("meter_id", "measured_at", "id")
 
     class PartitioningMeta:
@@ -50,7 +50,7 @@ class MeterReading(PostgresPartitionedModel):
 
 
 class VehicleReading(PostgresPartitionedModel):
-    """One delivery of a vehicle; what `MeterReading` says holds here too."""
+    """One delivery of a vehicle; see `MeterReading`."""
 
     measured_at = models.DateTimeField()
     received_at = models.DateTimeField()
@@ -70,10 +70,10 @@ class VehicleReading(PostgresPartitionedModel):
 
 
 class ChangedMeterHour(PostgresModel):
-    """An hour of a meter that readings have joined since it was settled.
+    """An hour of a meter that has received readings since it was settled.
 
-    Sums of that hour must not be used until they are made anew. Written by `ingestion.writer`;
-    whoever sums up removes the row first, in the same transaction.
+    Its sums must not be used until they are calculated again. Written by `ingestion.writer`; the
+    roll-up removes the row first, in the same transaction.
     """
 
     meter_id = DeviceIdField()
@@ -86,7 +86,7 @@ class ChangedMeterHour(PostgresModel):
 
 
 class ChangedVehicleHour(PostgresModel):
-    """What `ChangedMeterHour` is, of a vehicle."""
+    """A changed hour of a vehicle; see `ChangedMeterHour`."""
 
     vehicle_id = DeviceIdField()
     hour = models.DateTimeField()
@@ -98,11 +98,11 @@ class ChangedVehicleHour(PostgresModel):
 
 
 class ArchivedPartition(PostgresModel):
-    """A partition that is in the archive as a whole; `ingestion.history.retention` writes it.
+    """A partition of history that is completely archived; written by `ingestion.history.retention`.
 
-    While it `is_out`, its readings are no part of history, or soon will not be: no figure is made
-    of its span. Once it was brought back, history holds them again; a later archive of the same
-    partition is another row.
+    While it `is_out`, its readings are not in history or are about to leave it, so no figures are
+    calculated for its period. Once it is restored, history has its readings again; archiving the
+    same partition later adds another row.
     """
 
     starts_at = models.DateTimeField()
@@ -123,7 +123,7 @@ class ArchivedPartition(PostgresModel):
 
 
 class MeterRegister(PostgresModel):
-    """What a meter said last in a partition that went: a counter's next step starts from there.
+    """A meter's last reading in a dropped partition: a counter's next step starts from it.
 
     Written by `ingestion.history.retention` from the delivery that counted.
     """
@@ -138,7 +138,7 @@ class MeterRegister(PostgresModel):
 
 
 class VehicleRegister(PostgresModel):
-    """What `MeterRegister` is, of a vehicle."""
+    """A vehicle's last reading in a dropped partition; see `MeterRegister`."""
 
     measured_at = models.DateTimeField()
     energy_dc_kwh = models.FloatField()

@@ -1,4 +1,4 @@
 """The tables of readings as they age: partitions, sealing, size, retention and the archive.
 
-Nothing here takes a reading in.
+Nothing here records new readings.
 """

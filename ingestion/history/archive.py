@@ -1,7 +1,7 @@
 """The archive of history: Parquet files in a directory or an S3-compatible bucket; no database.
 
-A file is written as a whole or not at all, and never in place of another that is whole. What it
-holds is compared with history row by row before anybody relies on it.
+A file is written completely or not at all, and never replaces a complete one. Its contents are
+compared with history row by row before anything relies on them.
 """
 
 import os
@@ -17,26 +17,26 @@ from ingestion.readings import DeviceKind
 if TYPE_CHECKING:
     import pyarrow
 
-# Rows held in memory at once, and a row group of the file.
+# Rows held in memory at once; also the size of a row group.
 BATCH_ROWS: Final = 50_000
 
 Rows = Iterable[Sequence[Sequence[Any]]]
-# Is told how many rows have been gone through.
+# Called with the number of rows processed.
 Progress = Callable[[int], object]
 
 
 class ArchiveFailed(Exception):
-    """The archive can't be written or read, or does not hold what it should; the text says why."""
+    """The archive can't be written or read, or has the wrong contents; the message says why."""
 
 
 class Archive:
-    """The files at a URL: `file:///path`, or `s3://bucket/prefix` with AWS' usual variables.
+    """The files at a URL: `file:///path`, or `s3://bucket/prefix` with the usual AWS variables.
 
-    Errors of all its methods: `ArchiveFailed`.
+    Errors of all methods: `ArchiveFailed`.
     """
 
     def __init__(self, url: str) -> None:
-        # Loaded only where it is needed: it takes as much memory as all the rest.
+        # Imported only where it is needed: it takes as much memory as everything else.
         import pyarrow.fs
 
         with _named(shown(url)):
@@ -45,18 +45,18 @@ class Archive:
         self._is_local = isinstance(self._files, pyarrow.fs.LocalFileSystem)
 
     def where(self, name: str) -> str:
-        """Return the URL of a file, for people to read: without passwords."""
+        """Return the URL of a file for display, without passwords."""
         return f"{self._url}/{name}"
 
     def is_whole(self, name: str) -> bool:
-        """Tell whether a file is there, and was written to its end."""
+        """Return whether a file exists and is complete."""
         import pyarrow
 
         try:
             with _named(self.where(name)), self._open(name) as file:
                 return bool(file.metadata)
         except ArchiveFailed as error:
-            # Parquet that breaks off has no list of its parts, which stands at its end.
+            # An incomplete Parquet file lacks its footer, which is written last.
             if isinstance(error.__cause__, FileNotFoundError | pyarrow.ArrowInvalid):
                 return False
             raise
@@ -75,15 +75,15 @@ class Archive:
                     writer.write_batch(rows_of.batch(kind, rows))
                     progress(len(rows))
             except BaseException:
-                # What broke off gets no end: a bucket keeps it, and it would pass for whole.
+                # Write no footer: a bucket keeps the interrupted file, which would look complete.
                 writer.is_open = False
                 raise
             writer.close()
 
     def require_equal(self, name: str, kind: DeviceKind, batches: Rows, progress: Progress) -> None:
-        """Read a file back, to its end: its rows are those of `batches`, in their order.
+        """Read the whole file back and require the rows of `batches`, in the same order.
 
-        Errors: `ArchiveFailed`, also where it holds fewer rows, or more.
+        Errors: `ArchiveFailed`, also if the file has fewer or more rows.
         """
         import pyarrow
 
@@ -94,13 +94,13 @@ class Archive:
                 expected = pyarrow.Table.from_batches([rows_of.batch(kind, rows)])
                 found = next(written, None)
                 if found is None or not found.equals(expected):
-                    raise ArchiveFailed(f"{self.where(name)}: holds other rows than history")
+                    raise ArchiveFailed(f"{self.where(name)}: rows differ from history")
                 progress(len(rows))
             if next(written, None) is not None:
-                raise ArchiveFailed(f"{self.where(name)}: holds more rows than history")
+                raise ArchiveFailed(f"{self.where(name)}: has more rows than history")
 
     def rows(self, name: str) -> int:
-        """Return how many rows a file says that it holds."""
+        """Return the number of rows according to the file's footer."""
         with _named(self.where(name)), self._open(name) as file:
             return int(file.metadata.num_rows)
 
@@ -117,10 +117,10 @@ class Archive:
 
     @contextmanager
     def _created(self, name: str) -> Iterator[Any]:
-        """Open a file that is there, and on the disk, once it is closed."""
+        """Open a file that exists, and is on disk, once it is closed."""
         path = f"{self._root}/{name}"
         if not self._is_local:
-            # In a bucket nothing is to be seen before the end; what broke off is not whole.
+            # A bucket shows a file only once it is closed; an interrupted one lacks its footer.
             with self._files.open_output_stream(path) as file:
                 yield file
             return
@@ -129,7 +129,7 @@ class Archive:
 
 
 def fetch(url: str, folder: Path) -> Path:
-    """Copy a file of an archive into `folder`; return where. Errors: `ArchiveFailed`."""
+    """Copy a file of an archive into `folder`; return its path. Errors: `ArchiveFailed`."""
     import pyarrow.fs
 
     with _named(shown(url)):
@@ -140,14 +140,14 @@ def fetch(url: str, folder: Path) -> Path:
 
 
 def shown(url: str) -> str:
-    """Return a URL for people to read: without user, password and options."""
+    """Return a URL for display, without user, password and options."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
 @contextmanager
 def _durable(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file that takes its name when it is whole and on the disk, as is its name then."""
+    """Write a file under a temporary name; rename it once it is on disk, and sync the rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
@@ -164,7 +164,7 @@ def _durable(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _named(where: str) -> Iterator[None]:
-    """Turn what goes wrong with a file into `ArchiveFailed`, with its name."""
+    """Turn errors of a file into `ArchiveFailed`, with the file's name."""
     import pyarrow
 
     try:

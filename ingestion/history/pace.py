@@ -1,4 +1,4 @@
-"""How many readings come in per second now, without a look at history or a word from the writer."""
+"""The current number of readings per second, without reading history or involving the writer."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from fleet.stores.statements import Statement
 from ingestion.sql import STATEMENTS
 
-# A rate is that between two looks; older ones tell of another time.
+# The rate is measured between two looks at the count; older looks are out of date.
 OLDEST_LOOK_SECONDS: Final = 90
 SECONDS_BETWEEN_LOOKS: Final = 10
 
@@ -19,9 +19,9 @@ _deliveries_so_far = Statement(STATEMENTS / "deliveries_so_far.sql")
 
 
 def readings_per_second() -> float | None:
-    """Return how many readings per second have come in since an earlier look, of any process.
+    """Return the readings received per second since an earlier look by any process.
 
-    None where the last look is too long ago, or Redis, which remembers it, is away.
+    None if the last look is too long ago, or if Redis, which stores the looks, is unavailable.
     """
     (row,) = _deliveries_so_far.rows({})
     now = timezone.now().timestamp()

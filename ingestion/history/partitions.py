@@ -1,4 +1,4 @@
-"""Size and look-ahead of every partitioned table, side by side, and partitions made on demand."""
+"""Create partitions: their size and lead time for every partitioned table, and on demand."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -23,21 +23,21 @@ from psqlextra.partitioning.constants import AUTO_PARTITIONED_COMMENT
 from fleet.stores.statements import Statement
 from ingestion.sql import STATEMENTS
 
-# The same key wherever partitions are made, so that two processes never make one at once.
+# The same key wherever partitions are created, so that two processes never create one at once.
 _ADVISORY_LOCK: Final = 0x656E65726779  # "energy"
 # Digits only: month names would follow the locale.
 _NAME_FORMATS: Final = {"month": "%Y_%m", "week": "%G_w%V", "day": "%Y_%m_%d"}
 
 
 class _Size(PostgresTimePartitionSize):
-    """A span that begins at midnight; django-postgres-extra 3.0.1 keeps the hour of the moment."""
+    """A size that starts at midnight; django-postgres-extra 3.0.1 keeps the current hour."""
 
     def start(self, dt: datetime) -> datetime:
         return super().start(dt).replace(hour=0)
 
 
 _SIZES: Final = {"month": _Size(months=1), "week": _Size(weeks=1), "day": _Size(days=1)}
-# The current partition and three months more.
+# The current partition and three more months.
 _COUNTS: Final = {"month": 4, "week": 14, "day": 93}
 
 _names: Final = Statement(STATEMENTS / "partition_names.sql")
@@ -62,21 +62,21 @@ manager = PostgresPartitioningManager(
 
 
 def ensure_ahead() -> None:
-    """Create the partitions of now and of the next three months that are missing."""
+    """Create the missing partitions for now and the next three months."""
     now = timezone.now()
     ahead = _COUNTS[settings.HISTORY_PARTITION_SIZE]
     ensure_partitions(now + SIZE.as_delta() * number for number in range(ahead))
 
 
 def ensure_partitions(instants: Iterable[datetime]) -> None:
-    """Create, for every partitioned table, the partitions that hold `instants` and are missing.
+    """Create the missing partitions for `instants` in every partitioned table.
 
-    Waits for one other maker at most; a table whose partition exists is not touched.
+    Waits at most 1.5 s for each lock; a table that has its partition is not touched.
     """
     starts = sorted({SIZE.start(instant.astimezone(UTC)) for instant in instants})
     with transaction.atomic(), connection.cursor() as cursor:
-        # Creating a partition waits for every statement on the table, and new ones queue behind
-        # it: rather give up, and let the device send again, than hold up all of them.
+        # Creating a partition waits for every running statement on the table, and new ones queue
+        # behind it. Giving up, so that the device sends again, is better than blocking them all.
         cursor.execute("SET LOCAL lock_timeout = '1500ms'")
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
         for config in manager.configs:
@@ -88,13 +88,13 @@ def ensure_partitions(instants: Iterable[datetime]) -> None:
 
 
 def is_missing_partition(error: IntegrityError) -> bool:
-    """Tell a row that no partition takes from one that breaks a named constraint."""
+    """Return whether a row has no partition, rather than violating a named constraint."""
     cause = error.__cause__
     return isinstance(cause, psycopg.errors.CheckViolation) and cause.diag.constraint_name is None
 
 
 def covered_until() -> datetime:
-    """Return the instant up to which every partitioned table has partitions, from now on."""
+    """Return the instant until which every partitioned table has partitions without a gap."""
     return min(_covered_until(config.model) for config in manager.configs)
 
 
@@ -120,8 +120,8 @@ def _partition(start: datetime) -> PostgresTimePartition:
 
 
 def _existing_names(model: type[PostgresPartitionedModel]) -> set[str]:
-    # Not by the introspection of django-postgres-extra, which looks up the keys of each partition,
-    # too: 30 ms of PostgreSQL a table, for whoever asks /health/ready.
+    # Not with the introspection of django-postgres-extra, which also looks up the keys of each
+    # partition: 30 ms of PostgreSQL per table at every /health/ready.
     table = model._meta.db_table
     return {row.name.removeprefix(f"{table}_") for row in _names.rows({"table": table})}
 

@@ -1,7 +1,8 @@
-"""Seal partitions of history that are past: pack their index, freeze their rows.
+"""Seal past partitions of history: pack their index and freeze their rows.
 
-While a partition is written, new readings split pages of its index all the time and leave a third
-of them empty. Once it is past, that room is given back; late readings are taken as ever.
+While a partition is being written, new readings keep splitting its index pages and leave a third of
+their space empty. Sealing frees that space once the partition is past. It still accepts late
+readings.
 """
 
 from datetime import timedelta
@@ -16,7 +17,7 @@ from fleet.stores.statements import Statement
 from ingestion.models import MeterReading, VehicleReading
 from ingestion.sql import STATEMENTS
 
-# Most late readings have come by then.
+# Most late readings have arrived by then.
 GRACE: Final = timedelta(days=2)
 _TABLES: Final = [model._meta.db_table for model in (MeterReading, VehicleReading)]
 
@@ -26,8 +27,8 @@ _unsealed = Statement(STATEMENTS / "unsealed_partitions.sql")
 def seal_past_partitions() -> list[str]:
     """Seal every partition that ended more than `GRACE` ago and is not sealed; return their names.
 
-    No statement waits for it, and it takes no lock that a writer needs; it reads each partition
-    twice. Cut short, it begins with the same partition again.
+    It blocks no statement and takes no lock that a writer needs; it reads each partition twice.
+    After an interruption, it starts with the same partition again.
     """
     partitions = _unsealed.rows({"tables": _TABLES, "over_before": timezone.now() - GRACE})
     for partition in partitions:
@@ -41,14 +42,14 @@ def _seal(partition: Any) -> None:
         _execute(SQL("DROP INDEX CONCURRENTLY {}").format(Identifier(unfinished)))
     _execute(SQL("ALTER INDEX {} SET (fillfactor = 100)").format(index))
     _execute(SQL("REINDEX INDEX CONCURRENTLY {}").format(index))
-    # No later scan has to look at these rows again to keep transaction ids from running out.
+    # Frozen rows need no later scan to prevent transaction ids from running out.
     _execute(SQL("VACUUM (FREEZE, ANALYZE) {}").format(table))
-    # The mark of a sealed partition, last of all.
+    # Marks the partition as sealed, so it comes last.
     _execute(SQL("ALTER TABLE {} SET (fillfactor = 100)").format(table))
 
 
 def _execute(statement: Composable) -> None:
-    """Run one statement in a transaction of its own, as these have to be; it may take minutes."""
+    """Run one statement in its own transaction, as these require; it may take minutes."""
     stopping.check()
     with connection.cursor() as cursor:
         cursor.execute(statement)

@@ -1,4 +1,4 @@
-"""How large history has become, without a look at any row of it."""
+"""The size of history, without reading any row of it."""
 
 from typing import Final, NamedTuple
 
@@ -15,7 +15,7 @@ _history_size: Final = Statement(STATEMENTS / "history_size.sql")
 
 
 class Size(NamedTuple):
-    """What the readings of one kind take on disk; rows as PostgreSQL last estimated them."""
+    """Disk usage of the readings of one kind, and PostgreSQL's last estimate of the rows."""
 
     bytes: int
     estimated_rows: int

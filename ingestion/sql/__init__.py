@@ -1,4 +1,4 @@
-"""The statements of ingestion, a file each; the modules that run them are beside."""
+"""The SQL statements of ingestion, one per file; the modules that run them are next to it."""
 
 from pathlib import Path
 from typing import Final

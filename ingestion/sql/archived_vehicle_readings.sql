@@ -1,9 +1,9 @@
--- Every delivery of a partition of vehicle readings, in a fixed order, in which an import has to take them:
--- of one timestamp, the delivery that counts comes last.
+-- Return every delivery of a partition of vehicle readings, in the fixed order that an import needs:
+-- the delivery that counts is the last one with its timestamp.
 --
--- {table} is put in by `ingestion.history.retention`: a partition of history, or one that was detached.
+-- `ingestion.history.retention` fills in {table}: a partition of history, attached or detached.
 --
--- Leans on the primary key of the partition; sorts what has the same device and timestamp.
+-- Uses the primary key of the partition; sorts rows with the same device and timestamp.
 SELECT vehicle_id, energy_dc_kwh, soc_percent, battery_temp_celsius, measured_at, received_at
 FROM {table}
 ORDER BY vehicle_id, measured_at, received_at, id

@@ -1,5 +1,5 @@
--- Return a text that is the same as long as the same commits are in the database: another cluster,
--- database, or line of history after a recovery has another.
+-- Return a text that stays the same as long as the database has the same commits: it differs for
+-- another cluster, another database, or another timeline after a recovery.
 --
 -- No parameters; reads the control file and the catalog.
 SELECT

@@ -1,13 +1,13 @@
--- Return the deliveries of one vehicle or of all over a window, in the order in which an import has
--- to take them: of one timestamp, the delivery that counts comes last.
+-- Return the deliveries of one vehicle or of all vehicles in a window, in the order that an import
+-- needs: the delivery that counts is the last one with its timestamp.
 --
 -- Parameters:
 --   device_id      text, null for every vehicle
 --   start, "end"   timestamptz, half-open on measured_at; null where the window is open
---   counted        boolean, whether only the delivery that counts of each timestamp is wanted
+--   counted        boolean, whether to return only the delivery that counts for each timestamp
 --
--- Leans on the primary keys of the partitions that the window meets, for one device; sorts, on disk
--- where it is long, for all.
+-- For one device, uses the primary keys of the partitions in the window. For all devices, sorts the
+-- deliveries, on disk if there are many.
 SELECT vehicle_id, energy_dc_kwh, soc_percent, battery_temp_celsius, measured_at, received_at
 FROM (
     SELECT
@@ -20,7 +20,7 @@ FROM (
         AND (%(start)s::timestamptz IS NULL OR measured_at >= %(start)s)
         AND (%(end)s::timestamptz IS NULL OR measured_at < %(end)s)
     WINDOW in_order AS (ORDER BY vehicle_id, measured_at, received_at, id)
-    -- In here: it shares the sort of the window, and the filter outside keeps it.
+    -- Here, because it shares the window's sort; the outer filter keeps the order.
     ORDER BY vehicle_id, measured_at, received_at, id
 ) AS delivery
 WHERE counts OR NOT %(counted)s::boolean

@@ -1,9 +1,9 @@
--- What each table of history takes on disk, and how many rows PostgreSQL thinks that it has. One row
--- per table.
+-- Return the disk usage of each table of history, and PostgreSQL's estimate of its rows. One row per
+-- table.
 --
 -- Parameters: tables text[], names of partitioned tables.
 --
--- From the catalogue alone: no row of history is looked at.
+-- Reads only the catalog, and no row of history.
 SELECT
     history.name,
     sum(pg_total_relation_size(partition.oid))::bigint AS bytes,

@@ -1,8 +1,8 @@
--- Whether a partition is part of its table: one row if it is, and whether it is being detached.
+-- Return whether a partition is attached: one row if it is, with whether it is being detached.
 --
--- Parameters: parent_name text, table_name text; a table that is not there has no row.
+-- Parameters: parent_name text, table_name text; no row if the table does not exist.
 --
--- Leans on the catalog.
+-- Uses the catalog.
 SELECT inherited.inhdetachpending AS is_pending
 FROM pg_inherits AS inherited
 WHERE

@@ -1,8 +1,9 @@
--- Keep what each meter said last in a partition that goes: where a counter's next step starts from.
+-- Keep each meter's last reading in a partition that will be dropped: a counter's next step starts
+-- from it.
 --
--- {table} is put in by `ingestion.history.retention`.
+-- `ingestion.history.retention` fills in {table}.
 --
--- Leans on the primary key of the partition, read backwards.
+-- Uses the primary key of the partition, read backwards.
 INSERT INTO ingestion_meterregister (meter_id, measured_at, energy_ac_kwh)
 SELECT DISTINCT ON (meter_id)
     meter_id,

@@ -1,8 +1,9 @@
--- Keep what each vehicle said last in a partition that goes: where a counter's next step starts from.
+-- Keep each vehicle's last reading in a partition that will be dropped: a counter's next step starts
+-- from it.
 --
--- {table} is put in by `ingestion.history.retention`.
+-- `ingestion.history.retention` fills in {table}.
 --
--- Leans on the primary key of the partition, read backwards.
+-- Uses the primary key of the partition, read backwards.
 INSERT INTO ingestion_vehicleregister (vehicle_id, measured_at, energy_dc_kwh)
 SELECT DISTINCT ON (vehicle_id)
     vehicle_id,

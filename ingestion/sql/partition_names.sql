@@ -1,8 +1,8 @@
--- The names of a table's partitions; none where there is no such table.
+-- Return the names of a table's partitions; none if there is no such table.
 --
--- table   text   name of the partitioned table
+-- Parameters: table text, the name of the partitioned table.
 --
--- Leans on pg_inherits' index by parent.
+-- Uses the index of pg_inherits by parent.
 SELECT partition.relname AS name
 FROM pg_inherits
 JOIN pg_class AS partition ON partition.oid = pg_inherits.inhrelid

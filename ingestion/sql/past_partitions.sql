@@ -1,8 +1,8 @@
--- Partitions that were over before an instant, the oldest first.
+-- Return the partitions that ended at an instant or before it, oldest first.
 --
 -- Parameters: tables text[], the partitioned tables; over_before timestamptz.
 --
--- Leans on the catalog.
+-- Uses the catalog.
 SELECT
     parent.relname AS parent_name,
     partition.relname AS table_name,

@@ -1,8 +1,8 @@
 -- Append meter readings to history, move the live state of the meters forward, and mark the hours of
--- readings that come after their hour was settled. Returns the meters that had no live state before:
--- the only ones that can be unknown.
+-- readings that arrive after their hour was settled. Return the meters that had no live state before:
+-- only they can be unknown.
 --
--- Parameters, arrays of one length, sorted by meter:
+-- Parameters, arrays of equal length, sorted by meter:
 --   meter_id               text[]
 --   measured_at            timestamptz[]
 --   energy_ac_kwh          float8[]
@@ -10,10 +10,10 @@
 --   received_at            timestamptz[]
 --   is_newest              boolean[], true for the newest reading of each meter
 -- and
---   register               boolean, whether unknown meters join the registry
+--   register               boolean, whether to register unknown meters
 --
--- Leans on the primary keys of live state, registry and marks. Concurrent statements lock live rows
--- in the order of ids, so they cannot deadlock.
+-- Uses the primary keys of live state, registry and marks. Concurrent statements lock live rows in
+-- the order of ids, so they cannot deadlock.
 WITH delivered AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -37,8 +37,8 @@ live AS (
     SELECT meter_id, measured_at, received_at, energy_ac_kwh, voltage_v
     FROM delivered
     WHERE is_newest
-    -- Of two deliveries with one timestamp, the one received last counts; here as in history. A late
-    -- one changes nothing, but locks the row, and learns what was settled by now.
+    -- Of two deliveries with one timestamp, the one received last counts, as in history. A late one
+    -- changes nothing, but locks the row and so sees the current `settled_before`.
     ON CONFLICT (meter_id) DO UPDATE SET
         measured_at = CASE
             WHEN (EXCLUDED.measured_at, EXCLUDED.received_at)
@@ -76,12 +76,12 @@ marked AS (
     INNER JOIN delivered ON delivered.meter_id = live.meter_id
     WHERE
         delivered.measured_at < live.settled_before
-        -- Next to always there is none, which this tells without a join.
+        -- Nearly always there is none; this finds that out without a join.
         AND delivered.measured_at < (SELECT max(settled_before) FROM live)
     GROUP BY delivered.meter_id, hour
     ORDER BY delivered.meter_id, hour
-    -- Not DO NOTHING: the mark must not be removed before this transaction has ended. A mark that is
-    -- young is locked, which is enough for that, and not written again.
+    -- Not DO NOTHING: the mark must not be removed before this transaction has ended. For that, a
+    -- recent mark only has to be locked, and is not written again.
     ON CONFLICT (meter_id, hour) DO UPDATE SET changed_at = EXCLUDED.changed_at
     WHERE known.changed_at < EXCLUDED.changed_at - interval '30 seconds'
 ),

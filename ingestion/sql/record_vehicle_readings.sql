@@ -1,8 +1,8 @@
 -- Append vehicle readings to history, move the live state of the vehicles forward, and mark the hours
--- of readings that come after their hour was settled. Returns the vehicles that had no live state
--- before: the only ones that can be unknown.
+-- of readings that arrive after their hour was settled. Return the vehicles that had no live state
+-- before: only they can be unknown.
 --
--- Parameters, arrays of one length, sorted by vehicle:
+-- Parameters, arrays of equal length, sorted by vehicle:
 --   vehicle_id             text[]
 --   measured_at            timestamptz[]
 --   energy_dc_kwh          float8[]
@@ -11,10 +11,10 @@
 --   received_at            timestamptz[]
 --   is_newest              boolean[], true for the newest reading of each vehicle
 -- and
---   register               boolean, whether unknown vehicles join the registry
+--   register               boolean, whether to register unknown vehicles
 --
--- Leans on the primary keys of live state, registry and marks. Concurrent statements lock live rows
--- in the order of ids, so they cannot deadlock.
+-- Uses the primary keys of live state, registry and marks. Concurrent statements lock live rows in
+-- the order of ids, so they cannot deadlock.
 WITH delivered AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -59,8 +59,8 @@ live AS (
         battery_temp_celsius
     FROM delivered
     WHERE is_newest
-    -- Of two deliveries with one timestamp, the one received last counts; here as in history. A late
-    -- one changes nothing, but locks the row, and learns what was settled by now.
+    -- Of two deliveries with one timestamp, the one received last counts, as in history. A late one
+    -- changes nothing, but locks the row and so sees the current `settled_before`.
     ON CONFLICT (vehicle_id) DO UPDATE SET
         measured_at = CASE
             WHEN (EXCLUDED.measured_at, EXCLUDED.received_at)
@@ -104,12 +104,12 @@ marked AS (
     INNER JOIN delivered ON delivered.vehicle_id = live.vehicle_id
     WHERE
         delivered.measured_at < live.settled_before
-        -- Next to always there is none, which this tells without a join.
+        -- Nearly always there is none; this finds that out without a join.
         AND delivered.measured_at < (SELECT max(settled_before) FROM live)
     GROUP BY delivered.vehicle_id, hour
     ORDER BY delivered.vehicle_id, hour
-    -- Not DO NOTHING: the mark must not be removed before this transaction has ended. A mark that is
-    -- young is locked, which is enough for that, and not written again.
+    -- Not DO NOTHING: the mark must not be removed before this transaction has ended. For that, a
+    -- recent mark only has to be locked, and is not written again.
     ON CONFLICT (vehicle_id, hour) DO UPDATE SET changed_at = EXCLUDED.changed_at
     WHERE known.changed_at < EXCLUDED.changed_at - interval '30 seconds'
 ),

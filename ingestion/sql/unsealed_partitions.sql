@@ -1,13 +1,13 @@
--- Partitions that were over before an instant and are not sealed yet, the oldest first. A sealed one
--- says so by a fillfactor of its own, though its value is the one that tables have anyway.
+-- Return the partitions that ended before an instant and are not sealed yet, oldest first. A sealed
+-- one has an explicit fillfactor, which is the mark, although its value is the default.
 --
 -- Parameters: tables text[], the partitioned tables; over_before timestamptz.
 --
--- Leans on the catalog.
+-- Uses the catalog.
 SELECT
     partition.relname AS table_name,
     index.relname AS index_name,
-    -- Left behind where packing was cut short.
+    -- Left over from an interrupted rebuild of the index.
     array(
         SELECT unfinished.indexrelid::regclass::text
         FROM pg_index AS unfinished

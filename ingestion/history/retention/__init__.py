@@ -1,7 +1,7 @@
-"""Retention: history that is old enough goes into the archive, and only then out of the database.
+"""Retention: copy old history into the archive, and only then drop it from the database.
 
-Nothing else writes `ArchivedPartition`. Each step leaves a state from which the next run goes on:
-archived and compared with history; taken out, so that figures over its span are refused from the
-moment on at which its readings are missing; detached, so that nothing can join it; compared once
-more and dropped, in one transaction.
+Nothing else writes `ArchivedPartition`. After each step, the next run can continue: a partition is
+archived and compared with history; taken out, so that figures over its period are refused as soon
+as readings are missing; detached, so that no reading can be added; compared again and dropped, in
+one transaction.
 """

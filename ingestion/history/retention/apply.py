@@ -1,4 +1,4 @@
-"""Archive the partitions that the plan names, compare, and drop them."""
+"""Archive the partitions of the plan, compare them with the archive, and drop them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,23 +27,23 @@ from ingestion.history.retention.tables import (
 from ingestion.models import ArchivedPartition
 from ingestion.sql import STATEMENTS
 
-# The same key wherever history goes or comes back, so that two processes never do that at once.
+# The same key wherever history is archived or restored, so that two processes never do so at once.
 _ADVISORY_LOCK: Final = 0x61726368697665  # "archive"
-# Who waits for a lock on a table makes others wait: better to let go, and to try again.
+# Waiting for a lock on a table makes others wait, so it is better to give up and retry.
 _LOCK_WAIT: Final = "1500ms"
 _ATTEMPTS: Final = 20
 
 _how_attached = Statement(STATEMENTS / "how_attached.sql")
 
-# Is told what is done next; returns what is told how many rows of it are done.
+# Called with the name of the next step; returns a function to call with the rows it has processed.
 Steps = Callable[[str], Progress]
 
 
 def apply(steps: Steps) -> list[str]:
-    """Archive and drop what the plan says; return the names of the partitions that went.
+    """Archive and drop the partitions of the plan; return the names of those dropped.
 
-    Safe to interrupt anywhere, and to call again. Errors: `RetentionFailed`, `ArchiveFailed`: what
-    had gone by then is in the archive, all else is where it was.
+    Safe to interrupt anywhere, and to call again. Errors: `RetentionFailed`, `ArchiveFailed`: the
+    partitions dropped by then are in the archive, and all others are unchanged.
     """
     if cutoff() is None:
         return []
@@ -59,8 +59,8 @@ def apply(steps: Steps) -> list[str]:
 
 @contextmanager
 def at_work() -> Iterator[None]:
-    """Be the only one to take history out or to bring it back. Errors: `RetentionFailed`."""
-    # In a transaction of its own: that holds behind a pooler too, and what is done meanwhile is
+    """Be the only process that archives or restores history. Errors: `RetentionFailed`."""
+    # The lock has its own transaction: this works behind a pooler too, and the work meanwhile is
     # committed step by step.
     own = connection.copy()
     own.set_autocommit(False)
@@ -68,7 +68,9 @@ def at_work() -> Iterator[None]:
         with own.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
             if not cursor.fetchone()[0]:
-                raise RetentionFailed("Another process is archiving history or bringing it back")
+                raise RetentionFailed(
+                    "Another process is archiving or restoring history; retry later"
+                )
             yield
     finally:
         own.rollback()
@@ -77,7 +79,7 @@ def at_work() -> Iterator[None]:
 
 
 def broken_off() -> list[ArchivedPartition]:
-    """Return what an earlier run had taken out and not dropped."""
+    """Return the partitions that an earlier run took out and did not drop."""
     out = ArchivedPartition.objects.filter(is_out=True, dropped_at=None)
     return list(out.order_by("ends_at", "table_name"))
 
@@ -93,7 +95,7 @@ def _retire(partition: Partition, steps: Steps) -> None:
 
 
 def _finished(archived: ArchivedPartition, steps: Steps) -> str:
-    """Drop what an earlier run had taken out, having compared it with its archive once more."""
+    """Compare what an earlier run took out with its archive again, and drop it."""
     of = next(of for of in HISTORY if of.kind == archived.kind)
     _drop_archived(of, _archived_again(of, archived, steps), steps)
     return archived.table_name
@@ -102,7 +104,7 @@ def _finished(archived: ArchivedPartition, steps: Steps) -> str:
 def _archived(
     of: History, table_name: str, starts_at: datetime, ends_at: datetime, steps: Steps
 ) -> ArchivedPartition:
-    """Return the archive of a partition: written, unless it is there, and compared with it."""
+    """Return the archive of a partition: written if it is missing, and compared with it."""
     totals = totals_of(of, table_name)
     archive, file = Archive(settings.ARCHIVE_URL), file_name(table_name, totals)
     if not archive.is_whole(file):
@@ -124,7 +126,7 @@ def _archived(
 
 
 def _archived_again(of: History, before: ArchivedPartition, steps: Steps) -> ArchivedPartition:
-    """Return the archive of what is taken out, anew where readings have joined since."""
+    """Return the archive of what is taken out, a new one if readings were added since."""
     archived = _archived(of, before.table_name, before.starts_at, before.ends_at, steps)
     if archived.pk != before.pk:
         _take_out(of, archived)
@@ -133,7 +135,7 @@ def _archived_again(of: History, before: ArchivedPartition, steps: Steps) -> Arc
 
 
 def _rows(of: History, table_name: str) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield the deliveries of a partition in a fixed order, from a cursor on the server."""
+    """Yield the deliveries of a partition in a fixed order, from a server-side cursor."""
     with (
         transaction.atomic(),
         connection.wrap_database_errors,
@@ -147,7 +149,7 @@ def _rows(of: History, table_name: str) -> Iterator[list[tuple[Any, ...]]]:
 
 @transaction.atomic
 def _take_out(of: History, archived: ArchivedPartition) -> None:
-    """Let figures over the span be refused from now on; keep what the next ones start from."""
+    """Refuse figures over the period from now on; keep the registers that later ones start from."""
     _execute(of.keep_registers.format(table=Identifier(archived.table_name)))
     archived.is_out = True
     archived.save(update_fields=["is_out"])
@@ -158,11 +160,11 @@ def _drop_archived(of: History, archived: ArchivedPartition, steps: Steps) -> No
     if not _drop_unchanged(of, archived):
         archived = _archived_again(of, archived, steps)
         if not _drop_unchanged(of, archived):
-            raise RetentionFailed(f"{archived.table_name} changes though nothing can join it")
+            raise RetentionFailed(f"{archived.table_name} changes although it is detached")
 
 
 def _detach(parent_name: str, table_name: str) -> None:
-    """Make a partition a table by itself, while others go on writing to all of them."""
+    """Detach a partition, while other processes continue to write to the table."""
     for _ in range(_ATTEMPTS):
         state = _how_attached.rows({"parent_name": parent_name, "table_name": table_name})
         if not state:
@@ -173,12 +175,12 @@ def _detach(parent_name: str, table_name: str) -> None:
         )
         with _unless_locked():
             _execute(statement)
-    raise RetentionFailed(f"{table_name} is in use by a transaction that does not end: try later")
+    raise RetentionFailed(f"{table_name} is in use by a long-running transaction; retry later")
 
 
 @contextmanager
 def _unless_locked() -> Iterator[None]:
-    """Wait for locks for a moment only, outside of a transaction, and let it go if that fails."""
+    """Wait for locks only briefly, outside of a transaction, and ignore a timeout."""
     _execute(SQL("SET lock_timeout = {}").format(_LOCK_WAIT))
     try:
         yield
@@ -191,7 +193,7 @@ def _unless_locked() -> Iterator[None]:
 
 @transaction.atomic
 def _drop_unchanged(of: History, archived: ArchivedPartition) -> bool:
-    """Drop a detached partition if it holds just what its archive does, and tell whether it did."""
+    """Drop a detached partition if it is the same as its archive; return whether it was dropped."""
     table = Identifier(archived.table_name)
     _execute(SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table))
     totals = totals_of(of, archived.table_name)
@@ -201,25 +203,25 @@ def _drop_unchanged(of: History, archived: ArchivedPartition) -> bool:
         return False
     _execute(SQL("DROP TABLE {}").format(table))
     span = {"hour__gte": archived.starts_at, "hour__lt": archived.ends_at}
-    of.changed.objects.filter(**span).delete()  # there is nothing to sum up any more
+    of.changed.objects.filter(**span).delete()  # there is nothing left to roll up
     archived.dropped_at = timezone.now()
     archived.save(update_fields=["dropped_at"])
     return True
 
 
 def _drop_without_archive(partition: Partition) -> None:
-    """Drop a partition of sums, or one of history without a reading."""
+    """Drop a partition of sums, or one of history without readings."""
     parent, table = Identifier(partition.parent_name), Identifier(partition.table_name)
     for _ in range(_ATTEMPTS):
         with _unless_locked(), transaction.atomic():
-            # In the order in which a writer takes them.
+            # In the same order as a writer locks them.
             _execute(SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(parent))
             _execute(SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table))
             if partition.readings is not None and _is_filled(table):
-                return  # somebody has written to it just now: the next run archives it
+                return  # a reading was just written to it: the next run archives it
             _execute(SQL("DROP TABLE {}").format(table))
             return
-    raise RetentionFailed(f"{partition.table_name} is in use all the time: try later")
+    raise RetentionFailed(f"{partition.table_name} is always in use; retry later")
 
 
 def _is_filled(table: Identifier) -> bool:

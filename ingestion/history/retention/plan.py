@@ -1,4 +1,4 @@
-"""Which partitions are old enough to go, and what keeps one from going."""
+"""Plan retention: which partitions are old enough, and why one is kept nevertheless."""
 
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -18,16 +18,16 @@ from ingestion.history.retention.tables import (
 from ingestion.models import ArchivedPartition
 from ingestion.sql import STATEMENTS
 
-# History that was brought back would otherwise go again the next night.
+# Otherwise, restored history would be archived again the next night.
 BROUGHT_BACK_IS_KEPT: Final = timedelta(days=30)
-# Charts and estimates look back so far, and need no check for what is missing.
+# Charts and estimates look back this far, and don't check for missing history.
 LEAST_DAYS: Final = 31
 
 _past_partitions = Statement(STATEMENTS / "past_partitions.sql")
 
 
 class Partition(NamedTuple):
-    """A partition that is past; of history, with what it holds, or of what is derived from it."""
+    """A past partition: of history, with its number of readings, or of sums derived from it."""
 
     parent_name: str
     table_name: str
@@ -35,16 +35,16 @@ class Partition(NamedTuple):
     ends_at: datetime
     size_bytes: int
     readings: int | None
-    # Where its archive goes; None where nothing has to be kept.
+    # The name of its archive file; None if there is nothing to archive.
     file: str | None
-    # What keeps it from going; empty where nothing does.
+    # Why it is kept; empty if it is not.
     held_by: str
 
 
 def misconfigured() -> str:
-    """Return what is wrong with the settings of retention; empty where nothing is."""
+    """Return what is wrong with the settings of retention; empty if nothing is."""
     days, horizon = settings.RETENTION_DAYS, settings.HISTORY_HORIZON_DAYS
-    # A partition goes when its end is older than that: none of its readings is accepted any more.
+    # A partition is archived once its end is older than this: it accepts no more readings by then.
     least = max(LEAST_DAYS, horizon + 1)
     if days == 0:
         return ""
@@ -57,7 +57,7 @@ def misconfigured() -> str:
 
 
 def plan() -> list[Partition]:
-    """Return the partitions whose time has come, the oldest first, those of history before sums.
+    """Return the partitions that are old enough, oldest first, those of history before sums.
 
     Counts the readings of each: minutes, where history is long.
     """
@@ -71,7 +71,7 @@ def plan() -> list[Partition]:
 
 
 def cutoff() -> datetime | None:
-    """Return since when history is kept, None for ever. Errors: `RetentionFailed`."""
+    """Return since when history is kept; None means forever. Errors: `RetentionFailed`."""
     if wrong := misconfigured():
         raise RetentionFailed(wrong)
     days = settings.RETENTION_DAYS
@@ -113,4 +113,4 @@ def _held_by(table_name: str) -> str:
     if newest is None or newest.brought_back_at is None:
         return ""
     until = newest.brought_back_at + BROUGHT_BACK_IS_KEPT
-    return f"brought back, kept until {until:%Y-%m-%d}"
+    return f"restored, until {until:%Y-%m-%d}"

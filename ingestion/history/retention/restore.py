@@ -1,4 +1,4 @@
-"""What is in the archive alone, and how it comes back."""
+"""Find the history that is only in the archive, and restore it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from ingestion.models import ArchivedPartition
 
 
 def gone_until(starts_at: datetime, ends_at: datetime) -> datetime | None:
-    """Return the end of the last span of [starts_at, ends_at) that is in the archive alone."""
+    """Return the end of the last partition in [starts_at, ends_at) that is only in the archive."""
     out = ArchivedPartition.objects.filter(is_out=True)
     last = out.filter(starts_at__lt=ends_at, ends_at__gt=starts_at).order_by("ends_at").last()
     return last.ends_at if last else None
@@ -20,17 +20,17 @@ def gone_until(starts_at: datetime, ends_at: datetime) -> datetime | None:
 
 @contextmanager
 def bringing_back() -> Iterator[None]:
-    """Let nothing go meanwhile. Errors: `RetentionFailed`, also where a run has broken off."""
+    """Keep retention from running. Errors: `RetentionFailed`, also if a run is unfinished."""
     with at_work():
         if broken_off():
-            raise RetentionFailed("`retention apply` broke off: let it finish first")
+            raise RetentionFailed("`retention apply` was interrupted; run it again first")
         yield
 
 
 def bring_back(file: str) -> None:
-    """Let figures be made again of what `file` held; a file that is not of ours changes nothing.
+    """Allow figures over the period of `file` again; a file not in the archive changes nothing.
 
-    Errors: `RetentionFailed`, where history holds fewer readings of the span than the archive.
+    Errors: `RetentionFailed`, if history has fewer readings of the period than the archive.
     """
     archived = ArchivedPartition.objects.filter(file=file, is_out=True).first()
     if archived is None:
@@ -40,7 +40,7 @@ def bring_back(file: str) -> None:
     readings = of.model.objects.filter(**span).count()
     if readings < archived.readings:
         raise RetentionFailed(
-            f"{file} held {archived.readings:,} readings, and history has {readings:,} of its span"
+            f"{file} has {archived.readings:,} readings, but history has {readings:,} of its period"
         )
     archived.is_out, archived.brought_back_at = False, timezone.now()
     archived.save(update_fields=["is_out", "brought_back_at"])

@@ -1,4 +1,4 @@
-"""What retention has to know of the tables of history."""
+"""What retention needs to know about the tables of history."""
 
 import math
 from typing import Any, Final, NamedTuple
@@ -10,16 +10,16 @@ from ingestion.models import ChangedMeterHour, ChangedVehicleHour, MeterReading,
 from ingestion.readings import DeviceKind
 from ingestion.sql import STATEMENTS
 
-# Sums of one set of floats differ by the order in which they are added.
+# Sums of the same floats differ with the order of addition.
 _SAME_SUM: Final = 1e-9
 
 
 class RetentionFailed(Exception):
-    """History could not go or come back; the text says why. Nothing is lost."""
+    """History could not be archived or restored; the message says why. Nothing is lost."""
 
 
 class History(NamedTuple):
-    """What retention has to know of one table of history."""
+    """What retention needs to know about one table of history."""
 
     kind: DeviceKind
     model: type[MeterReading | VehicleReading]
@@ -50,7 +50,7 @@ HISTORY: Final = (
 
 
 class Totals(NamedTuple):
-    """What tells whether two looks at a partition have seen the same rows."""
+    """Totals that show whether two checks of a partition saw the same rows."""
 
     readings: int
     energy_kwh: float
@@ -66,7 +66,7 @@ def history_of(parent_name: str) -> History:
 
 
 def file_name(table_name: str, totals: Totals) -> str:
-    """Return a name that says which rows a file holds: history is never changed, only added to."""
+    """Return a name that identifies the rows of a file: history is never changed, only added to."""
     return f"{table_name}-{totals.readings}-{totals.last_id}.parquet"
 
 
