@@ -1,17 +1,17 @@
-"""A fleet that drives by day and charges at its depot: the readings that its devices deliver.
+"""The readings of a simulated fleet that drives by day and charges at its depot.
 
-Pure and deterministic: no database, no network, no clock. One scenario is one stream of
-deliveries, to the byte and in order.
+Pure and deterministic: no database, no network, no clock. A scenario always yields the same
+deliveries, byte for byte and in the same order.
 
-The life of a vehicle, in UTC: between 06:00 and 07:00 it leaves for rounds of an hour, 48 minutes
-on the road and 12 on its charger; between 18:00 and 20:00 it plugs in for the night, and the
-depot's load management spreads the charge evenly until it leaves. So each hour of each vehicle
-holds some charging, and an hour of simulation shows figures as a month does. The plan of a day
-depends on seed, vehicle and date alone, and readings fall on multiples of the interval: what two
-scenarios of one fleet say about the same minute is the same energy, counted once.
+The day of a vehicle, in UTC: between 06:00 and 07:00 it leaves for rounds of an hour, each 48
+minutes on the road and 12 on its charger. Between 18:00 and 20:00 it plugs in for the night, and
+the depot's load management spreads the charge evenly until it leaves. So every hour of every
+vehicle includes some charging, and one simulated hour shows figures as a month does. The plan of a
+day depends only on seed, vehicle and date, and readings fall on multiples of the interval. So two
+scenarios of one fleet report the same energy for the same minute, and it counts once.
 
-Registers are of the kind `interval`: a reading carries the kWh since the one before. A charger
-draws AC = DC / efficiency, a little standby where nobody charges.
+Registers are of the kind `interval`: a reading carries the kWh since the previous one. A charger
+draws AC = DC / efficiency, or a little standby power if nobody charges.
 """
 
 import math
@@ -35,13 +35,13 @@ _ROUND_SECONDS: Final = _HOUR_SECONDS
 _ROAD_SECONDS: Final = 48 * 60
 _LEAVES_AT_HOUR: Final = (6.0, 7.0)
 _RETURNS_AT_HOUR: Final = (18.0, 20.0)
-# A van: some 25 km in a round, at 20 kWh for 100 km; an on-board charger of 11 kW.
+# A van: about 25 km per round at 20 kWh per 100 km; an on-board charger of 11 kW.
 _BATTERY_KWH: Final = 75.0
 _ROAD_KW: Final = (5.0, 7.0)
 _TOP_UP_KW: Final = (10.0, 11.0)
 _MORNING_SOC_PERCENT: Final = (88.0, 94.0)
-# Half a percent of what a vehicle draws in its poorest hour, 0.05% of a day's: a healthy one does
-# not come to look faulty.
+# 0.5% of what a vehicle draws in its lowest hour, 0.05% of a day's: too little to make a healthy
+# vehicle look faulty.
 _STANDBY_KW: Final = 0.003
 _VOLTAGE_V: Final = (229.0, 233.0)
 _SAG_V_PER_KW: Final = 0.2
@@ -54,7 +54,7 @@ _REPEATED_SECONDS: Final = (0, 10 * 60)
 
 
 class Pairing(NamedTuple):
-    """A vehicle, its charger's meter, and which part of the charger's AC arrives as DC."""
+    """A vehicle, its charger's meter, and the share of the charger's AC that arrives as DC."""
 
     vehicle_id: str
     meter_id: str
@@ -64,9 +64,9 @@ class Pairing(NamedTuple):
 
 @dataclass(frozen=True)
 class Scenario:
-    """A fleet over a span of time, half-open; shares are parts of 1.
+    """A fleet over a half-open period; shares are from 0 to 1.
 
-    A device reads at each multiple of `interval_seconds` of Unix time in the span.
+    A device reports at each multiple of `interval_seconds` of Unix time in the period.
     """
 
     vehicles: int
@@ -82,7 +82,7 @@ class Scenario:
 
     @property
     def ticks(self) -> range:
-        """When every device reads, in Unix seconds."""
+        """When every device reports, in Unix seconds."""
         step = self.interval_seconds
         first = math.ceil(self.starts_at.timestamp() / step) * step
         return range(first, math.ceil(self.ends_at.timestamp()), step)
@@ -105,7 +105,7 @@ class Scenario:
 
     @property
     def delivery_count(self) -> int:
-        """How many deliveries there are, repeated ones among them."""
+        """How many deliveries there are, including repeated ones."""
         return self.reading_count + self.repeated_count
 
     @property
@@ -115,7 +115,7 @@ class Scenario:
 
     @cached_property
     def pairings(self) -> list[Pairing]:
-        """Each vehicle with its meter, in order; vehicles share meters where those are fewer."""
+        """Each vehicle with its meter, in order; vehicles share meters if those are fewer."""
         meter_ids, faulty = self.meter_ids, self._faulty_meters()
         return [
             self._pairing(f"SIM-V{index + 1:04d}", meter_ids[index % self.meters], faulty)
@@ -123,13 +123,13 @@ class Scenario:
         ]
 
     def _faulty_meters(self) -> set[str]:
-        """Draw the faulty among the chargers in use: at least one, unless the share is 0."""
+        """Draw the faulty chargers among those in use: at least one, unless the share is 0."""
         in_use = self.meter_ids[: self.vehicles]
         wanted = max(round(len(in_use) * self.faulty_share), self.faulty_share > 0)
         return set(_random(self.seed, "faulty").sample(in_use, wanted))
 
     def _pairing(self, vehicle_id: str, meter_id: str, faulty: set[str]) -> Pairing:
-        """A fault wastes the same of every vehicle's energy; healthy pairs differ."""
+        """A faulty charger wastes the same share for every vehicle; healthy pairs differ."""
         if meter_id in faulty:
             efficiency = _random(self.seed, meter_id).uniform(*FAULTY_EFFICIENCY)
         else:
@@ -138,7 +138,7 @@ class Scenario:
 
 
 def batches(scenario: Scenario, size: int) -> Iterator[list[Reading]]:
-    """Yield the deliveries, `size` at a time, with `out_of_order_share` of each batch misplaced."""
+    """Yield the deliveries, `size` at a time, with `out_of_order_share` of each out of order."""
     shuffler = _random(scenario.seed, "order")
     stream = deliveries(scenario)
     while batch := list(islice(stream, size)):
@@ -179,7 +179,7 @@ def _delay_ticks(chance: random.Random, is_late: bool, interval_seconds: int) ->
 
 
 def _swap_some(batch: list[Reading], share: float, shuffler: random.Random) -> None:
-    """Let pairs of `batch` change places, so that `share` of it stands elsewhere."""
+    """Swap pairs of `batch`, so that `share` of it is out of order."""
     pairs = int(len(batch) * share / 2)
     places = shuffler.sample(range(len(batch)), 2 * pairs)
     for here, there in zip(places[:pairs], places[pairs:], strict=True):
@@ -206,7 +206,7 @@ class _Depot:
         ]
 
     def meter_readings(self, of_vehicles: Sequence[VehicleReading]) -> Iterator[MeterReading]:
-        """Yield each meter's reading of the tick of `of_vehicles`: what their charging drew."""
+        """Yield each meter's reading at the tick of `of_vehicles`: what their charging drew."""
         measured_at = of_vehicles[0].measured_at
         energies_kwh = self._energies_ac_kwh(of_vehicles)
         for (meter_id, idle_v), energy_kwh in zip(self._meters, energies_kwh, strict=True):
@@ -225,7 +225,7 @@ class _Depot:
 
 
 class _Phase(NamedTuple):
-    """A span of a vehicle's life in which its battery fills or empties evenly."""
+    """A period in which a vehicle's battery charges or discharges at constant power."""
 
     starts_at: float  # Unix seconds, as `ends_at`
     ends_at: float
@@ -241,7 +241,7 @@ class _Phase(NamedTuple):
 
 
 class _Day(NamedTuple):
-    """A vehicle's plan of a day."""
+    """A vehicle's plan for a day."""
 
     leaves_at: float  # Unix seconds, as `returns_at`
     returns_at: float
@@ -283,7 +283,7 @@ def _charged(scenario: Scenario, vehicle_id: str) -> Iterator[tuple[int, float, 
 
 
 def _phases(seed: int, vehicle_id: str, begin: float) -> Iterator[_Phase]:
-    """Yield the phases of a vehicle's life, one after the other, from the one of `begin` on."""
+    """Yield the phases of a vehicle in order, starting with the one at `begin`."""
     today = _day(seed, vehicle_id, int(begin // _DAY_SECONDS) - 1)
     for number in count(int(begin // _DAY_SECONDS)):
         tomorrow = _day(seed, vehicle_id, number)
@@ -327,5 +327,5 @@ def _rounds(day: _Day) -> Iterator[tuple[float, float, float]]:
 
 
 def _random(*names: object) -> random.Random:
-    """Return the random numbers that go by these names: the same ones, always and everywhere."""
+    """Return a generator seeded with these names: the same numbers always and everywhere."""
     return random.Random(" ".join(map(str, names)))  # noqa: S311 -- a fleet, not a secret

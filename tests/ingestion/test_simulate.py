@@ -303,7 +303,7 @@ def test_report_counts_what_was_delivered(clock):
     printed = run("--vehicles=2", "--hours=1", "--late=0.1", "--repeated=0.05", "--faulty=0")
 
     assert printed.startswith("252 readings in ")
-    assert "240 of them count: 12 came twice, 24 late" in printed
+    assert "240 of them count; 12 were delivered twice, 24 late" in printed
     assert "from 2026-07-15T11:01:00Z until 2026-07-15T12:01:00Z" in printed
     assert "0 vehicles on faulty chargers" in printed
     assert "/v1/analytics/performance/SIM-V0001\n" in printed
@@ -438,7 +438,9 @@ def test_request_that_was_not_taken_is_sent_again_unchanged(clock, waits, answer
 def test_engine_that_never_takes_a_request_is_given_up(clock, waits):
     busy = (503, {"Retry-After": "2"}, {"message": "The database is not available"})
 
-    with pytest.raises(CommandError, match="503: The database is not available, 8 times in a row"):
+    with pytest.raises(
+        CommandError, match="503: The database is not available; gave up after 8 attempts"
+    ):
         simulate_at(Engine(*[busy] * 8))
     assert waits == [2] * 7
 
@@ -489,16 +491,16 @@ def test_refusal_ends_the_simulation_in_the_words_of_the_engine(clock, waits, an
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--vehicles=0"], "--vehicles: must be a whole number from 1"),
-        (["--meters=some"], "--meters: must be a whole number from 1"),
-        (["--interval=0.5"], "--interval: must be a whole number from 1"),
+        (["--vehicles=0"], "--vehicles: must be a whole number of at least 1"),
+        (["--meters=some"], "--meters: must be a whole number of at least 1"),
+        (["--interval=0.5"], "--interval: must be a whole number of at least 1"),
         (["--interval=7200", "--hours=1"], "--interval must not be longer than --hours"),
         (["--hours=0"], "--hours: must be more than 0"),
         (["--hours=nan"], "--hours: must be more than 0"),
         (["--hours=9601"], r"--hours: .* at most 9600 \(HISTORY_HORIZON_DAYS\)"),
-        (["--faulty=1.1"], "--faulty: must be a part of 1"),
-        (["--late=few"], "--late: must be a part of 1"),
-        (["--late=0.6", "--repeated=0.6"], "--late and --repeated must not be more than 1"),
+        (["--faulty=1.1"], "--faulty: must be a number from 0 to 1"),
+        (["--late=few"], "--late: must be a number from 0 to 1"),
+        (["--late=0.6", "--repeated=0.6"], "--late and --repeated must add up to at most 1"),
         (["--start=yesterday"], "--start: must be RFC 3339 with an offset"),
         (["--start=2026-07-15T08:00:00"], "--start: must be RFC 3339 with an offset"),
         (["--start=2025-06-10T11:59:59Z"], r"400 days \(HISTORY_HORIZON_DAYS\)"),

@@ -1,4 +1,4 @@
-"""Deliver the readings of a simulated fleet, through the HTTP API or straight into the writer."""
+"""Deliver the readings of a simulated fleet, through the HTTP API or directly to the writer."""
 
 import math
 import sys
@@ -7,6 +7,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from time import sleep
@@ -51,20 +52,29 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add = parser.add_argument
-        add("--vehicles", type=_count, default=20, metavar="N", help="(20)")
-        add("--meters", type=_count, metavar="N", help="as many as vehicles, unless told")
-        add("--hours", type=_hours, default=24.0, metavar="H", help="length of the simulation (24)")
+        share = partial(add, type=_share, metavar="SHARE")
+        add("--vehicles", type=_count, default=20, metavar="N", help="default: 20")
+        add("--meters", type=_count, metavar="N", help="default: as many as vehicles")
+        add("--hours", type=_hours, default=24.0, metavar="H", help="simulated time; default: 24")
+        add("--start", type=instant_of, metavar="TIME", help="RFC 3339; default: H hours ago")
         add(
-            "--start", type=instant_of, metavar="TIME", help="RFC 3339 with an offset (H hours ago)"
+            "--interval",
+            type=_count,
+            default=60,
+            metavar="SECONDS",
+            help="time between readings; default: 60",
         )
-        add("--interval", type=_count, default=60, metavar="SECONDS", help="between readings (60)")
-        add("--seed", type=int, default=1, help="same seed, same fleet (1)")
-        add("--faulty", type=_share, default=0.1, metavar="SHARE", help="of the chargers (0.1)")
-        add("--late", type=_share, default=0.01, metavar="SHARE", help="of the readings (0.01)")
-        add("--repeated", type=_share, default=0.01, metavar="SHARE", help="likewise (0.01)")
-        add("--out-of-order", type=_share, default=0.01, metavar="SHARE", help="likewise (0.01)")
-        add("--via", choices=("writer", "http"), default="writer", help="way to deliver (writer)")
-        add("--url", default=DEFAULT_URL, help=f"of the engine, for --via http ({DEFAULT_URL})")
+        add("--seed", type=int, default=1, help="same seed, same fleet; default: 1")
+        share("--faulty", default=0.1, help="share of faulty chargers; default: 0.1")
+        share("--late", default=0.01, help="share of late readings; default: 0.01")
+        share("--repeated", default=0.01, help="share of repeated readings; default: 0.01")
+        share("--out-of-order", default=0.01, help="share of readings out of order; default: 0.01")
+        add("--via", choices=("writer", "http"), default="writer", help="default: writer")
+        add(
+            "--url",
+            default=DEFAULT_URL,
+            help=f"URL of the engine, for --via http; default: {DEFAULT_URL}",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         scenario = _scenario(options)
@@ -72,7 +82,8 @@ class Command(BaseCommand):
             seconds = _run(scenario, options)
         except (UnknownDevice, UnknownDevices):
             raise CommandError(
-                "The simulated devices are not registered, and INGEST_UNKNOWN_DEVICES is reject"
+                "The simulated devices are not registered, and INGEST_UNKNOWN_DEVICES is reject; "
+                "set it to register"
             ) from None
         except OperationalError as error:
             raise CommandError(f"The database is not available: {error}") from None
@@ -106,46 +117,46 @@ def _report(scenario: Scenario, seconds: float) -> str:
     faulty = [pairing for pairing in scenario.pairings if pairing.is_faulty]
     lines = [
         f"{count:,} readings in {seconds:.1f} s: {count / max(seconds, 1e-3):,.0f} readings/s",
-        f"{scenario.reading_count:,} of them count: {scenario.repeated_count:,} came twice, "
-        f"{scenario.late_count:,} late",
+        f"{scenario.reading_count:,} of them count; {scenario.repeated_count:,} were delivered "
+        f"twice, {scenario.late_count:,} late",
         f"{scenario.vehicles:,} vehicles on {scenario.meters:,} meters, "
         f"from {instant(scenario.starts_at)} until {instant(scenario.ends_at)}",
-        f"\n{len(faulty):,} vehicles on faulty chargers, with the efficiency they were given:",
+        f"\n{len(faulty):,} vehicles on faulty chargers, with their simulated efficiency:",
         *(f"  {p.vehicle_id}  {p.meter_id}  {100 * p.efficiency:.2f}%" for p in faulty),
-        "\nThe engine's figure is efficiencyRatio in the answer to, for example,",
+        "\nCompare it with efficiencyRatio from the engine, for example:",
         f"  /v1/analytics/performance/{(faulty or scenario.pairings)[0].vehicle_id}",
     ]
     return "\n".join(lines)
 
 
 class _Problem(msgspec.Struct):
-    """What is wrong with one item, as far as it is of interest here."""
+    """The error of one item, as far as it is needed here."""
 
     message: str = ""
 
 
 class _Answer(msgspec.Struct):
-    """What the engine answers, as far as it is of interest here."""
+    """A response of the engine, as far as it is needed here."""
 
     message: str = ""
     accepted: int = 0
     errors: list[_Problem] = []
 
     def words(self) -> str:
-        """Return its message and that of the first error it lists."""
+        """Return its message and that of its first error."""
         messages = [self.message, *(error.message for error in self.errors[:1])]
         return ": ".join(filter(None, messages)) or "no reason given"
 
 
 class _NotNow(Exception):
-    """The engine did not take a request; the same one may be taken later."""
+    """The engine refused a request for now; the same request may succeed later."""
 
     def __init__(self, reason: str, retry_after: str = "") -> None:
         super().__init__(reason)
         self._retry_after = retry_after
 
     def wait_seconds(self, attempt: int) -> float:
-        """Return what the engine asks for; else a tenth of a second, doubled each time."""
+        """Return the engine's Retry-After; without one, 0.1 s, doubled with each attempt."""
         told = self._retry_after
         return int(told) if told.isdecimal() else 0.1 * 2 ** (attempt - 1)
 
@@ -153,7 +164,7 @@ class _NotNow(Exception):
 class _Api:
     """An engine's HTTP API, over one connection that is kept open.
 
-    Errors of `link` and `deliver`: `CommandError`, in the engine's own words.
+    Errors of `link` and `deliver`: `CommandError`, with the engine's message.
     """
 
     def __init__(self, url: str) -> None:
@@ -175,15 +186,15 @@ class _Api:
         self._connection.close()
 
     def _send(self, method: str, path: str, body: object) -> _Answer:
-        """Send until it is answered; to send the same again never changes a figure."""
+        """Send until answered; resending never changes a figure."""
         content, attempt = msgspec.json.encode(body), 1
         while True:
             try:
                 return self._exchange(method, path, content)
             except _NotNow as error:
                 if attempt == _ATTEMPTS:
-                    raise CommandError(f"{error}, {_ATTEMPTS} times in a row") from None
-                tqdm.write(f"{error}; trying again", file=sys.stderr)
+                    raise CommandError(f"{error}; gave up after {_ATTEMPTS} attempts") from None
+                tqdm.write(f"{error}; retrying", file=sys.stderr)
                 sleep(error.wait_seconds(attempt))
                 attempt += 1
 
@@ -198,7 +209,7 @@ class _Api:
             raise _NotNow(f"No answer from {self._url}: {error or type(error).__name__}") from None
         if response.status in _TAKEN:
             return answer
-        reason = f"{method} {path} was answered with {response.status}: {answer.words()}"
+        reason = f"{method} {path} returned {response.status}: {answer.words()}"
         if response.status in _NOT_NOW:
             raise _NotNow(reason, response.getheader("Retry-After", ""))
         raise CommandError(reason)
@@ -218,7 +229,7 @@ def _connection(url: str) -> tuple[HTTPConnection, str]:
 
 
 def _decoded(body: bytes) -> _Answer:
-    """Return an answer; an empty one for what is none of the engine's, such as a proxy's page."""
+    """Return a parsed response; an empty one if it is not the engine's, such as a proxy's page."""
     try:
         return msgspec.json.decode(body, type=_Answer)
     except DECODE_ERRORS:
@@ -228,7 +239,7 @@ def _decoded(body: bytes) -> _Answer:
 def _scenario(options: dict[str, Any]) -> Scenario:
     """Return the scenario that `options` describe. Errors: `CommandError`."""
     if options["late"] + options["repeated"] > 1:
-        raise CommandError("--late and --repeated must not be more than 1 together")
+        raise CommandError("--late and --repeated must add up to at most 1")
     if options["interval"] > options["hours"] * 3600:
         raise CommandError("--interval must not be longer than --hours")
     starts_at, ends_at = _span(options)
@@ -247,9 +258,9 @@ def _scenario(options: dict[str, Any]) -> Scenario:
 
 
 def _span(options: dict[str, Any]) -> tuple[datetime, datetime]:
-    """Return start and end of the simulation, in what the engine accepts. Errors: `CommandError`.
+    """Return start and end of the simulation, within what the engine accepts.
 
-    Unless told, it ends so that the newest readings are those of now.
+    By default, the newest readings are those of now. Errors: `CommandError`.
     """
     now, length = timezone.now(), timedelta(hours=options["hours"])
     starts_at = options["start"] or _next_tick(now, options["interval"]) - length
@@ -265,14 +276,14 @@ def _span(options: dict[str, Any]) -> tuple[datetime, datetime]:
 
 
 def _next_tick(now: datetime, interval_seconds: int) -> datetime:
-    """Return the first instant after `now` at which devices read."""
+    """Return the first instant after `now` at which devices report."""
     ticks_so_far = now.timestamp() // interval_seconds
     return datetime.fromtimestamp((ticks_so_far + 1) * interval_seconds, UTC)
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
-        raise ArgumentTypeError("must be a whole number from 1")
+        raise ArgumentTypeError("must be a whole number of at least 1")
     return int(text)
 
 
@@ -287,12 +298,12 @@ def _hours(text: str) -> float:
 def _share(text: str) -> float:
     share = _number(text)
     if not 0 <= share <= 1:
-        raise ArgumentTypeError("must be a part of 1, such as 0.05")
+        raise ArgumentTypeError("must be a number from 0 to 1, such as 0.05")
     return share
 
 
 def _number(text: str) -> float:
-    """Return the number in `text`; NaN, which lies within no bounds, where there is none."""
+    """Parse a number; return NaN, which is within no bounds, if `text` is not one."""
     try:
         return float(text)
     except ValueError:
