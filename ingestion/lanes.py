@@ -1,7 +1,7 @@
-"""Write much in two lanes: beside each other, and beside whoever decodes what comes next.
+"""Write large amounts of readings in two parallel lanes, while the caller decodes the next ones.
 
-One connection keeps PostgreSQL half busy. Each lane has devices of its own: neither waits for live
-rows of the other, and the readings of a device are written in order.
+One connection keeps PostgreSQL only half busy. Each lane has its own devices, so neither waits for
+live rows of the other, and the readings of a device are written in order.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from ingestion.readings import Decoded, device_id
 
 LANES: Final = 2
 
-# Records the readings of a part; those that can't be move to its errors.
+# Records the readings of a part; those that can't be recorded move to its errors.
 Record = Callable[[Decoded, datetime], None]
 
 
 class Lanes:
-    """Threads, or greenlets, that write; use it as a context manager, or for the whole process."""
+    """Threads or greenlets that write; use it as a context manager, or for the whole process."""
 
     def __init__(self, name: str) -> None:
         self._threads = [ThreadPoolExecutor(1, f"{name}-{number}") for number in range(LANES)]
@@ -35,9 +35,9 @@ class Lanes:
     def submit(
         self, decoded: Decoded, received_at: datetime, record: Record
     ) -> list[Future[Decoded]]:
-        """Begin to `record` the readings of `decoded`, not its errors; return a part per lane.
+        """Start to `record` the readings of `decoded`, not its errors; return a future per lane.
 
-        A part's result is what became of it, once it is committed; or raises what `record` raised.
+        A future returns its part once that is committed, or raises the error of `record`.
         """
         return [
             thread.submit(_recorded, part, received_at, record)
@@ -59,5 +59,5 @@ def _recorded(part: Decoded, received_at: datetime, record: Record) -> Decoded:
     try:
         record(part, received_at)
     finally:
-        connection.close()  # back into the pool, where it keeps its plans
+        connection.close()  # returns it to the pool, with its prepared statements
     return part

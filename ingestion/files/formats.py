@@ -1,4 +1,4 @@
-"""What files of readings have in common: their formats, and the fields of a reading in a file."""
+"""What all files of readings share: the formats, and the fields of a reading in a file."""
 
 from datetime import datetime
 from typing import Final
@@ -22,11 +22,11 @@ RECEIVED_AT: Final = "receivedAt"
 
 
 class Unreadable(Exception):
-    """A file that can't be read, or not further; the text says why."""
+    """The file can't be read, or not any further; the message says why."""
 
 
 def format_of(name: str) -> str:
-    """Return the format that a file's name ends in. Errors: `Unreadable`."""
+    """Return the format that a file's extension names. Errors: `Unreadable`."""
     for ending, file_format in _ENDINGS.items():
         if name.lower().endswith(ending):
             return file_format

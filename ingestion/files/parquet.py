@@ -1,8 +1,9 @@
-"""Parquet as columns of text, in bounded memory: what a file unpacks to is looked at before.
+"""Read Parquet as columns of text in bounded memory; uncompressed sizes are checked first.
 
-A kilobyte of Parquet can stand for gigabytes: a page of nothing but zeros, a text that a dictionary
-repeats in every row. So a page may unpack to `MAX_PAGE_BYTES` at most, by its own header, which is
-what the reader goes by, and not by the footer; and long texts are left out while they stand once.
+A kilobyte of Parquet can expand to gigabytes: a page of nothing but zeros, or a text that a
+dictionary repeats in every row. So a page may expand to at most `MAX_PAGE_BYTES`, according to its
+own header, which the reader uses, and not to the footer. Long texts are replaced while they exist
+only once, in the dictionary.
 """
 
 from collections.abc import Collection, Iterator
@@ -16,32 +17,32 @@ if TYPE_CHECKING:
     import pyarrow
     import pyarrow.parquet
 
-# Writers end a page at one mebibyte.
+# Writers end a page at 1 MiB.
 MAX_PAGE_BYTES: Final = 16 * 1024 * 1024
 # No field of a reading is nearly as long.
 MAX_TEXT_BYTES: Final = 256
-# Refused in every field, with the words of the wire.
+# Invalid in every field, so that it is rejected with the message of the API.
 _TOO_LONG: Final = "…"
 
 _HEADER_BYTES: Final = 4 * 1024
-# The largest that a header may have: it may hold a least and a greatest text.
+# The largest size of a header, which may contain a minimum and a maximum text.
 _MAX_HEADER_BYTES: Final = 1024 * 1024
-# Numbers of fields, and of an encoding, in parquet.thrift.
+# Numbers of fields and of an encoding in parquet.thrift.
 _UNPACKED_SIZE, _PACKED_SIZE, _DATA_PAGE, _DATA_PAGE_V2 = 2, 3, 5, 8
 _ENCODING: Final = {_DATA_PAGE: 2, _DATA_PAGE_V2: 4}
 _DELTA_BYTE_ARRAY: Final = 7
 
 
 class UnfitParquet(Exception):
-    """A file that unpacks to more than it may, or has columns that no reading has."""
+    """The file expands to more than the limit, or has a column of a type that no reading has."""
 
 
 def open_file(raw: IO[bytes], names: Collection[str]) -> "pyarrow.parquet.ParquetFile":
-    """Return the file; of its columns in `names`, those that are text come as dictionaries.
+    """Open the file; those of its columns in `names` that are text are read as dictionaries.
 
     Errors: `UnfitParquet`, and those of pyarrow.
     """
-    # Loaded only where it is needed: it takes as much memory as all the rest.
+    # Imported only where it is needed: it takes as much memory as everything else.
     import pyarrow.parquet
 
     file = pyarrow.parquet.ParquetFile(raw)
@@ -54,7 +55,7 @@ def open_file(raw: IO[bytes], names: Collection[str]) -> "pyarrow.parquet.Parque
 
 
 def texts(column: "pyarrow.Array") -> list[str]:
-    """Return a column as it would stand in CSV; times in UTC, nothing for null."""
+    """Return a column as it would be in CSV: times in UTC, an empty text for null."""
     import pyarrow
     import pyarrow.compute
 
@@ -64,7 +65,7 @@ def texts(column: "pyarrow.Array") -> list[str]:
         once = pyarrow.compute.if_else(is_long, _TOO_LONG, once)
         column = pyarrow.DictionaryArray.from_arrays(column.indices, once).dictionary_decode()
     if pyarrow.types.is_timestamp(column.type) and column.type.tz:
-        # What is finer than a microsecond stays so, and is refused with the words of the wire.
+        # Times finer than a microsecond stay so, and are rejected with the message of the API.
         with suppress(pyarrow.ArrowInvalid):
             column = column.cast(pyarrow.timestamp("us", "UTC"))
     found: list[str] = column.cast(pyarrow.string()).fill_null("").to_pylist()
@@ -82,7 +83,7 @@ def _is_text(of_column: "pyarrow.DataType") -> bool:
 
 
 def _require_fit(field: "pyarrow.Field") -> None:
-    """Errors: `UnfitParquet`, where one value may be of any size and is no text."""
+    """Errors: `UnfitParquet`, if a value may have any size and is not text."""
     import pyarrow
 
     types = pyarrow.types
@@ -97,12 +98,12 @@ def _require_fit(field: "pyarrow.Field") -> None:
 def _require_small_pages(
     raw: IO[bytes], metadata: "pyarrow.parquet.FileMetaData", names: Collection[str]
 ) -> None:
-    """Errors: `UnfitParquet`, where a page of the columns unpacks to more than it may."""
+    """Errors: `UnfitParquet`, if a page of the columns expands to more than the limit."""
     for group in range(metadata.num_row_groups):
         of_group = metadata.row_group(group)
         for place in range(of_group.num_columns):
             chunk = of_group.column(place)
-            # Of a column without values the reader reads no page, and there may be none.
+            # The reader reads no page of a column without values, and there may be none.
             if chunk.path_in_schema in names and chunk.num_values:
                 for page in _pages(raw, chunk):
                     _require_small(chunk.path_in_schema, page)
@@ -131,19 +132,19 @@ def _header(raw: IO[bytes], position: int) -> tuple[Struct, int]:
             sizes = (header.get(_UNPACKED_SIZE), header.get(_PACKED_SIZE))
             if all(isinstance(size, int) and size >= 0 for size in sizes):
                 return header, data.tell()
-    raise UnfitParquet(f"not Parquet: no page begins at byte {position:,}")
+    raise UnfitParquet(f"not Parquet: no page starts at byte {position:,}")
 
 
 def _require_small(name: str, page: Struct) -> None:
     if page[_UNPACKED_SIZE] > MAX_PAGE_BYTES:
         raise UnfitParquet(
-            f"a page of {name} unpacks to {page[_UNPACKED_SIZE]:,} bytes, "
+            f"a page of {name} expands to {page[_UNPACKED_SIZE]:,} bytes, "
             f"more than {MAX_PAGE_BYTES:,}: write the file with smaller pages"
         )
     for kind, field in _ENCODING.items():
         of_kind = page.get(kind)
-        # A few bytes of it stand for any number of long texts.
+        # A few bytes of this encoding can expand to any number of long texts.
         if isinstance(of_kind, dict) and of_kind.get(field) == _DELTA_BYTE_ARRAY:
             raise UnfitParquet(
-                f"{name} is encoded as DELTA_BYTE_ARRAY: write the file with dictionaries, or PLAIN"
+                f"{name} is encoded as DELTA_BYTE_ARRAY: write the file with dictionaries or PLAIN"
             )

@@ -1,7 +1,7 @@
 """Read files of readings, CSV, NDJSON and Parquet, block by block.
 
-Whatever the format, a line becomes a JSON object with the names of the wire, and
-`ingestion.readings` says whether it is a reading: what a field may be is described there alone.
+In every format, a line becomes a JSON object with the API's field names, and `ingestion.readings`
+decides whether it is a reading: only that module describes what a field may be.
 """
 
 import csv
@@ -25,9 +25,9 @@ from ingestion.files import parquet
 from ingestion.files.formats import ID_FIELDS, KNOWN_FIELDS, TEXT_FIELDS, Unreadable, format_of
 from ingestion.readings import MAX_LINE_BYTES, Decoded, DeviceKind, ItemError, decode_lines
 
-# As many as the writer takes in one statement at its best; memory holds a few blocks at a time.
+# The best size for one statement of the writer; a few blocks are in memory at a time.
 BLOCK_LINES: Final = 10_000
-# However few lines that is; looked at after each of these portions, of `_ROOM` at most.
+# However few lines that is; checked after each of these portions, of `_ROOM` at most.
 MAX_BLOCK_BYTES: Final = 4 * 1024 * 1024
 _LINES_AT_ONCE: Final = 32
 _ROOM: Final = _LINES_AT_ONCE * MAX_LINE_BYTES
@@ -36,7 +36,7 @@ _LENGTH_OF_EMPTY_LINE: Final = len("\r\n")
 _UNTIMED: Final = (
     "timestamp",
     "missing",
-    "timestamp is required in a file: to import it again would count a reading without one twice",
+    "timestamp is required in a file; without it, a second import would count the reading twice",
 )
 _json_numbers = re.compile(r"(?:(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)?\n)*", re.ASCII)
 _needs_escape = re.compile(r'["\\\x00-\x09\x0b-\x1f]')
@@ -44,10 +44,10 @@ _needs_escape = re.compile(r'["\\\x00-\x09\x0b-\x1f]')
 
 @dataclass
 class Block:
-    """Some lines of a file: `objects[i]`, as JSON, stood in `lines[i]`; `last_line` was read last.
+    """Some lines of a file: the JSON `objects[i]` is from `lines[i]`; `last_line` was read last.
 
-    `errors` are of lines that are no object at all. `position_bytes` tells how much of the file has
-    been read, roughly.
+    `errors` has the lines that are not an object at all. `position_bytes` is roughly how much of
+    the file has been read.
     """
 
     objects: list[bytes]
@@ -58,9 +58,9 @@ class Block:
 
 
 def blocks(path: Path, after_line: int = 0) -> Iterator[Block]:
-    """Yield the lines of a file that come after `after_line`, in order and in constant memory.
+    """Yield the lines of a file after `after_line`, in order and in constant memory.
 
-    Errors: `Unreadable`, also in the middle; what was yielded before is good.
+    Errors: `Unreadable`, also in the middle; the blocks yielded before are valid.
     """
     read = {"csv": _csv_blocks, "ndjson": _ndjson_blocks, "parquet": _parquet_blocks}
     with _named(path), path.open("rb") as raw:
@@ -68,10 +68,10 @@ def blocks(path: Path, after_line: int = 0) -> Iterator[Block]:
 
 
 def decode_block(block: Block, received_at: datetime) -> Decoded:
-    """Return what `block` holds; an index is the number of a line.
+    """Decode `block`; an index is the number of a line.
 
-    Shape: those of one device in the order of their lines. One C pass for each kind, object by
-    object only where a block holds something unusual.
+    Shape: the readings of one device are in the order of their lines. Takes one pass in C per kind,
+    and goes object by object only if a block has something unusual.
     """
     result, lines = Decoded([], [], list(block.errors), is_array=True), []
     for kind, is_of_kind in _by_kind(block.objects).items():
@@ -91,7 +91,7 @@ def decode_block(block: Block, received_at: datetime) -> Decoded:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Turn what goes wrong on reading `path` into `Unreadable`, with its name."""
+    """Turn errors of reading `path` into `Unreadable`, with the file's name."""
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile, csv.Error, _NotThatFormat) as error:
@@ -101,7 +101,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 class _NotThatFormat(Exception):
-    """The bytes of a file are not what its name says."""
+    """The file does not have the format that its name says."""
 
 
 def _unzipped(raw: IO[bytes]) -> IO[bytes]:
@@ -110,7 +110,7 @@ def _unzipped(raw: IO[bytes]) -> IO[bytes]:
 
 def _ndjson_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
     with _unzipped(raw) as file:
-        # One byte more than a line may have.
+        # One byte more than the longest line allowed.
         lines = iter(partial(file.readline, MAX_LINE_BYTES + 1), b"")
         number = sum(1 for _ in islice(lines, after_line))
         while some := _some_lines(lines, number):
@@ -138,13 +138,13 @@ def _some_lines(lines: Iterator[bytes], number: int) -> list[bytes]:
 
 
 def _require_an_end(ends: bool, length: int, line: int) -> None:
-    """Errors: `_NotThatFormat`, where a line of `length` was read without coming to its end."""
+    """Errors: `_NotThatFormat`, if `length` exceeds the limit and the line has not ended."""
     if length > MAX_LINE_BYTES and not ends:
         raise _NotThatFormat(f"line {line:,} has more than {MAX_LINE_BYTES:,} bytes")
 
 
 class _CsvLines:
-    """The lines of a CSV, none longer than a line may be; `room` is what may still be read."""
+    """The lines of a CSV, none longer than allowed; `room` is how much may still be read."""
 
     def __init__(self, text: TextIOWrapper) -> None:
         self._text = text
@@ -157,18 +157,18 @@ class _CsvLines:
             length = len(line)
             if length > MAX_LINE_BYTES:
                 _require_an_end(line.endswith(("\n", "\r")), length, self.number)
-            # Empty lines stand in no row; there may be any number of them.
+            # Empty lines belong to no row, and there may be any number of them.
             self.room -= length if length > _LENGTH_OF_EMPTY_LINE else 0
             if self.room < 0:
                 raise _NotThatFormat(
                     f"a row has more than {MAX_LINE_BYTES:,} bytes: "
-                    f"it has not ended in line {self.number:,}"
+                    f"it does not end by line {self.number:,}"
                 )
             yield line
 
 
 def _csv_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
-    # A byte that is not UTF-8 spoils its cell, not the file.
+    # A byte that is not UTF-8 makes its cell invalid, not the file.
     with TextIOWrapper(_unzipped(raw), "utf-8-sig", errors="replace", newline="") as text:
         source = _CsvLines(text)
         reader = csv.reader(source, skipinitialspace=True)
@@ -203,7 +203,7 @@ def _some_rows(
 
 
 def _parquet_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
-    # Loaded only where it is needed: it takes as much memory as all the rest.
+    # Imported only where it is needed: it takes as much memory as everything else.
     import pyarrow
 
     size_bytes, number = Path(raw.name).stat().st_size, 0
@@ -219,7 +219,7 @@ def _parquet_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
             position = size_bytes * number // file.metadata.num_rows
             yield Block(objects, list(range(first, number + 1)), number, position)
     except pyarrow.ArrowException as error:
-        raise _NotThatFormat(f"not Parquet with columns of readings: {error}") from None
+        raise _NotThatFormat(f"not a Parquet file of readings: {error}") from None
     except parquet.UnfitParquet as error:
         raise _NotThatFormat(str(error)) from None
 
@@ -232,10 +232,10 @@ class _Columns:
         self._places = {name: place for place, name in enumerate(header) if name in KNOWN_FIELDS}
         self.names = list(self._places)
         if len(self.names) < sum(name in KNOWN_FIELDS for name in header):
-            raise _NotThatFormat("a column stands twice in its header")
+            raise _NotThatFormat("a column appears twice in the header")
         if not self._places.keys() & set(ID_FIELDS) or "timestamp" not in self._places:
             raise _NotThatFormat(
-                "its columns must be named as on the wire: timestamp, meterId or vehicleId, …"
+                "columns must be named as in the API: timestamp, meterId or vehicleId, …"
             )
 
     def objects(self, rows: Sequence[Sequence[str]]) -> list[bytes]:
@@ -255,8 +255,7 @@ class _Columns:
 def _members(name: str, cells: Sequence[str]) -> list[str]:
     """Return `"name":value` for each cell, an empty text for an empty one.
 
-    Checked for the whole column at once; a number that is none stays a string, which the wire
-    refuses.
+    Checks the whole column at once. An invalid number stays a string, which the API's rules reject.
     """
     joined = "\n".join([*cells, ""])
     if name in TEXT_FIELDS:
@@ -278,10 +277,10 @@ def _quoted(cell: str) -> str:
 
 
 def _by_kind(objects: list[bytes]) -> dict[DeviceKind | None, list[bool]]:
-    """Return which objects are of each kind; all under None where one needs a closer look.
+    """Return which objects are of each kind; all under None if one needs a closer look.
 
-    Told by their bytes, for half a microsecond each: every object names one id alone, and no other
-    type, in a block without escapes.
+    Decided by their bytes, in half a microsecond each: in a block without escapes, every object has
+    just one of the ids, and no other type.
     """
     is_meter = [b'"meterId"' in text for text in objects]
     is_vehicle = [b'"vehicleId"' in text for text in objects]
@@ -300,7 +299,7 @@ def _says_no_other_type(text: bytes, is_meter: bool) -> bool:
 
 
 def _reject_untimed(decoded: Decoded, received_at: datetime) -> None:
-    """Move the readings that had no timestamp, and so were given `received_at`, to the errors."""
+    """Move the readings without a timestamp, which were stamped `received_at`, to the errors."""
     if all(reading.measured_at is not received_at for reading in decoded.readings):
         return
     pairs = list(zip(decoded.indexes, decoded.readings, strict=True))

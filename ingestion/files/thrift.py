@@ -1,4 +1,4 @@
-"""A struct of Thrift's compact protocol, as far as headers of Parquet pages need it.
+"""Read a struct of Thrift's compact protocol, as far as the headers of Parquet pages need it.
 
 Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 """
@@ -14,13 +14,13 @@ _STRUCT: Final = 12
 
 
 def read_struct(data: IO[bytes], depth: int = 0) -> Struct:
-    """Return the fields of the struct that `data` stands at, by number, and stand behind it.
+    """Read the struct at the position of `data`; return its integers and structs by field number.
 
-    Integers and structs have their values, all else None. Errors: `EOFError` where `data` ends
-    within it; `ValueError` where it is no such struct, or holds lists, sets or maps.
+    Other fields are skipped. Errors: `EOFError` if `data` ends within it; `ValueError` if it is not
+    such a struct, or has lists, sets or maps.
     """
     if depth > _MAX_DEPTH:
-        raise ValueError("structs within structs")
+        raise ValueError("structs nested too deeply")
     fields: Struct = {}
     number = 0
     while (head := _byte(data)) & 0x0F != _STOP:
@@ -41,7 +41,7 @@ def _value(data: IO[bytes], kind: int, depth: int) -> int | Struct | None:
         if len(data.read(length)) < length:
             raise EOFError
     elif kind not in (_TRUE, _FALSE):
-        raise ValueError(f"a field of kind {kind}")
+        raise ValueError(f"unexpected field type {kind}")
     return None
 
 
@@ -59,7 +59,7 @@ def _varint(data: IO[bytes]) -> int:
         value |= (byte & 0x7F) << 7 * place
         if byte < 0x80:
             return value
-    raise ValueError("an integer without an end")
+    raise ValueError("an integer that is too long")
 
 
 def _integer(data: IO[bytes]) -> int:

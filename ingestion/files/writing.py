@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Sink(Protocol):
     """Writes readings to a file that the caller opens and closes.
 
-    Rows hold what the columns of their kind on the wire say, in that order, then `receivedAt`.
+    Rows have the fields of their kind, in the order of the API, then `receivedAt`.
     """
 
     def write(self, kind: DeviceKind, rows: Sequence[Sequence[Any]]) -> None: ...
@@ -28,7 +28,7 @@ class Sink(Protocol):
 
 
 def sink(file: IO[bytes], file_format: str, kinds: Sequence[DeviceKind]) -> Sink:
-    """Return what writes readings of `kinds` to `file`, in a format that `format_of` names."""
+    """Return a sink that writes readings of `kinds` to `file`, in a format of `format_of`."""
     if file_format == "ndjson":
         return _NdjsonSink(file)
     return _CsvSink(file, kinds) if file_format == "csv" else _ParquetSink(file, kinds)
@@ -55,7 +55,7 @@ class _Header:
         self._pickers = {kind: self._picker(wire_names(kind)) for kind in kinds}
 
     def _picker(self, own: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-        # Columns that a kind lacks take the None that `pick` adds at the end.
+        # Columns that a kind lacks get the None that `pick` appends.
         return itemgetter(*(own.index(name) if name in own else -1 for name in self.names))
 
     def pick(self, kind: DeviceKind, row: Sequence[Any]) -> tuple[Any, ...]:
@@ -81,7 +81,7 @@ class _CsvSink:
 
 
 class ArrowRows:
-    """Turns rows of one kind or both into Arrow, as they stand in Parquet."""
+    """Converts rows of one kind or both to Arrow, as they are in Parquet."""
 
     def __init__(self, kinds: Sequence[DeviceKind]) -> None:
         import pyarrow

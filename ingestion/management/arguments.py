@@ -1,4 +1,4 @@
-"""Types of the commands' arguments."""
+"""Argument types of the management commands."""
 
 from argparse import ArgumentTypeError
 from datetime import datetime
@@ -12,7 +12,7 @@ class _Instant(msgspec.Struct):
 
 
 def instant_of(text: str) -> datetime:
-    """Return the instant that `text` names, RFC 3339 with an offset, as on the wire."""
+    """Parse an instant, RFC 3339 with an offset, as on the wire."""
     try:
         return msgspec.convert({"at": text}, _Instant).at
     except msgspec.ValidationError:

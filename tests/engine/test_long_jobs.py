@@ -106,7 +106,7 @@ def test_command_that_is_told_to_end_says_how_to_go_on(make_engine, tmp_path):
         said = importing.stderr.read()
 
     assert importing.returncode == 1
-    assert "the same command goes on from there" in said
+    assert "run the same command to continue from there" in said
     assert "Traceback" not in said
     execute(engine, _FULL_SPEED)
     engine.manage(*command[1:])

@@ -209,7 +209,7 @@ def test_bad_lines_are_reported_beside_the_file_and_the_good_ones_stored(tmp_pat
         ("7", "", "malformed_json"),
         ("11", "", "malformed_json"),
     ]
-    assert f"8 lines rejected; the reasons are in {path}.rejected.csv" in printed
+    assert f"8 lines rejected; see {path}.rejected.csv for the reasons" in printed
     report = Path(f"{path}.rejected.csv").read_text()
     assert "timestamp must be at most 30 days old (HISTORY_HORIZON_DAYS)" in report
 
@@ -308,13 +308,13 @@ def test_report_of_an_earlier_run_goes_where_nothing_is_rejected_any_more(tmp_pa
     ("name", "content", "words"),
     [
         ("day.txt", b"", "must end in"),
-        ("day.csv", b"", "must be named as on the wire"),
-        ("day.csv", b"vehicleId;timestamp\n", "must be named as on the wire"),
-        ("day.csv", b"vehicleId,vehicleId,timestamp\n", "stands twice"),
+        ("day.csv", b"", "must be named as in the API"),
+        ("day.csv", b"vehicleId;timestamp\n", "must be named as in the API"),
+        ("day.csv", b"vehicleId,vehicleId,timestamp\n", "appears twice"),
         ("day.csv.gz", b"vehicleId,timestamp\n", "Not a gzipped file"),
-        ("day.ndjson", b"vehicleId,timestamp\nV1,\n", "no line is a reading"),
+        ("day.ndjson", b"vehicleId,timestamp\nV1,\n", "has no readings"),
         ("day.ndjson", b" " * (MAX_LINE_BYTES + 1), "more than 65,536 bytes"),
-        ("day.parquet", b"PAR1", "not Parquet"),
+        ("day.parquet", b"PAR1", "not a Parquet file"),
     ],
 )
 def test_file_of_another_format_fails_the_command(tmp_path, name, content, words):
@@ -408,7 +408,7 @@ BOMBS = {
         lambda folder: of_vehicles(
             folder / "b.parquet", pyarrow.array(["a" * 128 * 1024 * 1024]), use_dictionary=False
         ),
-        "a page of vehicleId unpacks to 134,217,738 bytes, more than 16,777,216",
+        "a page of vehicleId expands to 134,217,738 bytes, more than 16,777,216",
     ),
 }
 
@@ -499,7 +499,7 @@ def test_what_was_read_before_a_bomb_is_stored(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "BLOCK_LINES", 1)
     path = written(tmp_path / "day.ndjson", ndjson(METER, VEHICLE) + b" " * 70_000)
 
-    with pytest.raises(CommandError, match=r"line 3 has more than .* is stored up to line 2"):
+    with pytest.raises(CommandError, match=r"line 3 has more than .* is imported up to line 2"):
         run(path)
     assert stored() == BOTH
 
@@ -560,7 +560,7 @@ def test_page_of_parquet_that_is_none_fails_the_command(tmp_path):
     content = path.read_bytes()
     written(path, content[:4] + b"\xff" * 20 + content[24:])
 
-    with pytest.raises(CommandError, match="not Parquet: no page begins at byte 4"):
+    with pytest.raises(CommandError, match="not Parquet: no page starts at byte 4"):
         run(path)
 
 
@@ -572,7 +572,7 @@ def test_file_that_is_cut_short_is_stored_as_far_as_it_goes(tmp_path, monkeypatc
     whole = gzip.compress(ndjson(*[VEHICLE | {"vehicleId": f"V{n:09}{n}"} for n in range(999)]))
     path = written(tmp_path / "day.ndjson.gz", whole[: len(whole) // 2])
 
-    with pytest.raises(CommandError, match=r"end-of-stream.*is stored up to line (\d+)"):
+    with pytest.raises(CommandError, match=r"end-of-stream.*is imported up to line (\d+)"):
         run(path)
     assert VehicleReading.objects.count() > 100
 
@@ -593,7 +593,7 @@ def broken_off(tmp_path, monkeypatch) -> Path:
 
     with monkeypatch.context() as patch:
         patch.setattr(import_readings, "record_known", fails_at_the_fourth)
-        with pytest.raises(CommandError, match=r"Stopped; .* is stored up to line 3"):
+        with pytest.raises(CommandError, match=r"Stopped; .* is imported up to line 3"):
             run(path)
     return path
 
@@ -604,7 +604,7 @@ def test_next_run_goes_on_where_the_last_one_broke_off(broken_off):
     ids = list(VehicleReading.objects.values_list("vehicle_id", flat=True))
     assert ids == ["V1", "V3", "V4", "V5"]
     assert "4 readings" in printed
-    assert "went on after line 3" in printed
+    assert "continued after line 3" in printed
     assert rejected(broken_off) == [("2", "soc", "out_of_range")]
     assert not Path(f"{broken_off}.progress.json").exists()
 
@@ -653,7 +653,7 @@ def test_database_that_stays_away_ends_the_command(tmp_path, monkeypatch):
 
     monkeypatch.setattr(import_readings, "record_known", is_away)
     monkeypatch.setattr(import_readings.time, "sleep", lambda seconds: None)
-    with pytest.raises(CommandError, match=r"not available: away; .* goes on from there"):
+    with pytest.raises(CommandError, match=r"not available: away; .* continue from there"):
         run(written(tmp_path / "day.ndjson", ndjson(VEHICLE)))
 
 

@@ -1,4 +1,4 @@
-"""Export history to a file, which `import_readings` takes back."""
+"""Export history to a file that `import_readings` can read."""
 
 import gzip
 from argparse import ArgumentParser
@@ -23,7 +23,7 @@ from ingestion.management.arguments import instant_of
 from ingestion.readings import DeviceKind
 from ingestion.sql import STATEMENTS
 
-# Rows held in memory at once, and a row group of Parquet.
+# Rows held in memory at once; also the size of a row group of Parquet.
 BATCH_ROWS: Final = 20_000
 
 _STATEMENTS: Final = {
@@ -35,24 +35,24 @@ _REGISTRIES: Final = {DeviceKind.METER: Meter, DeviceKind.VEHICLE: Vehicle}
 
 
 class Command(BaseCommand):
-    """Write the deliveries of a device or of all to a file, in constant memory."""
+    """Write the deliveries of one device or of all devices to a file, in constant memory."""
 
     help = (
-        "Write the deliveries of history to CSV, NDJSON (both also gzipped) or Parquet, by the "
-        "ending of the file; import_readings takes it back."
+        "Export deliveries from history to a CSV, NDJSON (either also gzipped) or Parquet file; "
+        "the file's extension chooses the format. import_readings can read the file."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         which = parser.add_mutually_exclusive_group()
-        which.add_argument("--vehicle", metavar="ID", help="this vehicle alone")
-        which.add_argument("--meter", metavar="ID", help="this meter alone")
-        which.add_argument("--vehicles", action="store_true", help="every vehicle, no meter")
-        which.add_argument("--meters", action="store_true", help="every meter, no vehicle")
+        which.add_argument("--vehicle", metavar="ID", help="only this vehicle")
+        which.add_argument("--meter", metavar="ID", help="only this meter")
+        which.add_argument("--vehicles", action="store_true", help="all vehicles, no meters")
+        which.add_argument("--meters", action="store_true", help="all meters, no vehicles")
         add = parser.add_argument
-        add("--from", type=instant_of, dest="start", metavar="TIME", help="RFC 3339; included")
-        add("--to", type=instant_of, dest="end", metavar="TIME", help="RFC 3339; not included")
-        add("--counted", action="store_true", help="of each timestamp, the delivery that counts")
-        add("--output", required=True, metavar="FILE", help="- is NDJSON on standard output")
+        add("--from", type=instant_of, dest="start", metavar="TIME", help="RFC 3339, inclusive")
+        add("--to", type=instant_of, dest="end", metavar="TIME", help="RFC 3339, exclusive")
+        add("--counted", action="store_true", help="only the delivery that counts, per timestamp")
+        add("--output", required=True, metavar="FILE", help="- for NDJSON on standard output")
 
     def handle(self, *args: Any, **options: Any) -> None:
         selection = _selection(options)
@@ -62,7 +62,7 @@ class Command(BaseCommand):
         except Unreadable as error:
             raise CommandError(str(error)) from None
         except BrokenPipeError:
-            return  # who reads standard output has had enough
+            return  # the reader of standard output has closed it
         except OSError as error:
             raise CommandError(f"{error.filename}: {error.strerror}") from None
         except (OperationalError, InterfaceError) as error:
@@ -72,8 +72,8 @@ class Command(BaseCommand):
         gone_until = restore.gone_until(selection.start or _EVER, selection.end or timezone.now())
         if gone_until:
             self.stderr.write(
-                f"Some of what was before {instant(gone_until)} is in the archive alone: "
-                f"see `{settings.MANAGE_PY} retention plan`"
+                f"Some readings before {instant(gone_until)} are only in the archive; "
+                f"`{settings.MANAGE_PY} retention plan` lists its files"
             )
 
     def _export(self, selection: "_Selection", output: str) -> None:
@@ -87,7 +87,7 @@ class Command(BaseCommand):
 
 
 class _Selection(NamedTuple):
-    """Which deliveries are wanted; None is no limit."""
+    """Which deliveries to export; None means no limit."""
 
     kinds: list[DeviceKind]
     device_id: str | None
@@ -97,7 +97,7 @@ class _Selection(NamedTuple):
 
 
 def _selection(options: dict[str, Any]) -> _Selection:
-    """Errors: `CommandError`, where nothing can be selected."""
+    """Errors: `CommandError`, if nothing can be selected."""
     start, end = options["start"], options["end"]
     if start and end and start >= end:
         raise CommandError("--from must be before --to")
@@ -109,7 +109,7 @@ def _selection(options: dict[str, Any]) -> _Selection:
 
 
 def _write(selection: _Selection, file: IO[bytes], file_format: str) -> int:
-    """Write what is selected to `file`; return how many readings that was."""
+    """Write the selected deliveries to `file`; return how many there were."""
     target = sink(file, file_format, selection.kinds)
     with tqdm(desc="readings", unit=" readings", unit_scale=True) as progress:
         for kind in selection.kinds:
@@ -121,7 +121,7 @@ def _write(selection: _Selection, file: IO[bytes], file_format: str) -> int:
 
 
 def _batches(kind: DeviceKind, selection: _Selection) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield the deliveries of one kind, from a cursor on the server, as of one moment."""
+    """Yield the deliveries of one kind from a server-side cursor, as of one moment."""
     with (
         transaction.atomic(),
         connection.wrap_database_errors,
@@ -134,7 +134,7 @@ def _batches(kind: DeviceKind, selection: _Selection) -> Iterator[list[tuple[Any
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes the place of `path` once it is whole."""
+    """Open a file that replaces `path` once it is complete."""
     part = path.with_name(f"{path.name}.part")
     is_zipped = path.name.lower().endswith(".gz")
     try:

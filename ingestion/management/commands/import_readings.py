@@ -1,4 +1,4 @@
-"""Import readings from files, by the rules of the API, while the engine goes on answering."""
+"""Import readings from files, by the rules of the API, while the engine keeps running."""
 
 import csv
 import gc
@@ -33,7 +33,7 @@ from ingestion.readings import Decoded, ItemError, of_any_age
 from ingestion.sql import STATEMENTS
 
 BLOCKS_AHEAD: Final = 3
-# With the waits between them, some six seconds: PostgreSQL may start anew meanwhile.
+# With the waits between them about 6 seconds, in which PostgreSQL may restart.
 ATTEMPTS: Final = 6
 
 _NOT_NOW: Final = (OperationalError, InterfaceError, Overloaded)
@@ -41,11 +41,11 @@ _identity = Statement(STATEMENTS / "database_identity.sql")
 
 
 class Command(BaseCommand):
-    """Record the readings of files; write a report of the lines that can't be, and go on."""
+    """Record the readings of files; report rejected lines and continue."""
 
     help = (
-        "Record the readings of CSV, NDJSON (both also gzipped) or Parquet files, with columns "
-        "named as on the wire. To import a file again changes no figure."
+        "Import readings from CSV, NDJSON (either also gzipped) or Parquet files, whose columns "
+        "are named as in the API. Importing a file again changes no figures."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -53,7 +53,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--archived",
             action="store_true",
-            help="the files are from the archive: readings of any age; a FILE may be its URL",
+            help="restore files from the archive: accept readings of any age; FILE may be a URL",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -84,13 +84,13 @@ class Command(BaseCommand):
     def _bring_back_one(self, path: Path) -> None:
         self._take([path])
         if _Report.of(path).exists():
-            raise RetentionFailed(f"{path.name} is not back as a whole: it has rejected lines")
+            raise RetentionFailed(f"{path.name} is not completely restored: lines were rejected")
         restore.bring_back(path.name)
 
 
 @contextmanager
 def _no_search_for_cycles() -> Iterator[None]:
-    """Spare a search through millions of cells that form no cycles: half of the time of CSV."""
+    """Disable garbage collection: its search through millions of cells takes half of CSV's time."""
     gc.disable()
     try:
         yield
@@ -113,7 +113,7 @@ class _Done(msgspec.Struct, frozen=True):
 
 
 def _import(path: Path) -> str:
-    """Import one file; return what became of it. Errors: `Unreadable`, `CommandError`."""
+    """Import one file; return a summary. Errors: `Unreadable`, `CommandError`."""
     began = time.perf_counter()
     checkpoint = _Checkpoint(path)
     start = done = checkpoint.load()
@@ -142,8 +142,8 @@ def _reason(error: BaseException) -> str:
 
 def _how_to_go_on(path: Path, done: _Done) -> str:
     return (
-        f"{path} is stored up to line {done.last_line:,}: "
-        "the same command goes on from there, and counts nothing twice"
+        f"{path} is imported up to line {done.last_line:,}; "
+        "run the same command to continue from there, nothing counts twice"
     )
 
 
@@ -151,17 +151,17 @@ def _summary(path: Path, start: _Done, done: _Done, report: "_Report", seconds: 
     rate = (done.lines - start.lines) / max(seconds, 1e-3)
     lines = [f"{path}: {done.accepted:,} readings in {seconds:.1f} s: {rate:,.0f} readings/s"]
     if start.lines:
-        lines.append(f"  went on after line {start.last_line:,}, where an earlier run broke off")
+        lines.append(f"  continued after line {start.last_line:,}, where an earlier run stopped")
     if done.rejected:
-        lines.append(f"  {done.rejected:,} lines rejected; the reasons are in {report.path}")
+        lines.append(f"  {done.rejected:,} lines rejected; see {report.path} for the reasons")
     return "\n".join(lines)
 
 
-# --- The way of a block ------------------------------------------------------------------------
+# --- Blocks ------------------------------------------------------------------------------------
 
 
 class _Written(NamedTuple):
-    """A block on its way into the database."""
+    """A block that is being written to the database."""
 
     path: Path
     block: Block
@@ -169,7 +169,7 @@ class _Written(NamedTuple):
     parts: "list[Future[Decoded]]"
 
     def outcome(self, before: _Done, report: "_Report") -> _Done:
-        """Wait until the block is committed; report its bad lines; return what is done with it."""
+        """Wait until the block is committed; report its rejected lines; return the new progress."""
         parts = [part.result() for part in self.parts]
         errors = [error for part in parts for error in part.errors] + self.decoded.errors
         report.write(sorted(errors, key=lambda error: error.index))
@@ -183,7 +183,7 @@ class _Written(NamedTuple):
 
 
 def _written(path: Path, after_line: int, lanes: Lanes) -> Iterator[_Written]:
-    """Yield the blocks of a file, each given to the lanes, not waited for."""
+    """Yield the blocks of a file, each submitted to the lanes and not waited for."""
     for block in blocks(path, after_line):
         received_at = timezone.now()
         decoded = decode_block(block, received_at)
@@ -192,7 +192,7 @@ def _written(path: Path, after_line: int, lanes: Lanes) -> Iterator[_Written]:
 
 
 def _ahead(written: Iterator[_Written]) -> Iterator[_Written]:
-    """Yield the same, each when a few more are on their way; also those before an error."""
+    """Yield the same blocks, a few blocks behind; after an error, first the blocks before it."""
     waiting: deque[_Written] = deque()
     try:
         for block in written:
@@ -206,18 +206,18 @@ def _ahead(written: Iterator[_Written]) -> Iterator[_Written]:
 
 
 def _require_readings(path: Path, block: Block, decoded: Decoded) -> None:
-    """Errors: `Unreadable`, where not even one of the first lines is an object of JSON."""
+    """Errors: `Unreadable`, if not one of the first lines is a JSON object."""
     is_first = bool(block.lines) and block.lines[0] <= len(block.lines)
     if is_first and len(decoded.errors) == len(block.lines):
         first = decoded.errors[0]
         if all(error.code == "malformed_json" for error in decoded.errors):
-            raise Unreadable(f"{path}: no line is a reading: line {first.index} is {first.message}")
+            raise Unreadable(f"{path} has no readings: line {first.index} is {first.message}")
 
 
 def _record(part: Decoded, received_at: datetime) -> None:
-    """Record `part`, also when PostgreSQL starts anew meanwhile.
+    """Record `part`; retry if PostgreSQL restarts meanwhile.
 
-    Safe to try again: of a delivery that was committed after all, the second one counts.
+    A retry is safe: if the delivery was committed after all, the second one counts.
     """
     attempt = 1
     while True:
@@ -236,10 +236,10 @@ def _record(part: Decoded, received_at: datetime) -> None:
 
 
 class _Report:
-    """`FILE.rejected.csv`: the lines that were not accepted; absent where all were."""
+    """`FILE.rejected.csv`: the rejected lines; absent if there are none."""
 
     def __init__(self, path: Path, size_bytes: int) -> None:
-        """Keep what the report said when `size_bytes` were written."""
+        """Keep the first `size_bytes` of an earlier report."""
         self.path = self.of(path)
         if size_bytes and self.path.exists():
             os.truncate(self.path, size_bytes)
@@ -266,9 +266,9 @@ class _Report:
 
 
 class _Checkpoint:
-    """`FILE.progress.json`: how far a file is in this database; gone when it is there as a whole.
+    """`FILE.progress.json`: how far a file is imported into this database; removed at the end.
 
-    Of another file, or another database, it says nothing.
+    It is ignored for another file or another database.
     """
 
     def __init__(self, path: Path) -> None:
@@ -293,7 +293,7 @@ class _Checkpoint:
 
 
 class _Saved(msgspec.Struct):
-    """What a checkpoint holds."""
+    """The contents of a checkpoint."""
 
     of: str
     done: _Done
