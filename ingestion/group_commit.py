@@ -1,7 +1,7 @@
 """Merge the readings of concurrent requests into one transaction.
 
 A commit costs nearly the same for one reading as for a hundred, so the requests of a process share
-it.
+one.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from fleet.stores.batching import Batcher, Member
 from ingestion.readings import Reading
 from ingestion.writer import Batch, record_all
 
-# A batch of this size is worth a transaction of its own, beside those of others.
+# A batch of this size gets a transaction of its own, concurrent with others.
 ALONE_FROM_READINGS: Final = 200
-# More in one group gains nothing, and its members wait longer for each other.
+# Larger groups gain nothing, and their members wait longer for each other.
 MAX_GROUP_READINGS: Final = 1_000
-# What may wait in one process; more is refused, not kept in memory.
+# Readings that may wait in one process; more are refused rather than kept in memory.
 MAX_WAITING_READINGS: Final = 20_000
 MAX_WAIT_SECONDS: Final = 1.8
 
@@ -54,9 +54,9 @@ class GroupCommit:
 
 
 def _write(group: Sequence[Member[Batch, None]]) -> BaseException | None:
-    """Write a group in one transaction; if that fails, one by one, so that none fails another.
+    """Write a group in one transaction; if that fails, each member alone, so none fails another.
 
-    Returns the error of a database that is away: to try each would take as many time-outs.
+    Returns the error if the database is unavailable: every single write would time out as well.
     """
     GROUP_REQUESTS.observe(len(group))
     try:

@@ -1,6 +1,8 @@
-"""Take one body of readings in: decode it, record what is good, and say what became of each item.
+"""Take in one body of readings: decode it, record the valid ones, and list the rejected ones.
 
-Knows neither HTTP nor SQL. Every delivery of a device or of a file goes through here.
+Contains no SQL and sees no request or response. For a body that is not JSON or exceeds a limit,
+though, it raises the DRF exceptions of `fleet.wire` and `fleet.limits`, which the API turns into
+error responses. Streams and file imports use `record_known`, too.
 """
 
 import threading
@@ -31,14 +33,14 @@ from ingestion.writer import UnknownDevices
 
 MAX_LISTED_ERRORS: Final = 100
 
-# A body of this size takes five times as much memory while it is taken in: one does at a time.
+# Processing a body of this size takes five times as much memory: a process takes in one at a time.
 LARGE_BYTES: Final = 1024 * 1024
 LARGE_WAIT_SECONDS: Final = 10.0
 _large = threading.Lock()
 
 
 class Outcome(msgspec.Struct):
-    """What became of a body: how many readings were stored, how many not, and why (100 at most)."""
+    """How many readings of a body were accepted and rejected, with the first 100 errors at most."""
 
     accepted: int
     rejected: int
@@ -46,7 +48,7 @@ class Outcome(msgspec.Struct):
 
 
 class ArrayExpected(ValueError):
-    """A single reading where the route takes an array."""
+    """A single reading where the route expects an array."""
 
 
 class NoReadings(ValueError):
@@ -62,11 +64,11 @@ def take_in(
     array_only: bool = False,
     all_or_nothing: bool = False,
 ) -> Outcome:
-    """Record the good readings of `body`; with `all_or_nothing`, none if one is bad.
+    """Record the valid readings of `body`; with `all_or_nothing`, none if one is invalid.
 
-    A device that `grant` does not reach is an unknown one.
+    A device outside `grant` counts as unknown.
     Errors: `MalformedBody`, `TooManyReadings`, `ArrayExpected`, `NoReadings`, `ServerClockBehind`,
-    and those of `group_commit.record`; nothing was stored then.
+    and those of `take_readings` and `group_commit.record`; nothing was stored then.
     """
     with _alone() if len(body) >= LARGE_BYTES else nullcontext():
         return _taken_in(body, grant, kind, received_at, array_only, all_or_nothing)
@@ -84,10 +86,10 @@ def _taken_in(
     server_clock.notice(decoded, grant, received_at)
     reject_out_of_reach(decoded, grant)
     if array_only and not decoded.is_array:
-        raise ArrayExpected("This route takes an array of readings")
+        raise ArrayExpected("This route expects an array of readings")
     count = len(decoded.readings) + len(decoded.errors)
     if count == 0:
-        raise NoReadings("The array holds no reading")
+        raise NoReadings("The array is empty; send at least one reading")
     take_readings(grant.key_id, count)
     if not (all_or_nothing and decoded.errors):
         record_known(decoded, received_at, all_or_nothing)
@@ -98,7 +100,7 @@ def _taken_in(
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Be the only large body of this process. Errors: `Overloaded`, after too long a wait."""
+    """Let one large body in at a time. Errors: `Overloaded`, after too long a wait."""
     if not _large.acquire(timeout=LARGE_WAIT_SECONDS):
         raise Overloaded
     try:
@@ -121,7 +123,7 @@ def record_known(decoded: Decoded, received_at: datetime, all_or_nothing: bool =
 
 
 def count_rejected(kind: DeviceKind | None, readings: int) -> None:
-    """Count readings that were not stored; on a mixed route, of some kind."""
+    """Count rejected readings in the metrics; on a mixed route, with the kind `any`."""
     if readings:
         READINGS.labels(kind or "any", "rejected").inc(readings)
 
@@ -138,7 +140,7 @@ def _reject(decoded: Decoded, is_unknown: Callable[[DeviceKind, str], bool]) -> 
     for index, reading in zip(decoded.indexes, decoded.readings, strict=True):
         kind = DeviceKind.METER if isinstance(reading, MeterReading) else DeviceKind.VEHICLE
         if is_unknown(kind, device_id(reading)):
-            message = f"{kind}Id must be that of a registered {kind}"
+            message = f"{kind}Id must be the id of a registered {kind}"
             decoded.errors.append(ItemError(index, f"{kind}Id", "unknown_device", message))
         else:
             kept.append((index, reading))

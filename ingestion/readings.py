@@ -1,7 +1,8 @@
-"""Readings as they come over the wire, as msgspec structs; no database, no HTTP.
+"""Readings on the wire, as msgspec structs; no database, no requests or responses.
 
-The structs are the only description of the wire format: decoding, the words of an error and the
-OpenAPI document come from them.
+The structs are the only description of the wire format: decoding, error messages and the OpenAPI
+document come from them. A body that is not JSON raises `MalformedBody`, which is a DRF exception;
+other errors are returned as data or are plain exceptions.
 """
 
 import re
@@ -33,7 +34,7 @@ MAX_LINE_BYTES: Final = 64 * 1024
 MAX_AHEAD: Final = timedelta(minutes=10)
 _ANY_AGE: Final = timedelta(days=36_500)
 _TOO_MANY: Final = f"A JSON body may hold at most {MAX_READINGS:,} readings"
-# Twenty a reading: more are an array of next to nothings, which would only take memory.
+# 20 per reading: more belong to an array of tiny items, which would only fill memory.
 _MOST_COMMAS: Final = 20 * MAX_READINGS
 
 DeviceId = Annotated[
@@ -51,7 +52,7 @@ EnergyKwh = Annotated[
     msgspec.Meta(
         ge=0,
         le=1e9,
-        description="kWh since the reading before; of a counter, what it shows",
+        description="kWh since the previous reading; for a counter, the register's value",
         examples=[0.25],
     ),
 ]
@@ -64,8 +65,8 @@ Timestamp = Annotated[
     datetime,
     msgspec.Meta(
         tz=True,
-        description="when the device measured, at most 10 minutes ahead; where absent, the time of "
-        "receipt",
+        description="when the device measured, at most 10 minutes ahead of the server; if absent, "
+        "the time of receipt",
     ),
 ]
 
@@ -78,7 +79,7 @@ class DeviceKind(StrEnum):
 
 
 class MeterReading(msgspec.Struct, gc=False):
-    """AC energy that went into a charger."""
+    """AC energy that a charger drew."""
 
     meter_id: Annotated[DeviceId, msgspec.Meta(examples=["M123"])] = msgspec.field(name="meterId")
     energy_ac_kwh: EnergyKwh = msgspec.field(name="kwhConsumedAc")
@@ -87,7 +88,7 @@ class MeterReading(msgspec.Struct, gc=False):
 
 
 class VehicleReading(msgspec.Struct, gc=False):
-    """DC energy that arrived in a vehicle's battery."""
+    """DC energy delivered to a vehicle's battery."""
 
     vehicle_id: Annotated[DeviceId, msgspec.Meta(examples=["V123"])] = msgspec.field(
         name="vehicleId"
@@ -104,7 +105,7 @@ Reading = MeterReading | VehicleReading
 
 
 class ItemError(msgspec.Struct):
-    """Why the item at `index` of a body was not accepted."""
+    """Why the item at `index` of the body was rejected."""
 
     index: int
     field: str | None
@@ -113,9 +114,9 @@ class ItemError(msgspec.Struct):
 
 
 class Decoded(msgspec.Struct):
-    """A body, taken apart: `readings[i]` stood at `indexes[i]`; the rest are `errors`.
+    """A decoded body: `readings[i]` was its item `indexes[i]`; the other items are `errors`.
 
-    Those among the rest that are good but for being too far ahead are `too_new`.
+    `too_new` has the readings among the errors that are valid except for being too far ahead.
     """
 
     readings: list[Reading]
@@ -126,7 +127,7 @@ class Decoded(msgspec.Struct):
 
 
 class _TooNew(FieldError):
-    """What is wrong with a reading from too far ahead."""
+    """The error of a reading that is too far ahead."""
 
     reading: Reading
 
@@ -136,7 +137,7 @@ class TooManyReadings(ValueError):
 
 
 class _KindOf(msgspec.Struct):
-    """As much of a reading as tells its kind."""
+    """The part of a reading that determines its kind."""
 
     type: Literal["meter", "vehicle"] | msgspec.UnsetType = msgspec.UNSET
     meter_id: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="meterId", default=msgspec.UNSET)
@@ -164,24 +165,24 @@ _kind_of = msgspec.json.Decoder(_KindOf)
 _timestamp_of = msgspec.json.Decoder(_TimestampOf)
 _raw_items = msgspec.json.Decoder(list[msgspec.Raw])
 _raw_item = msgspec.json.Decoder(msgspec.Raw)
-# msgspec rounds what is finer than a microsecond; the contract refuses it.
 _takes_any_age: ContextVar[bool] = ContextVar("takes_any_age", default=False)
+# msgspec rounds times finer than a microsecond; the API rejects them.
 _finer_than_microseconds = re.compile(rb":\d\d:\d\d\.\d{7}")
-# An escaped ASCII character: it could be one of such a time.
+# An escaped ASCII character, which could belong to such a time.
 _ESCAPED_ASCII: Final = b"\\u00"
-# Thirty a reading, for the same reason: looking at them takes a third of a microsecond each.
+# 30 per reading, for the same reason: each takes a third of a microsecond to check.
 _MOST_MARKS: Final = 30 * MAX_READINGS
-# What tells where the items of an array end: strings, whole or cut short, and what is between them.
+# Tokens that show where the items of an array end: strings, complete or not, and punctuation.
 _marks = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
 
 
 def decode(body: Buffer, kind: DeviceKind | None, received_at: datetime) -> Decoded:
-    """Take `body`, one reading or an array of them, apart into good readings and errors.
+    """Decode `body`, one reading or an array of them, into valid readings and errors.
 
-    `kind` None means that each item tells its own. A reading without a timestamp gets
-    `received_at`. One C pass for a body that is all good; item by item otherwise, so that a bad
-    item never harms a good one.
-    Errors: `MalformedBody` when it is not JSON, `TooManyReadings`.
+    With `kind` None, each item states its own. A reading without a timestamp gets `received_at`.
+    A body without errors takes one pass in C; any other is decoded item by item, so that an invalid
+    item never affects a valid one.
+    Errors: `MalformedBody` if it is not JSON, `TooManyReadings`.
     """
     if kind is not None:
         try:
@@ -198,7 +199,7 @@ def decode(body: Buffer, kind: DeviceKind | None, received_at: datetime) -> Deco
 
 
 def decode_lines(lines: bytes, kind: DeviceKind | None, received_at: datetime) -> Decoded:
-    """Take `lines`, one reading each, apart as `decode` does with an array; blank ones are none."""
+    """Decode `lines`, one reading each, as `decode` does an array; skip blank lines."""
     if kind is not None:
         try:
             require_utf8(lines)
@@ -231,7 +232,7 @@ def _stamp(readings: list[Reading], received_at: datetime) -> None:
 def _all_valid(
     readings: list[Reading], body: Buffer, kind: DeviceKind, received_at: datetime
 ) -> bool:
-    """Return whether `readings`, decoded from `body`, pass what msgspec does not check."""
+    """Return whether `readings`, decoded from `body`, pass the checks that msgspec can't make."""
     if not readings:
         return True
     if kind is DeviceKind.METER:
@@ -250,7 +251,7 @@ def _all_valid(
 
 @contextmanager
 def of_any_age() -> Iterator[None]:
-    """Take readings that are older than the horizon, too: they come from the archive."""
+    """Accept readings older than HISTORY_HORIZON_DAYS, too, since they come from the archive."""
     token = _takes_any_age.set(True)
     try:
         yield
@@ -271,7 +272,7 @@ def _decode_items(body: Buffer, kind: DeviceKind | None, received_at: datetime) 
 def _judged(
     items: list[bytes], kind: DeviceKind | None, received_at: datetime, is_array: bool = True
 ) -> Decoded:
-    """Decode `items` one by one; an empty one, such as a blank line, is none."""
+    """Decode `items` one by one; skip empty ones, such as blank lines."""
     decoded = Decoded([], [], [], is_array)
     indexes: list[int] = []
     for index, item in enumerate(items):
@@ -305,10 +306,10 @@ def _split(body: Buffer) -> tuple[list[bytes], bool]:
 
 
 def _split_by_marks(body: Buffer) -> list[bytes] | None:
-    """Split an array at the commas between its items, whatever these are made of.
+    """Split an array at the commas between its items, even if an item is not valid JSON.
 
-    So that an item that is no JSON, or too deep, fails alone; None where it can't be told where
-    the items end.
+    So an item that is malformed or nested too deeply fails alone. None if it is unclear where the
+    items end.
     """
     items: list[bytes] = []
     depth = start = 0
@@ -361,8 +362,8 @@ def _kind_told(item: bytes) -> DeviceKind | FieldError:
         for given in (told.meter_id, told.vehicle_id)
     )
     if has_meter == has_vehicle:
-        which = "both of" if has_meter else "neither of"
-        message = f"a reading with {which} meterId and vehicleId needs a type: meter or vehicle"
+        which = "both meterId and" if has_meter else "neither meterId nor"
+        message = f"a reading with {which} vehicleId needs a type: meter or vehicle"
         return FieldError("type", "unknown_kind", message)
     return DeviceKind.METER if has_meter else DeviceKind.VEHICLE
 
@@ -370,7 +371,7 @@ def _kind_told(item: bytes) -> DeviceKind | FieldError:
 def _problem(
     reading: Reading, item: bytes, kind: DeviceKind, received_at: datetime
 ) -> FieldError | None:
-    """Return what is wrong with a reading that msgspec let through, having stamped its time."""
+    """Stamp the time of a reading that msgspec accepted; return the error that it has, if any."""
     field = f"{kind}Id"
     if not are_device_ids([device_id(reading)]):
         return FieldError(field, "invalid_format", f"{field} must be {DEVICE_ID_RULE}")

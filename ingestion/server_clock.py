@@ -1,7 +1,7 @@
-"""Whether this server's clock is behind, as far as its devices can tell.
+"""Detect from the readings of its devices that this server's clock is behind.
 
-A reading from too far ahead is refused for good: devices drop what is answered with 400. Where most
-devices are ahead, it is the server that is wrong, and they shall keep their readings.
+A reading that is too far ahead is rejected for good: devices discard what gets a 400. If most
+devices are ahead, the server's clock is wrong, and the devices must keep their readings.
 """
 
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class ServerClockBehind(Exception):
-    """Most devices are ahead of this server; nothing of the body at hand was stored."""
+    """Most devices are ahead of this server; nothing of the current body was stored."""
 
 
 class _Sighting(NamedTuple):
@@ -29,18 +29,18 @@ class _Sighting(NamedTuple):
 
 
 class ServerClock:
-    """What the devices that this process heard last say of its clock; for any thread or greenlet.
+    """What the devices seen last by this process imply about its clock; for any thread or greenlet.
 
-    Devices are counted, not readings, and keys as well: neither one device that sends a thousand
-    readings nor one key, however many devices it invents, outvotes the others.
+    It counts devices and keys, not readings: neither one device that sends a thousand readings nor
+    one key, however many devices it invents, outvotes the others.
     """
 
-    # The last ones heard: of a large fleet, a clock that was set wrong is found out at once.
+    # Only the devices seen last, so that a large fleet reveals a wrong clock at once, too.
     MOST_DEVICES: Final = 100
-    # What fewer have in common may be their firmware.
+    # If fewer are ahead, the cause may be their firmware.
     LEAST_DEVICES_AHEAD: Final = 5
     SECONDS: Final = 300.0
-    # A body of fifty thousand readings is not looked through.
+    # A body of 50,000 readings is only sampled.
     MOST_OF_A_BODY: Final = 20
 
     def __init__(self) -> None:
@@ -49,16 +49,16 @@ class ServerClock:
         self._was_behind = False
 
     def notice(self, decoded: Decoded, grant: Grant, received_at: datetime) -> None:
-        """Note what the readings of a body say of the clock.
+        """Note what the readings of a body imply about the clock.
 
-        Errors: `ServerClockBehind`, where some are too new, and most devices say so.
+        Errors: `ServerClockBehind`, if some are too new and most devices are ahead.
         """
         size = len(decoded.readings) + len(decoded.too_new)
         step = size // self.MOST_OF_A_BODY + 1
         now = time.monotonic()
         with self._lock:
             for reading in decoded.readings[::step]:
-                if reading.measured_at is not received_at:  # stamped here, it says nothing
+                if reading.measured_at is not received_at:  # stamped here, it proves nothing
                     self._note(device_id(reading), _Sighting(now, False, grant.key_id))
             for reading in _reached(decoded.too_new[::step], grant):
                 self._note(device_id(reading), _Sighting(now, True, grant.key_id))
@@ -77,7 +77,7 @@ class ServerClock:
         return is_behind
 
     def _note(self, device: str, sighting: _Sighting) -> None:
-        self._sightings.pop(device, None)  # to the end, of those heard last
+        self._sightings.pop(device, None)  # move it to the end: seen last
         self._sightings[device] = sighting
         if len(self._sightings) > self.MOST_DEVICES:
             del self._sightings[next(iter(self._sightings))]
@@ -96,7 +96,7 @@ class ServerClock:
 
 
 def _reached(readings: list[Reading], grant: Grant) -> Iterator[Reading]:
-    """Yield the readings of devices that `grant` reaches: a key speaks for no others."""
+    """Yield the readings of devices within `grant`: a key is no evidence for others."""
     for reading in readings:
         is_meter = isinstance(reading, MeterReading)
         reaches = grant.reaches_meter if is_meter else grant.reaches_vehicle

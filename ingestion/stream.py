@@ -1,4 +1,4 @@
-"""Take a stream of readings in: one JSON object per line, any length, in constant memory."""
+"""Take in a stream of readings: one JSON object per line, any length, in constant memory."""
 
 from bisect import bisect_left
 from collections import deque
@@ -26,12 +26,12 @@ from ingestion.lanes import Lanes
 from ingestion.readings import MAX_LINE_BYTES, Decoded, DeviceKind, ItemError, decode_lines
 from ingestion.server_clock import server_clock
 
-# However few readings that is.
+# However few readings these are.
 MAX_CHUNK_BYTES: Final = 4 * 1024 * 1024
-# What a stream has on its way at most, while the next chunk is read: memory is bounded by it.
+# Chunks of a stream that may be in progress while the next one is read; this bounds memory.
 CHUNKS_AHEAD: Final = 1
 
-# Of the whole process: many streams at once wait for their turn, not for a connection in vain.
+# Shared by the process: concurrent streams wait their turn here, and don't time out on connections.
 _lanes = Lanes("stream")
 
 
@@ -42,9 +42,9 @@ class LineTooLong(BodyTooLarge):
 
 
 class StreamInterrupted(Exception):
-    """A stream that could not be taken in to its end; `outcome` says what became of its start.
+    """A stream failed before its end; `outcome` counts what was accepted and rejected until then.
 
-    Each of its first `lines` lines is stored or refused for good: what follows is to be sent again.
+    Each of its first `lines` lines is stored or rejected for good; send those after them again.
     """
 
     def __init__(self, cause: Exception, outcome: Outcome, lines: int) -> None:
@@ -55,13 +55,13 @@ class StreamInterrupted(Exception):
 
 
 def take_in_stream(blocks: Iterable[bytes], grant: Grant, kind: DeviceKind | None) -> Outcome:
-    """Record the good readings among the lines of `blocks`, a chunk at a time, each committed.
+    """Record the valid readings among the lines of `blocks`, committing a chunk at a time.
 
     A reading without a timestamp gets the time at which its chunk was read. An item's index is the
     number of its line, counted from 0.
-    Errors: `StreamInterrupted`, with the cause; every chunk before it is stored. Where the key has
-    no readings left this minute, that is `LimitExceeded`, after all that it had: to wait here would
-    hold up a request of the process for what may be minutes.
+    Errors: `StreamInterrupted`, with the cause; every chunk before it is stored. If the key reaches
+    its limit for this minute, the cause is `LimitExceeded`, and all readings within the limit are
+    stored: waiting here could block a request of the process for minutes.
     """
     outcome = Outcome(0, 0, [])
     begun: deque[_Begun] = deque()
@@ -78,7 +78,7 @@ def take_in_stream(blocks: Iterable[bytes], grant: Grant, kind: DeviceKind | Non
             lines_done = _finish(begun.popleft(), outcome, lines_done)
         count_rejected(kind, outcome.rejected)
     except Exception as cause:
-        for started in begun:  # it is stored all the same, or fails for the same cause
+        for started in begun:  # stored all the same, or failed for the same cause
             with suppress(Exception):
                 lines_done = _finish(started, outcome, lines_done)
         raise StreamInterrupted(cause, outcome, lines_done) from cause
@@ -86,7 +86,7 @@ def take_in_stream(blocks: Iterable[bytes], grant: Grant, kind: DeviceKind | Non
 
 
 class _Begun(NamedTuple):
-    """A chunk on its way into the database: what is done with already, and what is not yet."""
+    """A chunk that is being written: what is done, and the parts that are still in progress."""
 
     first_line: int
     next_line: int
@@ -113,7 +113,7 @@ def _begin(chunk: bytes, grant: Grant, kind: DeviceKind | None, first_line: int)
 
 
 def _cut(decoded: Decoded, count: int) -> int:
-    """Leave the first `count` items in `decoded`; return the line of the first that goes."""
+    """Keep the first `count` items of `decoded`; return the line of the first one removed."""
     line = sorted([*decoded.indexes, *(error.index for error in decoded.errors)])[count]
     kept = bisect_left(decoded.indexes, line)
     decoded.readings, decoded.indexes = decoded.readings[:kept], decoded.indexes[:kept]
@@ -122,9 +122,9 @@ def _cut(decoded: Decoded, count: int) -> int:
 
 
 def _finish(begun: _Begun, outcome: Outcome, lines_done: int) -> int:
-    """Wait until a chunk is committed, and count it; as much of it as was, before an error.
+    """Wait until a chunk is committed, and count it; after an error, count the committed part.
 
-    Returns how many lines from the first on are done with, where it were `lines_done` before.
+    Returns how many lines from the first one on are done; before this chunk, `lines_done` were.
     """
     done = [begun.done]
     failed = None
@@ -148,7 +148,7 @@ def _moved(error: ItemError, first_line: int) -> ItemError:
 
 
 def _chunks(blocks: Iterable[bytes], lines: int) -> Iterator[bytes]:
-    """Yield whole lines, about `lines` of them at a time; also those before an error."""
+    """Yield complete lines, about `lines` of them at a time; also those before an error."""
     whole: list[bytes] = []
     count, size, rest = 0, 0, b""
     try:
@@ -169,7 +169,7 @@ def _chunks(blocks: Iterable[bytes], lines: int) -> Iterator[bytes]:
 
 
 def _require_short_line(received: bytes) -> None:
-    """Pass bytes whose first line is short; the others lie within a block.
+    """Require a short first line; the other lines are within one block.
 
     Errors: `LineTooLong`.
     """

@@ -17,17 +17,19 @@ from ingestion.intake import ArrayExpected, NoReadings, Outcome, take_in
 from ingestion.readings import DeviceKind, MeterReading, TooManyReadings, VehicleReading
 from ingestion.stream import take_in_stream
 
-_ATOMIC = OpenApiParameter("atomic", bool, description="true: store nothing if one reading is bad")
+_ATOMIC = OpenApiParameter(
+    "atomic", bool, description="true: store nothing if a reading is invalid"
+)
 _ANSWERS = {
     201: answer(Outcome, "Every reading is stored"),
-    200: answer(Outcome, "Some readings are stored; `errors` says why the others are not"),
+    200: answer(Outcome, "Some readings are stored; `errors` says why others were rejected"),
 }
 _METER, _VEHICLE = schema(MeterReading), schema(VehicleReading)
 _EITHER = {"oneOf": [_METER, _VEHICLE]}
 
 
 class NothingAccepted(APIException):
-    """No reading was stored; `errors` says why. The answer has `accepted` and `rejected` too."""
+    """No reading was stored; `errors` says why. The response has `accepted` and `rejected` too."""
 
     status_code = HTTPStatus.BAD_REQUEST
     default_code = "rejected"
@@ -39,7 +41,7 @@ class NothingAccepted(APIException):
 
 
 class IngestViewSet(ViewSet):
-    """Readings of meters and vehicles, one or many; answered once they are committed."""
+    """Readings of meters and vehicles, one or many; the response follows the commit."""
 
     scope = Scope.INGEST
 
@@ -50,10 +52,10 @@ class IngestViewSet(ViewSet):
         responses=_ANSWERS,
     )
     def mixed(self, request: Request) -> Response:
-        """Store readings of meters and vehicles.
+        """Store meter and vehicle readings.
 
-        Send one reading or an array. The kind of a reading is its `type` or, without one, which of
-        `meterId` and `vehicleId` it has. The answer comes once the readings are committed.
+        Send one reading or an array. The kind of a reading is its `type` or, without one, follows
+        from `meterId` or `vehicleId`. The response is sent after the readings are committed.
         """
         return _taken_in(request, kind=None)
 
@@ -64,9 +66,9 @@ class IngestViewSet(ViewSet):
         responses=_ANSWERS,
     )
     def meter(self, request: Request) -> Response:
-        """Store readings of meters.
+        """Store meter readings.
 
-        Send one reading or an array. The answer comes once the readings are committed.
+        Send one reading or an array. The response is sent after the readings are committed.
         """
         return _taken_in(request, DeviceKind.METER)
 
@@ -77,9 +79,9 @@ class IngestViewSet(ViewSet):
         responses=_ANSWERS,
     )
     def vehicle(self, request: Request) -> Response:
-        """Store readings of vehicles.
+        """Store vehicle readings.
 
-        Send one reading or an array. The answer comes once the readings are committed.
+        Send one reading or an array. The response is sent after the readings are committed.
         """
         return _taken_in(request, DeviceKind.VEHICLE)
 
@@ -90,7 +92,7 @@ class IngestViewSet(ViewSet):
         responses=_ANSWERS,
     )
     def meter_batch(self, request: Request) -> Response:
-        """Store an array of readings of meters."""
+        """Store an array of meter readings."""
         return _taken_in(request, DeviceKind.METER, array_only=True)
 
     @extend_schema(
@@ -100,7 +102,7 @@ class IngestViewSet(ViewSet):
         responses=_ANSWERS,
     )
     def vehicle_batch(self, request: Request) -> Response:
-        """Store an array of readings of vehicles."""
+        """Store an array of vehicle readings."""
         return _taken_in(request, DeviceKind.VEHICLE, array_only=True)
 
 
@@ -134,16 +136,16 @@ def _body_taken_in(request: Request, kind: DeviceKind | None, array_only: bool) 
 
 def _stream_taken_in(request: Request, kind: DeviceKind | None) -> Outcome:
     if _is_atomic(request):
-        raise ValidationError("atomic is for JSON bodies: a stream is committed in chunks")
+        raise ValidationError("atomic needs a JSON body: a stream is committed in chunks")
     outcome = take_in_stream(blocks(request), grant_of(request), kind)
     if outcome.accepted + outcome.rejected == 0:
-        raise ValidationError("The stream holds no reading")
+        raise ValidationError("The stream is empty; send at least one reading")
     return outcome
 
 
 def _is_atomic(request: Request) -> bool:
     if not request.META.get("QUERY_STRING"):
-        return False  # as nearly every device sends it
+        return False  # as from nearly every device
     value = request.GET.get("atomic", "false").lower()
     if value not in ("true", "false"):
         raise ValidationError("atomic must be true or false")

@@ -94,7 +94,7 @@ def test_body_in_another_encoding_is_415(engine, path, content_type, encoding):
                 "cut",
                 lambda body: gzip.compress(body)[:-9],
                 "cut_short",
-                "The body ended before its end; send it again",
+                "The request body is incomplete; send it again",
             ),
         ]
     ],
@@ -170,7 +170,7 @@ def test_line_of_a_stream_over_its_cap_is_413_and_says_the_limit(engine):
     assert answer.body["accepted"] == 0
 
 
-EMPTY = {JSON: "empty, cut short", NDJSON: "The stream holds no reading"}
+EMPTY = {JSON: "empty, incomplete", NDJSON: "The stream is empty; send at least one reading"}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tests.engine.wire import (
 pytestmark = pytest.mark.xdist_group("bad input")
 
 KINDS = ["meter", "vehicle"]
-CUT = "not valid JSON: empty, cut short, or half a surrogate pair"
+CUT = "not valid JSON: empty, incomplete, or half a surrogate pair"
 
 
 def noted(kind: str, note: bytes) -> bytes:
@@ -33,7 +33,7 @@ def noted(kind: str, note: bytes) -> bytes:
     [
         pytest.param(spoil, reason, id=name)
         for name, spoil, reason in [
-            ("truncated", lambda body: body[:-1], "empty, cut short"),
+            ("truncated", lambda body: body[:-1], "empty, incomplete"),
             ("trailing data", lambda body: body + b" {}", "trailing characters"),
             ("trailing comma", lambda body: body + b",", "trailing characters"),
             ("two roots", lambda body: body + body, "trailing characters"),
@@ -116,7 +116,7 @@ def test_array_of_nothing_is_refused(engine, path):
     answer = answer_to(engine, post(path, b" [ ] "))
 
     answer.is_error(400, "invalid", path)
-    assert answer.body["message"] == "The array holds no reading"
+    assert answer.body["message"] == "The array is empty; send at least one reading"
 
 
 @pytest.mark.parametrize("path", [route for route in INGEST_ROUTES if route.endswith("batch")])
@@ -125,7 +125,7 @@ def test_batch_route_refuses_a_single_reading(engine, path):
     answer = answer_to(engine, post(path, reading_for(path)))
 
     answer.is_error(400, "invalid", path)
-    assert answer.body["message"] == "This route takes an array of readings"
+    assert answer.body["message"] == "This route expects an array of readings"
     assert stored_since(engine, before) == []
 
 

@@ -75,8 +75,8 @@ def test_number_just_beyond_its_limit_is_refused(engine, kind, field, value):
 
 
 TIME_RULE = (
-    "timestamp must be an RFC 3339 time with an offset, such as 2026-07-15T12:00:00Z, "
-    "at most microseconds"
+    "timestamp must be an RFC 3339 time with an offset and at most 6 decimal places, "
+    "such as 2026-07-15T12:00:00Z"
 )
 AHEAD = "timestamp must be at most 10 minutes ahead of the server"
 TOO_OLD = "timestamp must be at most 400 days old (HISTORY_HORIZON_DAYS)"
@@ -194,13 +194,13 @@ NEITHER = {"kwhConsumedAc": 1, "kwhDeliveredDc": 1}
             BOTH,
             "type",
             "unknown_kind",
-            "a reading with both of meterId and vehicleId needs a type: meter or vehicle",
+            "a reading with both meterId and vehicleId needs a type: meter or vehicle",
         ),
         (
             NEITHER,
             "type",
             "unknown_kind",
-            "a reading with neither of meterId and vehicleId needs a type: meter or vehicle",
+            "a reading with neither meterId nor vehicleId needs a type: meter or vehicle",
         ),
         (
             {"type": "vehicle", "meterId": "KIND-M", "kwhConsumedAc": 1},
@@ -281,7 +281,7 @@ def test_unknown_device_is_refused_alone_where_devices_do_not_register_themselve
     among = answer_to(strict, post("/v1/ingest", body))
 
     alone.is_error(400, "rejected", "/v1/ingest/meter")
-    assert alone.body["errors"][0]["message"] == "meterId must be that of a registered meter"
+    assert alone.body["errors"][0]["message"] == "meterId must be the id of a registered meter"
     assert (among.status, among.body["accepted"]) == (200, 1)
     assert among.body["errors"][0]["code"] == "unknown_device"
     assert stored_since(strict, before) == [("history", "KNOWN"), ("live", "KNOWN")]

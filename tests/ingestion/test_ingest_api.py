@@ -51,7 +51,7 @@ def test_batch_route_takes_arrays_only(api, kind, item):
     assert api.post(path, [item, item]).status_code == 201
     refused = api.post(path, item)
     assert refused.status_code == 400
-    assert refused.json()["message"] == "This route takes an array of readings"
+    assert refused.json()["message"] == "This route expects an array of readings"
 
 
 def test_bad_item_is_named_and_the_good_ones_are_stored(api):
@@ -128,7 +128,10 @@ def test_at_most_100_errors_are_listed(api):
 def test_empty_array_is_refused(api):
     answer = api.post("/v1/ingest/vehicle", [])
 
-    assert (answer.status_code, answer.json()["message"]) == (400, "The array holds no reading")
+    assert (answer.status_code, answer.json()["message"]) == (
+        400,
+        "The array is empty; send at least one reading",
+    )
 
 
 @pytest.mark.parametrize(
