@@ -15,18 +15,18 @@ if __name__ == "__main__":
     from energy_engine.telemetry import logs
 
     try:
-        # What runs in a container prints for nobody: all that it says is logged.
+        # Nobody reads a container's terminal, so its services log instead of printing.
         is_service = sys.argv[1:2] in (["prepare"], ["procrastinate"])
         logs.take_over_output() if is_service else logs.take_over()
-        if sys.argv[1:2] != ["procrastinate"]:  # which stops by itself, in its own time
+        if sys.argv[1:2] != ["procrastinate"]:  # it handles SIGTERM itself
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         execute_from_command_line(sys.argv)
     except (ImproperlyConfigured, InvalidEnvironment) as error:
         logs.refuse_to_start(error)
     except KeyboardInterrupt:
-        sys.exit("energy-engine: stopped; what is done is kept, and the same command goes on")
+        sys.exit("energy-engine: stopped; finished work is kept. Run the command again to continue")
     except OperationalError as error:
         logs.refuse_to_start(
             f"the database is not available ({str(error).strip()}): start the "
-            "engine with `make run`, or set ENGINE_DATA_DIR or DATABASE_URL to the one that runs"
+            "engine with `make run`, or point ENGINE_DATA_DIR or DATABASE_URL at a running one"
         )
