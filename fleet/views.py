@@ -1,9 +1,9 @@
 """Links and live state over HTTP.
 
-Bodies and answers are msgspec structs, not serializers: a struct also words the error of each field
-and describes itself in the OpenAPI document, where a serializer would ignore unknown fields and
-answer wrong ones with other codes. Views are plain viewsets, because generic ones need a serializer
-to answer OPTIONS.
+Request and response bodies are msgspec structs, not serializers. A struct also provides the error
+message of each field and its description in the OpenAPI document. A serializer would ignore unknown
+fields and report invalid ones with other codes. Views are plain viewsets, because generic ones need
+a serializer for OPTIONS.
 """
 
 from datetime import datetime

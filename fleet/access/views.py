@@ -1,7 +1,7 @@
 """API keys over HTTP, for keys with the scope `manage` for all devices.
 
 Request and response bodies are msgspec structs: serializers would ignore unknown fields and report
-wrong fields with other codes. See `fleet.views`.
+invalid ones with other codes. See `fleet.views`.
 """
 
 from datetime import UTC, datetime

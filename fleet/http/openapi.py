@@ -9,7 +9,7 @@ _TEMPLATE = "#/components/schemas/{name}"
 
 
 class Schema(AutoSchema):
-    """Takes the struct of a response as it is, also where the action is `list`: a page."""
+    """Uses the struct of a response as is, also for the action `list`, whose struct is a page."""
 
     def _is_list_view(self, serializer: Any = None) -> bool:
         return False
