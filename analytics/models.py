@@ -237,8 +237,8 @@ class FaultState(models.TextChoices):
 class Fault(PostgresModel):
     """A fault of a vehicle, a meter or a whole site; written only by `alerting.faults`.
 
-    `value` is the latest measurement, `threshold` the limit at which it opened: percent for a low
-    efficiency, °C for a hot battery, minutes for a silent device, devices for a silent site.
+    `value` is the latest measurement, `threshold` is where the fault opened, both in the unit of
+    the kind: `alerting.kinds`.
     """
 
     kind = models.CharField(max_length=16, choices=FaultKind)

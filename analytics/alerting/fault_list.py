@@ -2,28 +2,28 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import QueryDict
 
+from analytics.alerting.kinds import KINDS
 from analytics.figures.whole_fleet import InvalidFilter
 from analytics.models import Fault, FaultChange, FaultKind, FaultState
 from fleet.access.keyring import Grant
 from fleet.device_ids import are_device_ids
 
+if TYPE_CHECKING:
+    Kind = str
+    Unit = str
+else:
+    # The API schema lists their values.
+    Kind = Literal[tuple(FaultKind.values)]
+    Unit = Literal[tuple(dict.fromkeys(record.unit for record in KINDS.values()))]
 # The API schema can't be derived from the choices of the table.
-Kind = Literal["low_efficiency", "hot_battery", "silent", "site_silent"]
 State = Literal["open", "acknowledged", "closed"]
-Unit = Literal["percent", "celsius", "minutes", "devices"]
 
-UNITS: Final[dict[Kind, Unit]] = {
-    "low_efficiency": "percent",
-    "hot_battery": "celsius",
-    "silent": "minutes",
-    "site_silent": "devices",
-}
 STATES: Final = (*FaultState.values, "all")
 _NOT_CLOSED: Final = [str(FaultState.OPEN), str(FaultState.ACKNOWLEDGED)]
 
@@ -113,16 +113,15 @@ def _chosen(query: QueryDict, parameter: str, choices: Sequence[str]) -> list[st
 
 def row(fault: Any) -> FaultRow:
     """Return one of `faults` as clients get it."""
-    kind: Kind = fault.kind
     return FaultRow(
         fault.pk,
-        kind,
+        fault.kind,
         fault.state,
         fault.vehicle_id,
         fault.meter_id,
         fault.site and fault.site.name,
         fault.value,
-        UNITS[kind],
+        KINDS[fault.kind].unit,
         fault.threshold,
         fault.opened_at,
         fault.acknowledged_at,

@@ -7,8 +7,8 @@ A fault opens at one threshold and closes at another, and only after its cause h
 of a site are silent, the site has one fault for all of them.
 
 A fault that somebody closes while its cause lasts does not open again until the cause has been gone
-once. Faults for low efficiency and hot batteries open again after `HELD_BACK`: by then, no figure
-is from before. Faults for silence do not: the device may be retired.
+once. Kinds that have `reopens` set open again after `HELD_BACK`: by then, no figure is from before.
+Silence does not: the device may be retired.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,10 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from analytics.alerting import webhooks
-from analytics.alerting.findings import Finding, findings
-from analytics.models import Fault, FaultChange, FaultKind, FaultState
+from analytics.alerting.findings import Finding
+from analytics.alerting.kinds import KINDS, findings
+from analytics.alerting.thresholds import default_thresholds
+from analytics.models import Fault, FaultChange, FaultState
 from analytics.sql import STATEMENTS
 from fleet.stores.statements import Statement
 
@@ -66,7 +68,7 @@ def watch() -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_WATCH_LOCK])
         now = timezone.now()
-        found = findings(now)
+        found = findings(now, default_thresholds())
         steps = [_into_site(device, now) for device in found.of_sites if device.has_fault]
         steps += [step for finding in found.alone if (step := _next_step(finding, now))]
         opening = [finding for finding in found.alone if _opens(finding, now)]
@@ -129,8 +131,7 @@ def _opens(finding: Finding, now: datetime) -> bool:
         return False
     if finding.closed_at is None:
         return True
-    reopens = finding.kind in (FaultKind.LOW_EFFICIENCY, FaultKind.HOT_BATTERY)
-    return reopens and finding.closed_at <= now - HELD_BACK
+    return KINDS[finding.kind].reopens and finding.closed_at <= now - HELD_BACK
 
 
 def _next_step(finding: Finding, now: datetime) -> _Step | None:
@@ -153,9 +154,8 @@ def _kept_value(finding: Finding) -> float:
     """Return the value that a fault shows: small differences are not worth a write."""
     if finding.value is None:
         return finding.fault_value
-    # Half a percent, half a degree, one device; silence grows all the time.
-    worth_a_write = finding.fault_value / 10 if finding.kind == FaultKind.SILENT else 0.5
-    is_news = abs(finding.value - finding.fault_value) >= worth_a_write
+    least_change = KINDS[finding.kind].least_change(finding.fault_value)
+    is_news = abs(finding.value - finding.fault_value) >= least_change
     return round(finding.value, 2) if is_news else finding.fault_value
 
 

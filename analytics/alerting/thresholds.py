@@ -3,14 +3,12 @@
 from datetime import timedelta
 from typing import Any, Final
 
-from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
+from analytics.alerting.kinds import KINDS
 from analytics.models import FaultKind, FaultThresholds
-from analytics.sql import STATEMENTS
 from fleet.models import Site
-from fleet.stores.statements import Statement
 
 WEEK: Final = timedelta(days=7)
 # Read before it: all 24 hours of the first figure, and what was already open.
@@ -18,10 +16,6 @@ _LOOK_BACK: Final = timedelta(hours=24)
 # An hour is rolled up some minutes after its end; the newest hours are left out.
 _SUMMED_UP_AFTER: Final = timedelta(minutes=10)
 _NO_SITE: Final = 0
-
-_low_efficiency = Statement(STATEMENTS / "low_efficiency_last_week.sql")
-_hot_batteries = Statement(STATEMENTS / "hot_batteries_last_week.sql")
-_silence = Statement(STATEMENTS / "silence_last_week.sql")
 
 
 def default_thresholds() -> FaultThresholds:
@@ -45,43 +39,16 @@ def faults_last_week(thresholds: FaultThresholds) -> dict[FaultKind, int]:
         "first": until - WEEK - _LOOK_BACK,
         "since": until - WEEK,
         "until": until,
+        "now": now,
         "site_ids": _site_ids(thresholds),
     }
     with transaction.atomic():
         with connection.cursor() as cursor:
             # Joins and windows over millions of hours, rarely needed: in memory, not on disk.
             cursor.execute("SET LOCAL work_mem = '256MB'")
-        (efficiency,) = _low_efficiency.rows(
-            span
-            | {
-                "opens": thresholds.efficiency_opens_percent,
-                "closes": thresholds.efficiency_closes_percent,
-                "min_energy_kwh": settings.MIN_ENERGY_KWH,
-                "min_coverage": settings.MIN_COVERAGE,
-            }
-        )
-        (battery,) = _hot_batteries.rows(
-            span
-            | {
-                "opens": thresholds.battery_opens_celsius,
-                "closes": thresholds.battery_closes_celsius,
-            }
-        )
-        (silence,) = _silence.rows(
-            span
-            | {
-                "now": now,
-                "cadences": thresholds.silent_opens_cadences,
-                "minutes": thresholds.silent_opens_minutes,
-                "devices": thresholds.site_silent_devices,
-            }
-        )
-    return {
-        FaultKind.LOW_EFFICIENCY: efficiency.openings,
-        FaultKind.HOT_BATTERY: battery.openings,
-        FaultKind.SILENT: silence.of_devices,
-        FaultKind.SITE_SILENT: silence.of_sites,
-    }
+        estimators = (record.last_week for record in KINDS.values())
+        counted = [estimate(span, thresholds) for estimate in dict.fromkeys(estimators) if estimate]
+    return {kind: number for counts in counted for kind, number in counts.items()}
 
 
 def _site_ids(thresholds: FaultThresholds) -> list[int]:

@@ -1,0 +1,235 @@
+"""The kinds of faults: the words, the unit, the thresholds and the finder of each.
+
+The API, the console, the thresholds and the tables of the docs take what they know of a kind from its
+record. A new kind needs a record and a finder here, a `.sql` file, a code and a label in `FaultKind`,
+columns in `FaultThresholds`, and a migration; `make docs` then writes the tables.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+from django.conf import settings
+
+from analytics.alerting.findings import Finding, Findings
+from analytics.alerting.silence import find_silence, silence_last_week
+from analytics.models import FaultKind, FaultThresholds
+from analytics.sql import STATEMENTS
+from fleet.stores.statements import Statement
+
+# An older temperature says nothing about now.
+TEMPERATURE_IS_KNOWN_FOR: Final = timedelta(hours=1)
+# Nor does a snapshot of a vehicle that is overdue by more than this.
+SNAPSHOT_MAY_BE_LATE: Final = timedelta(minutes=5)
+
+_low_efficiency: Final = Statement(STATEMENTS / "low_efficiency.sql")
+_low_efficiency_last_week: Final = Statement(STATEMENTS / "low_efficiency_last_week.sql")
+_hot_batteries: Final = Statement(STATEMENTS / "hot_batteries.sql")
+_hot_batteries_last_week: Final = Statement(STATEMENTS / "hot_batteries_last_week.sql")
+
+# What is bad at an instant, and what has a fault; thresholds of sites without their own.
+Finder = Callable[[datetime, FaultThresholds], Findings]
+# How many faults thresholds would have opened; of the span, see `thresholds.faults_last_week`.
+Estimator = Callable[[Mapping[str, Any], FaultThresholds], Mapping[FaultKind, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindRecord:
+    """What is particular to a kind of fault.
+
+    `{name}` in a text stands for the threshold of that name; `with_thresholds` fills it in.
+    """
+
+    kind: FaultKind
+    # What is wrong, with an article; and what the value of a fault is.
+    noun: str
+    value: str
+    # Of values: on the wire, and in the console.
+    unit: str
+    symbol: str
+    # What its thresholds are called in lists, and what they say there and in a sentence.
+    heading: str
+    rule: str
+    sentence: str
+    # Under which heading its thresholds are edited; several kinds may share one.
+    fieldset: str
+    # Fields of `FaultThresholds`.
+    thresholds: tuple[str, ...]
+    # For the docs: when a fault opens, and when its cause is gone.
+    opens: str
+    gone: str
+    # Several kinds may share a finder, and an estimator; without one, nothing is estimated.
+    find: Finder
+    last_week: Estimator | None = None
+    # Where the first threshold opens a fault and the second closes it: on which side it opens.
+    opens_on_side: Literal["below", "above"] | None = None
+    # Whether one that was closed by hand opens again after a time, though its cause lasts.
+    reopens: bool = False
+    # The least change of a fault's value that is written, and what the docs call it.
+    least_change: Callable[[float], float] = lambda value: 0.5
+    least_change_words: str
+
+    def with_thresholds(self, text: str, thresholds: FaultThresholds) -> str:
+        """Return one of its texts with the values of `thresholds`."""
+        return text.format(**{name: getattr(thresholds, name) for name in self.thresholds})
+
+
+# --- Low efficiency ---------------------------------------------------------------------------
+
+
+def _find_low_efficiency(now: datetime, thresholds: FaultThresholds) -> Findings:
+    snapshot_turn = timedelta(minutes=settings.FLEET_SNAPSHOT_MINUTES)
+    rows = _low_efficiency.rows(
+        {
+            "since": now - 2 * snapshot_turn - SNAPSHOT_MAY_BE_LATE,
+            "opens": thresholds.efficiency_opens_percent,
+            "closes": thresholds.efficiency_closes_percent,
+        }
+    )
+    return Findings([Finding(*row) for row in rows], [])
+
+
+def _low_efficiency_estimate(
+    span: Mapping[str, Any], thresholds: FaultThresholds
+) -> dict[FaultKind, int]:
+    (row,) = _low_efficiency_last_week.rows(
+        {
+            **span,
+            "opens": thresholds.efficiency_opens_percent,
+            "closes": thresholds.efficiency_closes_percent,
+            "min_energy_kwh": settings.MIN_ENERGY_KWH,
+            "min_coverage": settings.MIN_COVERAGE,
+        }
+    )
+    return {FaultKind.LOW_EFFICIENCY: row.openings}
+
+
+_LOW_EFFICIENCY: Final = KindRecord(
+    kind=FaultKind.LOW_EFFICIENCY,
+    noun="a low efficiency",
+    value="efficiency of the last 24 hours",
+    unit="percent",
+    symbol="%",
+    heading="Efficiency",
+    rule="below {efficiency_opens_percent:g} %, until {efficiency_closes_percent:g} %",
+    sentence="low efficiency below {efficiency_opens_percent:g} % "
+    "until {efficiency_closes_percent:g} %",
+    fieldset="Efficiency",
+    thresholds=("efficiency_opens_percent", "efficiency_closes_percent"),
+    opens="efficiency of the last 24 hours below {efficiency_opens_percent:g} %",
+    gone="from {efficiency_closes_percent:g} % on",
+    find=_find_low_efficiency,
+    last_week=_low_efficiency_estimate,
+    opens_on_side="below",
+    reopens=True,
+    least_change_words="half a percent",
+)
+
+
+# --- Hot battery ------------------------------------------------------------------------------
+
+
+def _find_hot_batteries(now: datetime, thresholds: FaultThresholds) -> Findings:
+    rows = _hot_batteries.rows(
+        {
+            "since": now - TEMPERATURE_IS_KNOWN_FOR,
+            "opens": thresholds.battery_opens_celsius,
+            "closes": thresholds.battery_closes_celsius,
+        }
+    )
+    return Findings([Finding(*row) for row in rows], [])
+
+
+def _hot_batteries_estimate(
+    span: Mapping[str, Any], thresholds: FaultThresholds
+) -> dict[FaultKind, int]:
+    (row,) = _hot_batteries_last_week.rows(
+        {
+            **span,
+            "opens": thresholds.battery_opens_celsius,
+            "closes": thresholds.battery_closes_celsius,
+        }
+    )
+    return {FaultKind.HOT_BATTERY: row.openings}
+
+
+_HOT_BATTERY: Final = KindRecord(
+    kind=FaultKind.HOT_BATTERY,
+    noun="a hot battery",
+    value="temperature of the newest reading",
+    unit="celsius",
+    symbol="°C",
+    heading="Battery",
+    rule="above {battery_opens_celsius:g} °C, until below {battery_closes_celsius:g} °C",
+    sentence="battery above {battery_opens_celsius:g} °C until below {battery_closes_celsius:g} °C",
+    fieldset="Battery",
+    thresholds=("battery_opens_celsius", "battery_closes_celsius"),
+    opens="temperature of the newest reading above {battery_opens_celsius:g} °C",
+    gone="below {battery_closes_celsius:g} °C",
+    find=_find_hot_batteries,
+    last_week=_hot_batteries_estimate,
+    opens_on_side="above",
+    reopens=True,
+    least_change_words="half a degree",
+)
+
+
+# --- Silence ----------------------------------------------------------------------------------
+
+_SILENT: Final = KindRecord(
+    kind=FaultKind.SILENT,
+    noun="a silent device",
+    value="time since the latest delivery",
+    unit="minutes",
+    symbol="min",
+    heading="Silence",
+    rule="{silent_opens_cadences:g} intervals and {silent_opens_minutes:g} min",
+    sentence="silent for {silent_opens_cadences:g} of a device’s usual intervals "
+    "and {silent_opens_minutes:g} min",
+    fieldset="Silent devices",
+    thresholds=("silent_opens_cadences", "silent_opens_minutes"),
+    opens="nothing was received for more than {silent_opens_cadences:g} of the device's usual "
+    "intervals, and more than {silent_opens_minutes:g} minutes",
+    gone="heard of again",
+    find=find_silence,
+    last_week=silence_last_week,
+    # Silence grows all the time.
+    least_change=lambda minutes: minutes / 10,
+    least_change_words="a tenth",
+)
+_SITE_SILENT: Final = KindRecord(
+    kind=FaultKind.SITE_SILENT,
+    noun="many silent devices of a site",
+    value="silent devices of the site",
+    unit="devices",
+    symbol="devices",
+    heading="One fault of the site",
+    rule="from {site_silent_devices} silent devices on",
+    sentence="one fault of the site from {site_silent_devices} silent devices on",
+    fieldset="Silent devices",
+    thresholds=("site_silent_devices",),
+    opens="{site_silent_devices} devices of a site, and half of those whose cadence is known, "
+    "are silent",
+    gone="fewer than half as many are",
+    find=find_silence,
+    last_week=silence_last_week,
+    least_change_words="a device",
+)
+
+
+# --- All of them ------------------------------------------------------------------------------
+
+# In the order of lists, forms and tables.
+KINDS: Final[Mapping[str, KindRecord]] = {
+    record.kind: record for record in (_LOW_EFFICIENCY, _HOT_BATTERY, _SILENT, _SITE_SILENT)
+}
+
+
+def findings(now: datetime, thresholds: FaultThresholds) -> Findings:
+    """Return all that is bad at `now`, and all that has a fault; each finder runs once."""
+    found = [find(now, thresholds) for find in dict.fromkeys(kind.find for kind in KINDS.values())]
+    return Findings(
+        [finding for each in found for finding in each.alone],
+        [finding for each in found for finding in each.of_sites],
+    )

@@ -1,0 +1,82 @@
+"""Silent devices, and sites where many devices are silent: one statement finds both."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from math import inf
+from typing import Any, Final
+
+from django.db.models import Q
+
+from analytics.alerting.findings import Finding, Findings
+from analytics.models import Fault, FaultKind, FaultState, FaultThresholds
+from analytics.sql import STATEMENTS
+from fleet.stores.statements import Statement
+
+_silent_devices: Final = Statement(STATEMENTS / "silent_devices.sql")
+_silence_last_week: Final = Statement(STATEMENTS / "silence_last_week.sql")
+
+
+def find_silence(now: datetime, thresholds: FaultThresholds) -> Findings:
+    """Return silent devices and silent sites, and those that have a fault for it; two statements."""
+    silent = _silent_devices.rows({"now": now, **_limits(thresholds)})
+    sites = _sites(silent)
+    covered = {site.site_id for site in sites if _covers_its_devices(site)}
+    found = Findings(sites, [])
+    for row in silent:
+        device = Finding(*row[: len(Finding._fields)])
+        is_of_site = device.is_bad and device.site_id in covered
+        (found.of_sites if is_of_site else found.alone).append(device)
+    return found
+
+
+def silence_last_week(
+    span: Mapping[str, Any], thresholds: FaultThresholds
+) -> dict[FaultKind, int]:
+    """Return how many faults of devices and of sites would have opened in `span`."""
+    (row,) = _silence_last_week.rows({**span, **_limits(thresholds)})
+    return {FaultKind.SILENT: row.of_devices, FaultKind.SITE_SILENT: row.of_sites}
+
+
+def _limits(thresholds: FaultThresholds) -> dict[str, float]:
+    return {
+        "cadences": thresholds.silent_opens_cadences,
+        "minutes": thresholds.silent_opens_minutes,
+        "devices": thresholds.site_silent_devices,
+    }
+
+
+def _sites(silent: Sequence[Any]) -> list[Finding]:
+    """Return the sites with silent devices or a fault for them; one statement."""
+    is_watched = ~Q(state=FaultState.CLOSED) | Q(recovering_since__isnull=True)
+    watched = Fault.objects.filter(is_watched, kind=FaultKind.SITE_SILENT).order_by("pk")
+    faults = {fault.site_id: fault for fault in watched}
+    opens_at = {row.site_id: row.site_opens for row in silent if row.site_id is not None}
+    numbers = Counter(row.site_id for row in silent if row.is_bad and row.site_id is not None)
+    return [
+        _site(site_id, numbers[site_id], opens_at, faults.get(site_id))
+        for site_id in {*opens_at, *faults}
+    ]
+
+
+def _site(
+    site_id: int | None, number: int, opens_at: Mapping[int | None, int], fault: Fault | None
+) -> Finding:
+    """Return the finding for a site with `number` silent devices.
+
+    Its fault lasts until the number falls below half of the threshold at which it opened. A site
+    that `opens_at` does not list has no silent device.
+    """
+    threshold = opens_at.get(site_id, inf)
+    is_bad = number >= threshold
+    site = FaultKind.SITE_SILENT, None, None, site_id, float(number), float(threshold), is_bad
+    if fault is None:
+        return Finding(*site, False, None, None, 0.0, None, None)
+    is_gone = number < fault.threshold / 2
+    of_fault = fault.pk, fault.state, fault.value, fault.recovering_since, fault.closed_at
+    return Finding(*site, is_gone, *of_fault)
+
+
+def _covers_its_devices(site: Finding) -> bool:
+    """Return whether a site's fault covers its silent devices, even if it was closed by hand."""
+    return site.is_bad or site.has_fault or (site.fault_id is not None and not site.is_gone)
