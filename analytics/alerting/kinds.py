@@ -1,8 +1,8 @@
 """The kinds of faults: the words, the unit, the thresholds and the finder of each.
 
-The API, the console, the thresholds and the tables of the docs take what they know of a kind from its
-record. A new kind needs a record and a finder here, a `.sql` file, a code and a label in `FaultKind`,
-columns in `FaultThresholds`, and a migration; `make docs` then writes the tables.
+The API, the console, the thresholds and the tables of the docs read these records. A new kind needs
+a record and a finder here, a `.sql` file, a code and a label in `FaultKind`, columns in
+`FaultThresholds`, and a migration; `make docs` then writes the tables.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,20 +42,23 @@ class KindRecord:
     """
 
     kind: FaultKind
-    # What is wrong, with an article; and what the value of a fault is.
+    # What is wrong; and what the value of a fault is.
     noun: str
     value: str
     # Of values: on the wire, and in the console.
     unit: str
     symbol: str
-    # What its thresholds are called in lists, and what they say there and in a sentence.
+    # What its thresholds are called in lists, and what they say there; in a text, they are a clause
+    # that follows "A fault opens when", or a sentence.
     heading: str
     rule: str
-    sentence: str
+    clause: str = ""
+    sentence: str = ""
     # Under which heading its thresholds are edited; several kinds may share one.
     fieldset: str
-    # Fields of `FaultThresholds`.
+    # Fields of `FaultThresholds`, and the one of them that lists are ordered by.
     thresholds: tuple[str, ...]
+    ordered_by: str
     # For the docs: when a fault opens, and when its cause is gone.
     opens: str
     gone: str
@@ -107,18 +110,19 @@ def _low_efficiency_estimate(
 
 _LOW_EFFICIENCY: Final = KindRecord(
     kind=FaultKind.LOW_EFFICIENCY,
-    noun="a low efficiency",
+    noun="low efficiency",
     value="efficiency of the last 24 hours",
     unit="percent",
     symbol="%",
     heading="Efficiency",
-    rule="below {efficiency_opens_percent:g} %, until {efficiency_closes_percent:g} %",
-    sentence="low efficiency below {efficiency_opens_percent:g} % "
-    "until {efficiency_closes_percent:g} %",
+    rule="below {efficiency_opens_percent:g} %, closes at {efficiency_closes_percent:g} %",
+    clause="efficiency is below {efficiency_opens_percent:g} % "
+    "(closes at {efficiency_closes_percent:g} %)",
     fieldset="Efficiency",
     thresholds=("efficiency_opens_percent", "efficiency_closes_percent"),
+    ordered_by="efficiency_opens_percent",
     opens="efficiency of the last 24 hours below {efficiency_opens_percent:g} %",
-    gone="from {efficiency_closes_percent:g} % on",
+    gone="at {efficiency_closes_percent:g} % or above",
     find=_find_low_efficiency,
     last_week=_low_efficiency_estimate,
     opens_on_side="below",
@@ -156,15 +160,17 @@ def _hot_batteries_estimate(
 
 _HOT_BATTERY: Final = KindRecord(
     kind=FaultKind.HOT_BATTERY,
-    noun="a hot battery",
+    noun="hot battery",
     value="temperature of the newest reading",
     unit="celsius",
     symbol="°C",
     heading="Battery",
-    rule="above {battery_opens_celsius:g} °C, until below {battery_closes_celsius:g} °C",
-    sentence="battery above {battery_opens_celsius:g} °C until below {battery_closes_celsius:g} °C",
+    rule="above {battery_opens_celsius:g} °C, closes below {battery_closes_celsius:g} °C",
+    clause="a battery is above {battery_opens_celsius:g} °C "
+    "(closes below {battery_closes_celsius:g} °C)",
     fieldset="Battery",
     thresholds=("battery_opens_celsius", "battery_closes_celsius"),
+    ordered_by="battery_opens_celsius",
     opens="temperature of the newest reading above {battery_opens_celsius:g} °C",
     gone="below {battery_closes_celsius:g} °C",
     find=_find_hot_batteries,
@@ -179,19 +185,20 @@ _HOT_BATTERY: Final = KindRecord(
 
 _SILENT: Final = KindRecord(
     kind=FaultKind.SILENT,
-    noun="a silent device",
+    noun="silent device",
     value="time since the latest delivery",
     unit="minutes",
     symbol="min",
     heading="Silence",
     rule="{silent_opens_cadences:g} intervals and {silent_opens_minutes:g} min",
-    sentence="silent for {silent_opens_cadences:g} of a device’s usual intervals "
-    "and {silent_opens_minutes:g} min",
+    clause="a device is silent for {silent_opens_cadences:g} of its usual intervals "
+    "and at least {silent_opens_minutes:g} minutes",
     fieldset="Silent devices",
     thresholds=("silent_opens_cadences", "silent_opens_minutes"),
-    opens="nothing was received for more than {silent_opens_cadences:g} of the device's usual "
+    ordered_by="silent_opens_minutes",
+    opens="nothing received for more than {silent_opens_cadences:g} of the device's usual "
     "intervals, and more than {silent_opens_minutes:g} minutes",
-    gone="heard of again",
+    gone="a reading arrives",
     find=find_silence,
     last_week=silence_last_week,
     # Silence grows all the time.
@@ -204,17 +211,19 @@ _SITE_SILENT: Final = KindRecord(
     value="silent devices of the site",
     unit="devices",
     symbol="devices",
-    heading="One fault of the site",
-    rule="from {site_silent_devices} silent devices on",
-    sentence="one fault of the site from {site_silent_devices} silent devices on",
+    heading="Many devices silent",
+    rule="{site_silent_devices} or more",
+    sentence="{site_silent_devices} or more silent devices at one site open a single fault "
+    "for the site.",
     fieldset="Silent devices",
     thresholds=("site_silent_devices",),
+    ordered_by="site_silent_devices",
     opens="{site_silent_devices} devices of a site, and half of those whose cadence is known, "
     "are silent",
     gone="fewer than half as many are",
     find=find_silence,
     last_week=silence_last_week,
-    least_change_words="a device",
+    least_change_words="one device",
 )
 
 

@@ -18,7 +18,7 @@ _silence_last_week: Final = Statement(STATEMENTS / "silence_last_week.sql")
 
 
 def find_silence(now: datetime, thresholds: FaultThresholds) -> Findings:
-    """Return silent devices and silent sites, and those that have a fault for it; two statements."""
+    """Return silent devices and sites, and those that have a fault for it; two statements."""
     silent = _silent_devices.rows({"now": now, **_limits(thresholds)})
     sites = _sites(silent)
     covered = {site.site_id for site in sites if _covers_its_devices(site)}
@@ -30,9 +30,7 @@ def find_silence(now: datetime, thresholds: FaultThresholds) -> Findings:
     return found
 
 
-def silence_last_week(
-    span: Mapping[str, Any], thresholds: FaultThresholds
-) -> dict[FaultKind, int]:
+def silence_last_week(span: Mapping[str, Any], thresholds: FaultThresholds) -> dict[FaultKind, int]:
     """Return how many faults of devices and of sites would have opened in `span`."""
     (row,) = _silence_last_week.rows({**span, **_limits(thresholds)})
     return {FaultKind.SILENT: row.of_devices, FaultKind.SITE_SILENT: row.of_sites}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from django import forms
@@ -22,7 +23,8 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from analytics.alerting import faults
 from analytics.alerting.faults import FaultClosed, InvalidNote
-from analytics.models import Fault, FaultChange, FaultKind, FaultState
+from analytics.alerting.kinds import KINDS
+from analytics.models import Fault, FaultChange, FaultState
 from energy_engine.console.lists.exports import ExportedList
 from energy_engine.console.lists.listing import column, column_of_row, meter_link, vehicle_links
 from energy_engine.console.words import changes
@@ -32,6 +34,7 @@ from energy_engine.console.words.labels import label
 
 _COLOURS: Final = {FaultState.OPEN: "danger", FaultState.ACKNOWLEDGED: "warning"}
 _LONGEST_NOTE: Final = 1000
+_REOPENING: Final = " and ".join(record.noun for record in KINDS.values() if record.reopens)
 _ON_A_LINE: Final = '<span class="whitespace-nowrap">{}</span>'
 
 # --- What is shown of a fault -----------------------------------------------------------------
@@ -43,7 +46,8 @@ def state_badge(state: str) -> str:
 
 def measured(fault: Fault) -> str:
     """Return the latest measured value beside the fault's threshold, with units."""
-    shown = _MEASURES[FaultKind(fault.kind)]
+    record = KINDS[fault.kind]
+    shown = _MEASURES.get(record.unit, partial(_with_symbol, record.symbol))
     # A recovering fault's value no longer crosses the threshold.
     sign = "=" if fault.value == fault.threshold else "<" if fault.value < fault.threshold else ">"
     return f"{shown(fault.value)} {sign} {shown(fault.threshold)}"
@@ -55,6 +59,10 @@ def _measured(fault: Fault) -> str:
     return below(line, f"cause gone since {fault.recovering_since:%H:%M}" if is_going else "")
 
 
+def _with_symbol(symbol: str, number: float) -> str:
+    return f"{number:.4g} {symbol}"
+
+
 def _minutes(number: float) -> str:
     return duration(timedelta(minutes=number))
 
@@ -63,12 +71,8 @@ def _devices(number: float) -> str:
     return f"{number:.0f} device{pluralize(number)}"
 
 
-_MEASURES: Final[dict[FaultKind, Callable[[float], str]]] = {
-    FaultKind.LOW_EFFICIENCY: lambda percent: f"{percent:.4g} %",
-    FaultKind.HOT_BATTERY: lambda celsius: f"{celsius:.4g} °C",
-    FaultKind.SILENT: _minutes,
-    FaultKind.SITE_SILENT: _devices,
-}
+# By unit: those that are not a number with a symbol.
+_MEASURES: Final[dict[str, Callable[[float], str]]] = {"minutes": _minutes, "devices": _devices}
 
 
 def _device(fault: Any) -> str:
@@ -84,13 +88,6 @@ def _at_site(path: str) -> Callable[[Any], str]:
 def _instant(instant: datetime, fault: Fault) -> str:
     return below(second(instant), local_time(instant, fault.site))
 
-
-_UNITS: Final[dict[FaultKind, str]] = {
-    FaultKind.LOW_EFFICIENCY: "%",
-    FaultKind.HOT_BATTERY: "°C",
-    FaultKind.SILENT: "min",
-    FaultKind.SITE_SILENT: "devices",
-}
 
 KIND: Final = column_of_row("Fault", "kind", lambda fault: fault.get_kind_display().capitalize())
 STATE: Final = column("State", "state", state_badge)
@@ -112,7 +109,7 @@ MEASURED: Final = column_of_row(
     exports={
         "Measured": lambda fault: fault.value,
         "Threshold": lambda fault: fault.threshold,
-        "Unit": lambda fault: _UNITS[FaultKind(fault.kind)],
+        "Unit": lambda fault: KINDS[fault.kind].symbol,
     },
 )
 OPENED: Final = column_of_row("Opened, UTC", "opened_at", _at_site("opened_at"))
@@ -276,8 +273,8 @@ class FaultAdmin(ExportedList):
         dialog={
             "title": "Close this fault",
             "description": "A fault closes by itself when its cause is gone. If you close it now, "
-            "it does not open again until its cause has been gone once; low efficiency and hot "
-            "battery faults stay closed for 24 hours.",
+            f"it does not open again until its cause has been gone once; {_REOPENING} faults stay "
+            "closed for 24 hours.",
             "form_class": ClosingForm,
             "form_submit_text": "Close the fault",
         },

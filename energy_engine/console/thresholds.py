@@ -12,9 +12,10 @@ from django.urls import URLPattern, path
 from django.views.decorators.http import require_POST
 
 from analytics.alerting import thresholds
-from analytics.models import FaultKind, FaultThresholds
+from analytics.alerting.kinds import KINDS, KindRecord
+from analytics.models import FaultThresholds
 from energy_engine.console.lists.base import ConsoleAdmin
-from energy_engine.console.lists.listing import EmptyLast, column_of_row
+from energy_engine.console.lists.listing import Column, EmptyLast, column_of_row
 
 
 class ThresholdsForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
@@ -22,88 +23,69 @@ class ThresholdsForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscrip
 
     class Meta:
         model = FaultThresholds
-        fields = [
-            "site",
-            "efficiency_opens_percent",
-            "efficiency_closes_percent",
-            "battery_opens_celsius",
-            "battery_closes_celsius",
-            "silent_opens_cadences",
-            "silent_opens_minutes",
-            "site_silent_devices",
-        ]
+        fields = ["site", *(name for record in KINDS.values() for name in record.thresholds)]
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or self.cleaned_data
-        opens, closes = _both(values, "efficiency", "percent")
-        if opens is not None and closes is not None and closes < opens:
-            self.add_error(
-                "efficiency_closes_percent",
-                f"must be at least {opens:g} %, the threshold at which faults open",
-            )
-        opens, closes = _both(values, "battery", "celsius")
-        if opens is not None and closes is not None and closes > opens:
-            self.add_error(
-                "battery_closes_celsius",
-                f"must be at most {opens:g} °C, the threshold at which faults open",
-            )
+        for record in KINDS.values():
+            if record.opens_on_side:
+                self._check_order(record, values)
         return values
 
-
-def _both(values: dict[str, Any], measure: str, unit: str) -> tuple[float | None, float | None]:
-    return values.get(f"{measure}_opens_{unit}"), values.get(f"{measure}_closes_{unit}")
+    def _check_order(self, record: KindRecord, values: dict[str, Any]) -> None:
+        opens, closes = (values.get(name) for name in record.thresholds)
+        if opens is None or closes is None:
+            return
+        opens_below = record.opens_on_side == "below"
+        if closes < opens if opens_below else closes > opens:
+            limit = f"at {'least' if opens_below else 'most'} {opens:g} {record.symbol}"
+            self.add_error(
+                record.thresholds[1], f"must be {limit}, the threshold at which faults open"
+            )
 
 
 def estimate(values: FaultThresholds) -> dict[str, Any]:
     """Return how many faults would have opened last week, in total and by kind."""
     counts = thresholds.faults_last_week(values)
-    rows = [(kind.label, counts.get(kind, 0)) for kind in FaultKind]
+    estimated = (record.kind for record in KINDS.values() if record.last_week)
+    rows = [(kind.label, counts.get(kind, 0)) for kind in estimated]
     return {"total": sum(number for _, number in rows), "rows": rows}
 
 
 WHERE = column_of_row("Site", "pk", str, "site__name")
-EFFICIENCY = column_of_row(
-    "Efficiency",
-    "efficiency_opens_percent",
-    lambda row: (
-        f"below {row.efficiency_opens_percent:g} %, closes at {row.efficiency_closes_percent:g} %"
-    ),
-)
-BATTERY = column_of_row(
-    "Battery",
-    "battery_opens_celsius",
-    lambda row: (
-        f"above {row.battery_opens_celsius:g} °C, closes below {row.battery_closes_celsius:g} °C"
-    ),
-)
-SILENCE = column_of_row(
-    "Silence",
-    "silent_opens_minutes",
-    lambda row: f"{row.silent_opens_cadences:g} intervals and {row.silent_opens_minutes:g} min",
-)
-TOGETHER = column_of_row(
-    "Many devices silent",
-    "site_silent_devices",
-    lambda row: f"{row.site_silent_devices} or more",
-)
+
+
+def _column(record: KindRecord) -> Column:
+    return column_of_row(
+        record.heading,
+        record.ordered_by,
+        lambda row: record.with_thresholds(record.rule, row),
+    )
+
+
+def _fieldsets() -> list[tuple[str | None, dict[str, Any]]]:
+    fields: dict[str, list[str]] = {}
+    for record in KINDS.values():
+        fields.setdefault(record.fieldset, []).extend(record.thresholds)
+    return [(None, {"fields": ["site"]}), *((name, {"fields": of}) for name, of in fields.items())]
+
+
+def _rules(values: FaultThresholds) -> str:
+    """Return in sentences when faults open and close."""
+    records = KINDS.values()
+    *first, last = [one.with_thresholds(one.clause, values) for one in records if one.clause]
+    others = [one.with_thresholds(one.sentence, values) for one in records if one.sentence]
+    return " ".join([f"A fault opens when {', '.join(first)}, or {last}.", *others])
 
 
 @admin.register(FaultThresholds)
 class FaultThresholdsAdmin(ConsoleAdmin):
     form = ThresholdsForm
-    list_display = [WHERE, EFFICIENCY, BATTERY, SILENCE, TOGETHER]
+    list_display = [WHERE, *map(_column, KINDS.values())]
     list_select_related = ["site"]
     list_before_template = "console/threshold_list.html"
     change_form_after_template = "console/threshold_estimate.html"
-    fieldsets = [
-        (None, {"fields": ["site"]}),
-        ("Efficiency", {"fields": ["efficiency_opens_percent", "efficiency_closes_percent"]}),
-        ("Battery", {"fields": ["battery_opens_celsius", "battery_closes_celsius"]}),
-        (
-            "Silent devices",
-            {"fields": ["silent_opens_cadences", "silent_opens_minutes", "site_silent_devices"]},
-        ),
-    ]
+    fieldsets = _fieldsets()
 
     def get_urls(self) -> list[URLPattern]:
         trial = self.admin_site.admin_view(require_POST(self.estimate_view))
@@ -118,7 +100,8 @@ class FaultThresholdsAdmin(ConsoleAdmin):
         return rows.select_related("site")
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        context = (extra_context or {}) | {"general": thresholds.default_thresholds()}
+        general = thresholds.default_thresholds()
+        context = (extra_context or {}) | {"general": general, "rules": _rules(general)}
         page: HttpResponse = super().changelist_view(request, context)
         return page
 

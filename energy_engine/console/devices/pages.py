@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 
 from analytics.figures.trace import Delivery, recent_deliveries
 from analytics.figures.window import InvalidWindow, Window
-from analytics.models import Fault, FaultKind, FaultState
+from analytics.models import Fault, FaultState
 from energy_engine.console.devices.figures import (
     RANGES,
     Range,
@@ -184,7 +184,8 @@ def _faults(device: Vehicle | Meter) -> dict[str, Any]:
     """Return a device's faults: those not closed, its site's included, and the last closed."""
     kind = device._meta.model_name
     own = Q((f"{kind}_id", device.pk))
-    at_site = Q(kind=FaultKind.SITE_SILENT, site=device.site_id) if device.site_id else Q()
+    of_site = Q(site=device.site_id, vehicle_id=None, meter_id=None)
+    at_site = of_site if device.site_id else Q()
     not_closed = Fault.objects.exclude(state=FaultState.CLOSED).filter(own | at_site)
     closed = Fault.objects.filter(own, state=FaultState.CLOSED).order_by("-closed_at", "-pk")
     return {

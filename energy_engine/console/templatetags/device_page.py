@@ -8,8 +8,8 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
+from analytics.alerting.kinds import KINDS
 from analytics.formulas import Reason
-from analytics.models import FaultKind
 from energy_engine.console.lists.listing import (
     BEGINS_LATER,
     IN_FORCE,
@@ -28,12 +28,6 @@ _SOURCES: Final = {
     "shared": "several vehicles were linked to the meter; its hourly AC is split by their DC",
     "fleet": "no link in this window; a share of the AC of all meters without a link",
     "none": "no AC to compare with",
-}
-_UNITS: Final = {
-    FaultKind.LOW_EFFICIENCY: "%",
-    FaultKind.HOT_BATTERY: "°C",
-    FaultKind.SILENT: "min",
-    FaultKind.SITE_SILENT: "devices",
 }
 _MARKS: Final = {
     "late": "warning",
@@ -88,7 +82,7 @@ def percent(part: float | None) -> str:
 
 @register.filter
 def fault_value(value: float, kind: str) -> str:
-    return f"{value:.1f}".removesuffix(".0") + f" {_UNITS[FaultKind(kind)]}"
+    return f"{value:.1f}".removesuffix(".0") + f" {KINDS[kind].symbol}"
 
 
 @register.filter
