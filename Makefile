@@ -54,7 +54,7 @@ screenshots: $(VENV)/installed-dev
 docs: $(VENV)/installed-run
 	$(BIN)/python -m energy_engine.environment
 	@SECRET_KEY=docs DATABASE_URL=postgresql://docs/docs $(BIN)/python manage.py shell --verbosity=0 \
-		--command='from energy_engine.api import api_reference; api_reference.write_document()'
+		--command='from energy_engine.api import api_reference; api_reference.write_documents()'
 
 # venv installs pip last: without pip, the environment is incomplete and is created again.
 $(BIN)/pip:

@@ -1,22 +1,26 @@
-"""The parts of docs/api.md that come from the code: fields of readings, limits, error codes.
+"""The tables of the docs that come from the code: readings, limits, error codes, kinds of faults.
 
 `make docs` writes them; a test checks that they are up to date.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 from django.urls import get_resolver
 from rest_framework.exceptions import APIException
 
+from analytics.alerting.kinds import KINDS
 from analytics.figures import series, window
+from analytics.models import FaultThresholds
 from energy_engine.environment import ROOT
 from fleet import device_ids, links
 from fleet.http import body, pagination, wire
 from ingestion import intake, readings
 
 DOCUMENT: Final = ROOT / "docs" / "api.md"
+OPERATIONS: Final = ROOT / "docs" / "operations.md"
 _FLOORS: Final = ("fleet", "ingestion", "analytics", "energy_engine")
 
 
@@ -84,24 +88,21 @@ def _subclasses(of: type[APIException]) -> Iterator[type[APIException]]:
         yield from _subclasses(found)
 
 
-def filled(text: str) -> str:
-    """Return the text of the document with its tables updated."""
-    for name, table in (
-        ("readings", _readings()),
-        ("limits", _limits()),
-        ("answer codes", _answer_codes()),
-        ("field codes", _field_codes()),
-    ):
+def filled(document: Path) -> str:
+    """Return the text of one of `DOCUMENTS` with its tables updated."""
+    text = document.read_text()
+    for name, table in DOCUMENTS[document].items():
         begins, ends = f"<!-- {name}: written by `make docs` -->\n", f"<!-- /{name} -->"
         before, _, rest = text.partition(begins)
         after = rest.partition(ends)[2]
-        text = f"{before}{begins}{table}{ends}{after}"
+        text = f"{before}{begins}{table()}{ends}{after}"
     return text
 
 
-def write_document() -> None:
-    """Update the tables of docs/api.md."""
-    DOCUMENT.write_text(filled(DOCUMENT.read_text()))
+def write_documents() -> None:
+    """Update the tables of all documents."""
+    for document in DOCUMENTS:
+        document.write_text(filled(document))
 
 
 # --- Tables -------------------------------------------------------------------------------------
@@ -167,3 +168,42 @@ def _answer_codes() -> str:
 def _field_codes() -> str:
     rows = [(f"`{code}`", meaning) for code, meaning in FIELD_CODES.items()]
     return _table(("code", "meaning"), *rows)
+
+
+def _fault_kinds() -> str:
+    rows = [
+        (
+            f"`{record.kind}`",
+            record.noun,
+            record.value,
+            f"`{record.unit}`",
+            record.least_change_words,
+        )
+        for record in KINDS.values()
+    ]
+    return _table(("kind", "what is wrong", "`value`", "`unit`", "step"), *rows)
+
+
+def _fault_thresholds() -> str:
+    defaults = FaultThresholds()
+    rows = [
+        (
+            f"`{record.kind}`",
+            record.with_thresholds(record.opens, defaults),
+            record.with_thresholds(record.gone, defaults),
+        )
+        for record in KINDS.values()
+    ]
+    return _table(("kind", "opens", "its cause is gone"), *rows)
+
+
+DOCUMENTS: Final[dict[Path, dict[str, Callable[[], str]]]] = {
+    DOCUMENT: {
+        "readings": _readings,
+        "limits": _limits,
+        "fault kinds": _fault_kinds,
+        "answer codes": _answer_codes,
+        "field codes": _field_codes,
+    },
+    OPERATIONS: {"fault thresholds": _fault_thresholds},
+}
