@@ -130,7 +130,7 @@ def test_filters(api, five, query, listed):
         ("state=open,", "state must be one or more of open, acknowledged, closed, all"),
         (
             "kind=broken",
-            "kind must be one or more of low_efficiency, hot_battery, silent, site_silent",
+            f"kind must be one or more of {', '.join(FaultKind.values)}",
         ),
         ("limit=0", "limit must be a whole number from 1 to 1000"),
     ],

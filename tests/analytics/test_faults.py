@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from analytics.alerting import faults
 from analytics.alerting.faults import FaultClosed, InvalidNote, watch
+from analytics.alerting.kinds import KINDS
 from analytics.figures import snapshot
 from analytics.models import (
     Fault,
@@ -722,9 +723,10 @@ def test_watch_sends_the_same_statements_however_many_devices(clock, statements_
     with statements_sent() as sent:
         watch()
 
-    # Savepoint, lock; thresholds, efficiencies, batteries, devices, sites; open, webhooks' changes,
+    # Savepoint, lock; thresholds; one for each finder, and sites; open, webhooks' changes,
     # webhooks; release. The second time, faults close.
-    assert (first, sent[0]) == (11, 11)
+    expected = 8 + len({record.find for record in KINDS.values()})
+    assert (first, sent[0]) == (expected, expected)
     assert Fault.objects.filter(state="closed").count() == devices
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from analytics.alerting import thresholds
+from analytics.alerting.kinds import KINDS
 from analytics.alerting.thresholds import faults_last_week
 from analytics.models import FaultKind, FaultThresholds, MeterCadence, VehicleCadence
 from analytics.rollups import hourly
@@ -78,7 +79,8 @@ def linked():
 def test_week_without_poor_hours_opens_nothing(linked):
     took(poor())
 
-    assert faults_last_week(FaultThresholds()) == dict.fromkeys(FaultKind, 0)
+    estimated = [kind for kind, record in KINDS.items() if record.last_week]
+    assert faults_last_week(FaultThresholds()) == dict.fromkeys(estimated, 0)
 
 
 @pytest.mark.parametrize(
@@ -368,5 +370,5 @@ def test_count_costs_the_same_statements_however_many_devices(statements_sent, d
     with statements_sent() as sent:
         assert silent() == devices
 
-    # Sites; savepoint, memory, one for each file, release.
-    assert sent == [7]
+    # Sites; savepoint, memory, one for each estimator, release.
+    assert sent == [4 + len({record.last_week for record in KINDS.values() if record.last_week})]

@@ -21,6 +21,7 @@ from django.db import transaction
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from analytics.alerting import faults, outbound, webhooks
+from analytics.alerting.kinds import KINDS
 from analytics.alerting.outbound import NotSent
 from analytics.models import Fault, Webhook, WebhookDelivery
 from fleet.models import Site, Vehicle
@@ -258,8 +259,8 @@ def test_announcing_costs_the_same_statements_however_many_faults(
     with statements_sent() as sent:
         faults.watch()
 
-    # Those of a watch, and: faults, deliveries, jobs.
-    assert sent == [14]
+    # Those of a watch, one for each finder among them, and: faults, deliveries, jobs.
+    assert sent == [11 + len({record.find for record in KINDS.values()})]
     assert len(jobs()) == vehicles
 
 

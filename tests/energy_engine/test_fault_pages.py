@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from analytics.alerting import faults, thresholds
+from analytics.alerting.kinds import KINDS
 from analytics.models import (
     Fault,
     FaultChange,
@@ -340,15 +341,11 @@ class TestFaultPage:
         assert opened.state == "open"
 
 
-THRESHOLD_VALUES = {
-    "site": "",
-    "efficiency_opens_percent": "85",
-    "efficiency_closes_percent": "87",
-    "battery_opens_celsius": "50",
-    "battery_closes_celsius": "45",
-    "silent_opens_cadences": "10",
-    "silent_opens_minutes": "15",
-    "site_silent_devices": "5",
+# The defaults.
+THRESHOLD_VALUES = {"site": ""} | {
+    name: str(getattr(FaultThresholds(), name))
+    for record in KINDS.values()
+    for name in record.thresholds
 }
 
 
