@@ -1,4 +1,4 @@
-"""The kinds of faults: the words, the unit, the thresholds and the finder of each.
+"""The kinds of faults: words, unit, thresholds and finder of each.
 
 The API, the console, the thresholds and the tables of the docs read these records. A new kind needs
 a record and a finder here, a `.sql` file, a code and a label in `FaultKind`, columns in
@@ -28,9 +28,9 @@ _low_efficiency_last_week: Final = Statement(STATEMENTS / "low_efficiency_last_w
 _hot_batteries: Final = Statement(STATEMENTS / "hot_batteries.sql")
 _hot_batteries_last_week: Final = Statement(STATEMENTS / "hot_batteries_last_week.sql")
 
-# What is bad at an instant, and what has a fault; thresholds of sites without their own.
+# Given the time and the thresholds of sites without their own: what is bad or has a fault.
 Finder = Callable[[datetime, FaultThresholds], Findings]
-# How many faults thresholds would have opened; of the span, see `thresholds.faults_last_week`.
+# How many faults the thresholds would have opened; for the span, see `thresholds.faults_last_week`.
 Estimator = Callable[[Mapping[str, Any], FaultThresholds], Mapping[FaultKind, int]]
 
 
@@ -42,34 +42,35 @@ class KindRecord:
     """
 
     kind: FaultKind
-    # What is wrong; and what the value of a fault is.
+    # What is wrong, and what a fault's value measures.
     noun: str
     value: str
-    # Of values: on the wire, and in the console.
+    # The unit of values in the API, and its symbol in the console.
     unit: str
     symbol: str
-    # What its thresholds are called in lists, and what they say there; in a text, they are a clause
-    # that follows "A fault opens when", or a sentence.
+    # Its thresholds in the console: heading and cell of a column; in running text, a clause after
+    # "A fault opens when", or else a sentence.
     heading: str
     rule: str
     clause: str = ""
     sentence: str = ""
-    # Under which heading its thresholds are edited; several kinds may share one.
+    # The section of the form that edits its thresholds; several kinds may share one.
     fieldset: str
-    # Fields of `FaultThresholds`, and the one of them that lists are ordered by.
+    # Fields of `FaultThresholds`, and the one that orders the column.
     thresholds: tuple[str, ...]
     ordered_by: str
     # For the docs: when a fault opens, and when its cause is gone.
     opens: str
     gone: str
-    # Several kinds may share a finder, and an estimator; without one, nothing is estimated.
+    # Several kinds may share a finder and an estimator. Without an estimator, the console's preview
+    # leaves the kind out.
     find: Finder
     last_week: Estimator | None = None
-    # Where the first threshold opens a fault and the second closes it: on which side it opens.
+    # Set if the first threshold opens a fault and the second closes it: where faults open.
     opens_on_side: Literal["below", "above"] | None = None
-    # Whether one that was closed by hand opens again after a time, though its cause lasts.
+    # Whether a fault closed by hand opens again after `faults.HELD_BACK` while its cause lasts.
     reopens: bool = False
-    # The least change of a fault's value that is written, and what the docs call it.
+    # The smallest change of a value worth a write, given the value; and what the docs call it.
     least_change: Callable[[float], float] = lambda value: 0.5
     least_change_words: str
 
