@@ -21,11 +21,11 @@ class Finding(NamedTuple):
     threshold: float
     is_bad: bool
     is_gone: bool
-    fault_id: int | None
-    fault_state: str | None
-    fault_value: float
-    recovering_since: datetime | None
-    closed_at: datetime | None
+    fault_id: int | None = None
+    fault_state: str | None = None
+    fault_value: float = 0.0
+    recovering_since: datetime | None = None
+    closed_at: datetime | None = None
 
     @property
     def has_fault(self) -> bool:

@@ -16,7 +16,7 @@ from analytics.alerting.findings import Finding, Findings
 from analytics.alerting.silence import find_silence, silence_last_week
 from analytics.models import FaultKind, FaultThresholds
 from analytics.sql import STATEMENTS
-from fleet.stores.statements import Statement
+from fleet.stores.statements import Statement, from_row
 
 # An older temperature says nothing about now.
 TEMPERATURE_IS_KNOWN_FOR: Final = timedelta(hours=1)
@@ -91,7 +91,7 @@ def _find_low_efficiency(now: datetime, thresholds: FaultThresholds) -> Findings
             "closes": thresholds.efficiency_closes_percent,
         }
     )
-    return Findings([Finding(*row) for row in rows], [])
+    return Findings([from_row(Finding, row) for row in rows], [])
 
 
 def _low_efficiency_estimate(
@@ -143,7 +143,7 @@ def _find_hot_batteries(now: datetime, thresholds: FaultThresholds) -> Findings:
             "closes": thresholds.battery_closes_celsius,
         }
     )
-    return Findings([Finding(*row) for row in rows], [])
+    return Findings([from_row(Finding, row) for row in rows], [])
 
 
 def _hot_batteries_estimate(

@@ -11,7 +11,7 @@ from django.db.models import Q
 from analytics.alerting.findings import Finding, Findings
 from analytics.models import Fault, FaultKind, FaultState, FaultThresholds
 from analytics.sql import STATEMENTS
-from fleet.stores.statements import Statement
+from fleet.stores.statements import Statement, from_row
 
 _silent_devices: Final = Statement(STATEMENTS / "silent_devices.sql")
 _silence_last_week: Final = Statement(STATEMENTS / "silence_last_week.sql")
@@ -24,7 +24,7 @@ def find_silence(now: datetime, thresholds: FaultThresholds) -> Findings:
     covered = {site.site_id for site in sites if _covers_its_devices(site)}
     found = Findings(sites, [])
     for row in silent:
-        device = Finding(*row[: len(Finding._fields)])
+        device = from_row(Finding, row)
         is_of_site = device.is_bad and device.site_id in covered
         (found.of_sites if is_of_site else found.alone).append(device)
     return found
@@ -66,13 +66,26 @@ def _site(
     that `opens_at` does not list has no silent device.
     """
     threshold = opens_at.get(site_id, inf)
-    is_bad = number >= threshold
-    site = FaultKind.SITE_SILENT, None, None, site_id, float(number), float(threshold), is_bad
+    site = Finding(
+        kind=FaultKind.SITE_SILENT,
+        vehicle_id=None,
+        meter_id=None,
+        site_id=site_id,
+        value=float(number),
+        threshold=float(threshold),
+        is_bad=number >= threshold,
+        is_gone=False,
+    )
     if fault is None:
-        return Finding(*site, False, None, None, 0.0, None, None)
-    is_gone = number < fault.threshold / 2
-    of_fault = fault.pk, fault.state, fault.value, fault.recovering_since, fault.closed_at
-    return Finding(*site, is_gone, *of_fault)
+        return site
+    return site._replace(
+        is_gone=number < fault.threshold / 2,
+        fault_id=fault.pk,
+        fault_state=fault.state,
+        fault_value=fault.value,
+        recovering_since=fault.recovering_since,
+        closed_at=fault.closed_at,
+    )
 
 
 def _covers_its_devices(site: Finding) -> bool:

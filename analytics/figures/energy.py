@@ -11,7 +11,7 @@ from typing import NamedTuple
 from analytics.figures.window import InvalidWindow
 from analytics.sql import STATEMENTS
 from fleet.http.wire import instant
-from fleet.stores.statements import Statement
+from fleet.stores.statements import Statement, from_row
 
 _meter_energy = Statement(STATEMENTS / "meter_energy.sql")
 _vehicle_energy = Statement(STATEMENTS / "vehicle_energy.sql")
@@ -80,14 +80,4 @@ def _energies(statement: Statement, spans: Iterable[Span]) -> dict[Span, Energy]
     )
     if rows and rows[0].gone_until:
         raise ArchivedHistory(rows[0].gone_until)
-    return {
-        asked[row.number - 1]: Energy(
-            row.energy_kwh,
-            row.readings,
-            row.suspect_steps,
-            getattr(row, "battery_temp_celsius", None),
-            row.cadence_seconds,
-            row.hours_rolled_up,
-        )
-        for row in rows
-    }
+    return {asked[row.number - 1]: from_row(Energy, row) for row in rows}

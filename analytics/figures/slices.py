@@ -69,12 +69,12 @@ def links_in(window: Window, vehicle_ids: Sequence[str]) -> dict[str, list[LinkI
         }
     )
     links: dict[str, dict[Span, LinkInWindow]] = defaultdict(dict)
-    for vehicle_id, meter_id, starts_at, ends_at, other_id, other_starts_at, other_ends_at in rows:
-        of_vehicle = links[vehicle_id]
-        if meter_id is None:
+    for row in rows:
+        of_vehicle = links[row.vehicle_id]
+        if row.meter_id is None:
             continue
-        own = Span(meter_id, starts_at, ends_at)
-        other = Span(other_id, other_starts_at, other_ends_at or ends_at)
+        own = Span(row.meter_id, row.starts_at, row.ends_at)
+        other = Span(row.other_vehicle_id, row.other_starts_at, row.other_ends_at or row.ends_at)
         of_vehicle.setdefault(own, LinkInWindow(own, [])).beside.append(other)
     return {vehicle_id: _joined(of_vehicle.values()) for vehicle_id, of_vehicle in links.items()}
 

@@ -1,13 +1,13 @@
 """What a device reported: its state over time for charts, and its latest deliveries."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from analytics.figures.window import Window
 from analytics.sql import STATEMENTS
 from fleet.models import Meter, Vehicle
-from fleet.stores.statements import Statement
+from fleet.stores.statements import Statement, from_row
 
 LATE_AFTER: Final = timedelta(minutes=5)
 
@@ -45,12 +45,12 @@ class Delivery(NamedTuple):
     measured_at: datetime
     received_at: datetime
     energy_kwh: float
-    soc_percent: float | None
-    battery_temp_celsius: float | None
-    voltage_v: float | None
     is_repeat: bool
     is_replaced: bool
     is_correction: bool
+    soc_percent: float | None = None
+    battery_temp_celsius: float | None = None
+    voltage_v: float | None = None
 
     @property
     def marks(self) -> list[str]:
@@ -106,21 +106,8 @@ def recent_deliveries(
             "deliveries": at_most,
         }
     )
-    return [_delivery(row) for row in rows]
-
-
-def _delivery(row: Any) -> Delivery:
-    return Delivery(
-        row.measured_at,
-        row.received_at,
-        row.energy_dc_kwh if hasattr(row, "energy_dc_kwh") else row.energy_ac_kwh,
-        getattr(row, "soc_percent", None),
-        getattr(row, "battery_temp_celsius", None),
-        getattr(row, "voltage_v", None),
-        row.is_repeat,
-        row.is_replaced,
-        row.is_correction,
-    )
+    energy = "energy_dc_kwh" if kind is Vehicle else "energy_ac_kwh"
+    return [from_row(Delivery, row, energy_kwh=getattr(row, energy)) for row in rows]
 
 
 def _midnight(instant: datetime, zone: ZoneInfo) -> datetime:

@@ -70,8 +70,8 @@ def kept_day() -> FleetEnergy | None:
     """
     oldest = timezone.now() - timedelta(minutes=settings.FLEET_SNAPSHOT_MINUTES) - _SLACK
     days = UnlinkedDay.objects.using(DEFAULT_DB_ALIAS).filter(pk=_THE_FLEET, ends_at__gt=oldest)
-    found = days.values_list("energy_ac_kwh", "energy_dc_kwh", "meter_readings").first()
-    return FleetEnergy(*found) if found else None
+    found = days.values(*FleetEnergy.__struct_fields__).first()
+    return FleetEnergy(**found) if found else None
 
 
 def forget_day() -> None:

@@ -1,14 +1,27 @@
 """Run the statements of `.sql` files, prepared once per connection unless it is a pooler's."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from django.db import connections
 from psycopg.rows import namedtuple_row
 
 from fleet.stores import replica
+
+Result = TypeVar("Result", bound=NamedTuple)
+
+
+def from_row(result: type[Result], row: Any, **others: Any) -> Result:
+    """Return a row as a `result`: its columns go to the fields of the same name.
+
+    `others` are fields that have no column. A column without a field is ignored; a field without a
+    value takes its default. Errors: `TypeError` where it has none.
+    """
+    create: Callable[..., Result] = result
+    names = [name for name in result._fields if name in row._fields]
+    return create(**{name: getattr(row, name) for name in names}, **others)
 
 
 def _compact(sql: str) -> str:

@@ -72,8 +72,10 @@ def file_name(table_name: str, totals: Totals) -> str:
 
 def totals_of(of: History, table_name: str) -> Totals:
     query = SQL(
-        "SELECT count(*), coalesce(sum({energy}), 0), coalesce(max(id), 0) FROM {table}"
+        "SELECT count(*) AS readings, coalesce(sum({energy}), 0) AS energy_kwh,"
+        " coalesce(max(id), 0) AS last_id FROM {table}"
     ).format(energy=Identifier(of.energy), table=Identifier(table_name))
     with connection.cursor() as cursor:
         cursor.execute(query)
-        return Totals(*cursor.fetchone())
+        names = (column.name for column in cursor.description)
+        return Totals(**dict(zip(names, cursor.fetchone(), strict=True)))
