@@ -213,7 +213,12 @@ class _Depot:
             sag_v = energy_kwh / self._hours * _SAG_V_PER_KW
             voltage_v = round(idle_v - sag_v + self._noise.random(), 1)
             energy_kwh = round(energy_kwh or _STANDBY_KW * self._hours, 6)
-            yield MeterReading(meter_id, energy_kwh, voltage_v, measured_at)
+            yield MeterReading(
+                meter_id=meter_id,
+                energy_ac_kwh=energy_kwh,
+                voltage_v=voltage_v,
+                measured_at=measured_at,
+            )
 
     def _energies_ac_kwh(self, of_vehicles: Sequence[VehicleReading]) -> list[float]:
         energies_kwh = [0.0] * len(self._meters)
@@ -259,11 +264,11 @@ def _vehicle_readings(scenario: Scenario, vehicle_id: str) -> Iterator[VehicleRe
         warm_celsius = _BATTERY_TEMP_CELSIUS + _WARMING_CELSIUS_PER_KW * abs(phase.battery_kw)
         battery_celsius += lag * (warm_celsius - battery_celsius)
         yield VehicleReading(
-            vehicle_id,
-            round(energy_kwh, 6),
-            round(phase.soc_at(tick), 1),
-            round(battery_celsius + noise.random(), 1),
-            datetime.fromtimestamp(tick, UTC),
+            vehicle_id=vehicle_id,
+            energy_dc_kwh=round(energy_kwh, 6),
+            soc_percent=round(phase.soc_at(tick), 1),
+            battery_temp_celsius=round(battery_celsius + noise.random(), 1),
+            measured_at=datetime.fromtimestamp(tick, UTC),
         )
 
 

@@ -114,18 +114,18 @@ def _chosen(query: QueryDict, parameter: str, choices: Sequence[str]) -> list[st
 def row(fault: Any) -> FaultRow:
     """Return one of `faults` as clients get it."""
     return FaultRow(
-        fault.pk,
-        fault.kind,
-        fault.state,
-        fault.vehicle_id,
-        fault.meter_id,
-        fault.site and fault.site.name,
-        fault.value,
-        KINDS[fault.kind].unit,
-        fault.threshold,
-        fault.opened_at,
-        fault.acknowledged_at,
-        fault.closed_at,
+        id=fault.pk,
+        kind=fault.kind,
+        state=fault.state,
+        vehicle_id=fault.vehicle_id,
+        meter_id=fault.meter_id,
+        site=fault.site and fault.site.name,
+        value=fault.value,
+        unit=KINDS[fault.kind].unit,
+        threshold=fault.threshold,
+        opened_at=fault.opened_at,
+        acknowledged_at=fault.acknowledged_at,
+        closed_at=fault.closed_at,
     )
 
 
@@ -146,10 +146,10 @@ def history(fault_id: int, reached: Q) -> FaultHistory | None:
         return None
     changes = [
         FaultStep(
-            change.state,
-            change.changed_at,
-            change.user and change.user.get_username(),
-            change.note,
+            state=change.state,
+            changed_at=change.changed_at,
+            user=change.user and change.user.get_username(),
+            note=change.note,
         )
         for change in fault.changes.select_related("user").order_by("pk")
     ]

@@ -14,7 +14,7 @@ _meter_deliveries = Statement(STATEMENTS / "meter_deliveries.sql")
 _vehicle_deliveries = Statement(STATEMENTS / "vehicle_deliveries.sql")
 
 
-class Counted(msgspec.Struct):
+class Counted(msgspec.Struct, kw_only=True):
     """Where the energy of a device over a span comes from, and which deliveries count.
 
     `deliveries` = `counted` + `repeats` + `corrected`: a repeat has the same values as the delivery
@@ -35,7 +35,7 @@ class Counted(msgspec.Struct):
     cadence_seconds: float | None = msgspec.field(name="cadenceSeconds")
 
 
-class Split(msgspec.Struct):
+class Split(msgspec.Struct, kw_only=True):
     """A span of a meter, the vehicles linked to it, and the vehicle's share of its AC.
 
     The share is the vehicle's part of the DC of all linked vehicles; if none took any, all shares
@@ -53,14 +53,14 @@ class Split(msgspec.Struct):
     vehicles_dc_kwh: float = msgspec.field(name="vehiclesEnergyDc")
 
 
-class FleetShare(msgspec.Struct):
+class FleetShare(msgspec.Struct, kw_only=True):
     """AC and DC of all devices without a link: vehicles without a link share this AC."""
 
     energy_ac_kwh: float = msgspec.field(name="energyConsumedAc")
     energy_dc_kwh: float = msgspec.field(name="energyDeliveredDc")
 
 
-class Explanation(msgspec.Struct):
+class Explanation(msgspec.Struct, kw_only=True):
     """A figure, and everything that it was calculated from."""
 
     figure: Performance
@@ -79,25 +79,33 @@ def explanation(account: Account) -> Explanation:
     fleet = None
     if account.fleet:
         fleet = FleetShare(
-            without_noise(account.fleet.energy_ac_kwh), without_noise(account.fleet.energy_dc_kwh)
+            energy_ac_kwh=without_noise(account.fleet.energy_ac_kwh),
+            energy_dc_kwh=without_noise(account.fleet.energy_dc_kwh),
         )
     splits = [_split(part) for part in account.parts]
-    return Explanation(figure, _formula(figure, account), vehicle, meters, splits, fleet)
+    return Explanation(
+        figure=figure,
+        formula=_formula(figure, account),
+        vehicle=vehicle,
+        meters=meters,
+        splits=splits,
+        fleet=fleet,
+    )
 
 
 def _split(part: Part) -> Split:
     meter = part.slice.meter
     return Split(
-        meter.device_id,
-        meter.starts_at,
-        meter.ends_at,
-        sorted(part.slice.vehicle_ids),
+        meter_id=meter.device_id,
+        start=meter.starts_at,
+        end=meter.ends_at,
+        vehicle_ids=sorted(part.slice.vehicle_ids),
         # Not rounded: they add up to the figure.
-        part.meter.energy_kwh,
-        part.share,
-        part.energy_ac_kwh,
-        part.energy_dc_kwh,
-        part.vehicles_dc_kwh,
+        meter_ac_kwh=part.meter.energy_kwh,
+        share=part.share,
+        energy_ac_kwh=part.energy_ac_kwh,
+        energy_dc_kwh=part.energy_dc_kwh,
+        vehicles_dc_kwh=part.vehicles_dc_kwh,
     )
 
 
@@ -124,18 +132,18 @@ def _counted(statement: Statement, spans: Sequence[tuple[Span, Energy]]) -> list
     )
     return [
         Counted(
-            span.device_id,
-            span.starts_at,
-            span.ends_at,
-            without_noise(energy.energy_kwh),
-            energy.hours_rolled_up,
-            round(span.seconds / 3600 - energy.hours_rolled_up, 6),
-            row.deliveries,
-            row.counted,
-            row.deliveries - row.counted - row.corrected,
-            row.corrected,
-            energy.suspect_steps,
-            energy.cadence_seconds,
+            device_id=span.device_id,
+            start=span.starts_at,
+            end=span.ends_at,
+            energy_kwh=without_noise(energy.energy_kwh),
+            hours_from_rollup=energy.hours_rolled_up,
+            hours_from_history=round(span.seconds / 3600 - energy.hours_rolled_up, 6),
+            deliveries=row.deliveries,
+            counted=row.counted,
+            repeats=row.deliveries - row.counted - row.corrected,
+            corrected=row.corrected,
+            suspect_steps=energy.suspect_steps,
+            cadence_seconds=energy.cadence_seconds,
         )
         for (span, energy), row in zip(spans, rows, strict=True)
     ]

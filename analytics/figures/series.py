@@ -98,14 +98,14 @@ def vehicle_series(
 
 def _point(figure: Performance, energy_ac_kwh: float, energy_dc_kwh: float) -> Point:
     return Point(
-        figure.period.start,
-        figure.period.end,
-        energy_ac_kwh,
-        energy_dc_kwh,
-        figure.efficiency_percent,
-        figure.battery_temp_celsius,
-        figure.data_points,
-        figure.suspect_steps,
+        start=figure.period.start,
+        end=figure.period.end,
+        energy_ac_kwh=energy_ac_kwh,
+        energy_dc_kwh=energy_dc_kwh,
+        efficiency_percent=figure.efficiency_percent,
+        battery_temp_celsius=figure.battery_temp_celsius,
+        data_points=figure.data_points,
+        suspect_steps=figure.suspect_steps,
     )
 
 

@@ -94,13 +94,15 @@ def fleet_totals() -> FleetTotals:
     day = FleetDay.objects.first()
     counts = VehicleDay.objects.values_list("health").annotate(number=Count("pk"))
     return FleetTotals(
-        Period(day.starts_at, day.ends_at) if day else None,
-        round(day.energy_ac_kwh, 9) if day else 0.0,
-        round(day.energy_dc_kwh, 9) if day else 0.0,
-        formulas.efficiency_percent(day.energy_dc_kwh, day.energy_ac_kwh) if day else None,
-        HealthCount(**dict(counts)),
-        _counted(Vehicle, VehicleLiveState),
-        _counted(Meter, MeterLiveState),
+        period=Period(day.starts_at, day.ends_at) if day else None,
+        energy_ac_kwh=round(day.energy_ac_kwh, 9) if day else 0.0,
+        energy_dc_kwh=round(day.energy_dc_kwh, 9) if day else 0.0,
+        efficiency_percent=(
+            formulas.efficiency_percent(day.energy_dc_kwh, day.energy_ac_kwh) if day else None
+        ),
+        health=HealthCount(**dict(counts)),
+        vehicles=_counted(Vehicle, VehicleLiveState),
+        meters=_counted(Meter, MeterLiveState),
     )
 
 
@@ -160,20 +162,20 @@ def _number(parameter: str, text: str) -> float:
 def row(day: Any) -> VehicleRow:
     """Return a row of `vehicle_days` as clients get it."""
     return VehicleRow(
-        day.vehicle_id,
-        day.site,
-        day.meter_id,
-        day.ends_at,
-        day.energy_ac_kwh,
-        day.energy_dc_kwh,
-        day.efficiency_percent,
-        day.battery_temp_celsius,
-        day.ac_source,
-        Health(day.health),
-        Reason(day.reason) if day.reason else None,
-        DataPoints(day.vehicle_readings, day.meter_readings),
-        Coverage(day.vehicle_coverage, day.meter_coverage),
-        day.suspect_steps,
+        vehicle_id=day.vehicle_id,
+        site=day.site,
+        meter_id=day.meter_id,
+        period_ends_at=day.ends_at,
+        energy_ac_kwh=day.energy_ac_kwh,
+        energy_dc_kwh=day.energy_dc_kwh,
+        efficiency_percent=day.efficiency_percent,
+        battery_temp_celsius=day.battery_temp_celsius,
+        ac_source=day.ac_source,
+        health=Health(day.health),
+        reason=Reason(day.reason) if day.reason else None,
+        data_points=DataPoints(vehicle=day.vehicle_readings, meter=day.meter_readings),
+        coverage=Coverage(vehicle=day.vehicle_coverage, meter=day.meter_coverage),
+        suspect_steps=day.suspect_steps,
     )
 
 

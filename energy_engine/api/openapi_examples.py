@@ -78,12 +78,42 @@ _point: Final = Point(
     data_points=DataPoints(vehicle=60, meter=60),
     suspect_steps=0,
 )
+_counted: Final = Counted(
+    device_id="V123",
+    start=_DAY_BEFORE,
+    end=_NOON,
+    energy_kwh=21.5,
+    hours_from_rollup=23,
+    hours_from_history=1.0,
+    deliveries=1442,
+    counted=1440,
+    repeats=1,
+    corrected=1,
+    suspect_steps=0,
+    cadence_seconds=60.0,
+)
 _explanation: Final = Explanation(
     figure=_figure,
     formula="efficiencyRatio = 100 · DC / AC = 100 · 21.5 kWh / 25.5 kWh = 84.31 %",
-    vehicle=Counted("V123", _DAY_BEFORE, _NOON, 21.5, 23, 1.0, 1442, 1440, 1, 1, 0, 60.0),
-    meters=[Counted("M123", _DAY_BEFORE, _NOON, 25.5, 23, 1.0, 1440, 1440, 0, 0, 0, 60.0)],
-    splits=[Split("M123", _DAY_BEFORE, _NOON, ["V123"], 25.5, 1.0, 25.5, 21.5, 21.5)],
+    vehicle=_counted,
+    meters=[
+        msgspec.structs.replace(
+            _counted, device_id="M123", energy_kwh=25.5, deliveries=1440, repeats=0, corrected=0
+        )
+    ],
+    splits=[
+        Split(
+            meter_id="M123",
+            start=_DAY_BEFORE,
+            end=_NOON,
+            vehicle_ids=["V123"],
+            meter_ac_kwh=25.5,
+            share=1.0,
+            energy_ac_kwh=25.5,
+            energy_dc_kwh=21.5,
+            vehicles_dc_kwh=21.5,
+        )
+    ],
     fleet=None,
 )
 _fault: Final = FaultRow(
@@ -120,8 +150,16 @@ _key: Final = KeyRow(
     revoked_at=None,
     last_used_at=None,
 )
-_meter: Final = MeterReading("M123", 0.25, 231.4, _NOON)
-_vehicle: Final = VehicleReading("V123", 0.21, 81, 32, _NOON)
+_meter: Final = MeterReading(
+    meter_id="M123", energy_ac_kwh=0.25, voltage_v=231.4, measured_at=_NOON
+)
+_vehicle: Final = VehicleReading(
+    vehicle_id="V123",
+    energy_dc_kwh=0.21,
+    soc_percent=81,
+    battery_temp_celsius=32,
+    measured_at=_NOON,
+)
 
 _EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
     *(_meter, _vehicle, _figure, _explanation, _link),
@@ -147,8 +185,21 @@ _EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
     _key,
     KeyMade(**msgspec.structs.asdict(_key), token=f"{_key.prefix}…"),
     KeyPage(None, None, [_key]),
-    MeterStatus("M123", 0.25, 231.4, _NOON, _NOON + timedelta(seconds=1)),
-    VehicleStatus("V123", 81.0, 0.21, 32.0, _NOON, _NOON + timedelta(seconds=1)),
+    MeterStatus(
+        meter_id="M123",
+        energy_ac_kwh=0.25,
+        voltage_v=231.4,
+        measured_at=_NOON,
+        received_at=_NOON + timedelta(seconds=1),
+    ),
+    VehicleStatus(
+        vehicle_id="V123",
+        soc_percent=81.0,
+        energy_dc_kwh=0.21,
+        battery_temp_celsius=32.0,
+        measured_at=_NOON,
+        received_at=_NOON + timedelta(seconds=1),
+    ),
     Series("V123", Period(_point.start, _NOON), Granularity.HOUR, "UTC", [_point]),
     VehiclePage(None, None, [_row]),
     FleetTotals(

@@ -53,18 +53,18 @@ def _job(
     is_over = run.started_at and run.ended_at
     state, variant = _state(run, _turn(periodic, _turn(periodic, now, -1), -1))
     return Job(
-        task,
-        task.replace("_", " ").capitalize(),
-        purpose,
-        state,
-        variant,
-        run.started_at,
-        run.ended_at - run.started_at if is_over else None,
-        _turn(periodic, now, +1),
-        run.failed_at,
-        reasons.get(task, "") if run.failed_at else "",
-        run.failures,
-        run.succeeded_at,
+        task=task,
+        name=task.replace("_", " ").capitalize(),
+        purpose=purpose,
+        state=state,
+        variant=variant,
+        started_at=run.started_at,
+        took=run.ended_at - run.started_at if is_over else None,
+        next_turn_at=_turn(periodic, now, +1),
+        failed_at=run.failed_at,
+        reason=reasons.get(task, "") if run.failed_at else "",
+        failures=run.failures,
+        succeeded_at=run.succeeded_at,
     )
 
 

@@ -160,13 +160,13 @@ def _grant_of(key: ApiKey, now: float) -> Grant:
         meter_ids, vehicle_ids = _ids_at(Meter, key), _ids_at(Vehicle, key)
         good_until = now + Keyring.SITE_SECONDS
     return Grant(
-        key.pk,
-        frozenset(key.scopes),
-        key.site_id,
-        meter_ids,
-        vehicle_ids,
-        key.expires_at,
-        good_until,
+        key_id=key.pk,
+        scopes=frozenset(key.scopes),
+        site_id=key.site_id,
+        meter_ids=meter_ids,
+        vehicle_ids=vehicle_ids,
+        expires_at=key.expires_at,
+        good_until=good_until,
     )
 
 

@@ -98,13 +98,13 @@ def link_rows(device: Vehicle | Meter, may_change: bool) -> tuple[list[LinkRow],
 def _row(link: VehicleMeterLink, device: Vehicle | Meter, may_change: bool) -> LinkRow:
     state = link_state(link)
     return LinkRow(
-        link,
-        state,
-        link.meter_id if isinstance(device, Vehicle) else link.vehicle_id,
-        link.valid_during.lower,
-        link.valid_during.upper,
-        may_change and state == IN_FORCE,
-        may_change and state == BEGINS_LATER,
+        link=link,
+        state=state,
+        other_id=link.meter_id if isinstance(device, Vehicle) else link.vehicle_id,
+        begins_at=link.valid_during.lower,
+        ends_at=link.valid_during.upper,
+        may_end=may_change and state == IN_FORCE,
+        may_withdraw=may_change and state == BEGINS_LATER,
     )
 
 
