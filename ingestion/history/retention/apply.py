@@ -14,6 +14,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from fleet.stores import stopping
 from fleet.stores.statements import Statement
 from ingestion.history.archive import BATCH_ROWS, Archive, Progress
+from ingestion.history.deliveries import select_deliveries
 from ingestion.history.retention.plan import Partition, cutoff, plan
 from ingestion.history.retention.tables import (
     HISTORY,
@@ -141,7 +142,7 @@ def _rows(of: History, table_name: str) -> Iterator[list[tuple[Any, ...]]]:
         connection.wrap_database_errors,
         connection.connection.cursor("retention") as cursor,
     ):
-        cursor.execute(of.in_order.format(table=Identifier(table_name)))
+        cursor.execute(select_deliveries("archived_readings.sql", of.kind, table_name))
         while rows := cursor.fetchmany(BATCH_ROWS):
             stopping.check()
             yield rows

@@ -25,7 +25,6 @@ class History(NamedTuple):
     model: type[MeterReading | VehicleReading]
     changed: type[ChangedMeterHour | ChangedVehicleHour]
     energy: str
-    in_order: SQL
     keep_registers: SQL
 
     @property
@@ -36,11 +35,8 @@ class History(NamedTuple):
 def _history(
     kind: DeviceKind, model: Any, changed: type[ChangedMeterHour | ChangedVehicleHour], energy: str
 ) -> History:
-    in_order, keep_registers = (
-        SQL((STATEMENTS / f"{name}.sql").read_text())
-        for name in (f"archived_{kind}_readings", f"keep_{kind}_registers")
-    )
-    return History(kind, model, changed, energy, in_order, keep_registers)
+    keep_registers = SQL((STATEMENTS / f"keep_{kind}_registers.sql").read_text())
+    return History(kind, model, changed, energy, keep_registers)
 
 
 HISTORY: Final = (

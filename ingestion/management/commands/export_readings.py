@@ -18,18 +18,16 @@ from fleet.http.wire import instant
 from fleet.models import Meter, Vehicle
 from ingestion.files.formats import Unreadable, format_of
 from ingestion.files.writing import sink
+from ingestion.history.deliveries import select_deliveries
 from ingestion.history.retention import restore
+from ingestion.history.retention.tables import HISTORY
 from ingestion.management.arguments import instant_of
 from ingestion.readings import DeviceKind
-from ingestion.sql import STATEMENTS
 
 # Rows held in memory at once; also the size of a row group of Parquet.
 BATCH_ROWS: Final = 20_000
 
-_STATEMENTS: Final = {
-    DeviceKind.METER: (STATEMENTS / "export_meter_readings.sql").read_text(),
-    DeviceKind.VEHICLE: (STATEMENTS / "export_vehicle_readings.sql").read_text(),
-}
+_TABLES: Final = {of.kind: of.table for of in HISTORY}
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
 _REGISTRIES: Final = {DeviceKind.METER: Meter, DeviceKind.VEHICLE: Vehicle}
 
@@ -127,7 +125,8 @@ def _batches(kind: DeviceKind, selection: _Selection) -> Iterator[list[tuple[Any
         connection.wrap_database_errors,
         connection.connection.cursor("export_readings") as cursor,
     ):
-        cursor.execute(_STATEMENTS[kind], selection._asdict())
+        statement = select_deliveries("export_readings.sql", kind, _TABLES[kind])
+        cursor.execute(statement, selection._asdict())
         while rows := cursor.fetchmany(BATCH_ROWS):
             yield rows
 
