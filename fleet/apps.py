@@ -13,7 +13,6 @@ class DeviceIdConverter(StringConverter):
 
 class FleetConfig(AppConfig):
     name = "fleet"
-    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         register_converter(DeviceIdConverter, "device_id")
