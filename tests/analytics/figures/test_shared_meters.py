@@ -17,7 +17,7 @@ from fleet.links import link_vehicle
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 from ingestion.readings import MeterReading, VehicleReading
 from ingestion.writer import record
-from tests.analytics.reference import World, figures
+from tests.analytics.figures.reference import World, figures
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 
 PATH = "/v1/analytics/performance"

@@ -1,8 +1,8 @@
 """No interleaving of writers, late readings, repeats, corrections, resets, link changes and rollups
 makes a served figure differ from the one computed from history at that moment.
 
-`TRUTH_STEPS=50000 pytest tests/analytics/test_truth.py` looks further; `--hypothesis-seed=N` says
-where from.
+`TRUTH_STEPS=50000 pytest tests/analytics/figures/test_truth.py` tries more of them, from
+`--hypothesis-seed=N`.
 """
 
 import os
@@ -37,7 +37,7 @@ from fleet.stores.redis import redis
 from ingestion import writer
 from ingestion.readings import MeterReading, VehicleReading
 from ingestion.writer import record
-from tests.analytics.reference import World, figures
+from tests.analytics.figures.reference import World, figures
 from tests.conftest import NOON, Api
 
 STEPS = int(os.environ.get("TRUTH_STEPS", "2000"))

@@ -16,7 +16,7 @@ from ingestion.history.retention import apply as retiring
 from ingestion.history.retention.plan import plan
 from ingestion.models import ArchivedPartition
 from tests.conftest import stopped_after
-from tests.ingestion.test_retention import (
+from tests.ingestion.history.test_retention import (
     APRIL,
     JUNE,
     TABLES,
@@ -26,8 +26,8 @@ from tests.ingestion.test_retention import (
     figure,
     stored,
 )
-from tests.ingestion.test_retention import folder as folder
-from tests.ingestion.test_retention import history as history
+from tests.ingestion.history.test_retention import folder as folder
+from tests.ingestion.history.test_retention import history as history
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clock")]
 

@@ -25,7 +25,7 @@ from tests.conftest import NOON, at
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clock")]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TIME = "2026-07-15T11:00:00Z"
 METER = {"meterId": "M1", "kwhConsumedAc": 25.5, "voltage": 230.0, "timestamp": TIME}
 VEHICLE = {"vehicleId": "V1", "kwhDeliveredDc": 21.5, "soc": 70.5, "timestamp": TIME}

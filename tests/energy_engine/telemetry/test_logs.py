@@ -83,7 +83,7 @@ def test_text_line_is_for_people(written):
     first, kind, frame = stream.getvalue().splitlines()
     assert first.endswith("error analytics.of_the_tests: it failed setting=PORT")
     assert kind == "  builtins.OSError: no disk"
-    assert frame.startswith("    tests/energy_engine/test_logs.py:")
+    assert frame.startswith("    tests/energy_engine/telemetry/test_logs.py:")
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from energy_engine.background import failures
 from energy_engine.models import JobFailure
 from ingestion.models import ArchivedPartition
 from ingestion.writer import record
-from tests.analytics.test_webhooks import SECRET
-from tests.analytics.test_webhooks import receiver as receiver
+from tests.analytics.alerting.test_webhooks import SECRET
+from tests.analytics.alerting.test_webhooks import receiver as receiver
 from tests.conftest import NOON, vehicle_reading
 from tests.energy_engine.test_jobs import work
 from tests.people import member_of, shown

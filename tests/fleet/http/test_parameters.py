@@ -6,7 +6,7 @@ from rest_framework.views import APIView
 
 from fleet.links import link_vehicle
 from tests.conftest import at
-from tests.energy_engine.test_closed_doors import METHODS, OPEN, ROUTES
+from tests.energy_engine.api.test_closed_doors import METHODS, OPEN, ROUTES
 
 API_ROUTES = [path for path in ROUTES if not path.startswith("/admin/")]
 EXAMPLES = {
