@@ -145,7 +145,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "energy_engine.api.request_ids.RequestIdMiddleware",
-    "energy_engine.telemetry.metrics.MetricsMiddleware",
+    "energy_engine.telemetry.metrics_page.MetricsMiddleware",
     "energy_engine.server.deadlines.DeadlineMiddleware",
     "energy_engine.console.content_policy.ContentPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -232,7 +232,7 @@ TRUSTED_PROXIES = [ip_network(proxy) for proxy in _names("TRUSTED_PROXIES")]
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": [
-        "fleet.access.permission.HasScope",
+        "fleet.access.authorization.HasScope",
         "fleet.http.parameters.KnownParameters",
     ],
     "UNAUTHENTICATED_USER": None,

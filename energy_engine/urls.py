@@ -11,9 +11,9 @@ from energy_engine.api.health import LiveView, ReadyView
 from energy_engine.api.root import DocsView, RootView, SchemaView
 from energy_engine.console import search
 from energy_engine.console.overview import dashboard
-from energy_engine.console.signing_in import two_factor
+from energy_engine.console.signing_in import two_factor_page
 from energy_engine.console.signing_in.sign_in import Code, SignIn
-from energy_engine.telemetry.metrics import MetricsView
+from energy_engine.telemetry.metrics_page import MetricsView
 
 v1 = [
     *ingestion.urls.urlpatterns,
@@ -33,7 +33,7 @@ urlpatterns = [
     path("admin/overview", admin.site.admin_view(dashboard.part), name="overview"),
     path("admin/login/", SignIn.as_view()),
     path("admin/login/code", Code.as_view(), name="sign_in_code"),
-    path("admin/two-steps", admin.site.admin_view(two_factor.page), name="two_steps"),
+    path("admin/two-steps", admin.site.admin_view(two_factor_page.page), name="two_steps"),
     path("admin/search/", admin.site.admin_view(search.search)),
     path("admin/", admin.site.urls),
 ]

@@ -231,7 +231,7 @@ class Reach(models.TextChoices):
 
 
 class ApiKey(PostgresModel):
-    """An API key of a device, a gateway or a program; created by `fleet.access.keys`.
+    """An API key of a device, a gateway or a program; created by `fleet.access.issuing`.
 
     Only its owner knows the token; the database has the token's SHA-256. A token has 256 random
     bits, which nobody can guess, so it needs no slow hash.

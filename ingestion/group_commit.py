@@ -10,7 +10,7 @@ from typing import Final
 
 from django.db import InterfaceError, OperationalError
 
-from fleet.metrics import COMMIT_SECONDS, GROUP_REQUESTS
+from fleet.counters import COMMIT_SECONDS, GROUP_REQUESTS
 from fleet.stores.batching import Batcher, Member
 from ingestion.readings import Reading
 from ingestion.writer import Batch, record_all

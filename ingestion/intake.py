@@ -15,8 +15,8 @@ import msgspec
 
 from fleet.access.keyring import Grant
 from fleet.access.limits import take_readings
+from fleet.counters import READINGS
 from fleet.http.wire import Buffer
-from fleet.metrics import READINGS
 from fleet.stores.batching import Overloaded
 from ingestion.group_commit import group_commit
 from ingestion.readings import (

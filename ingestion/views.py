@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from fleet.access.permission import grant_of
+from fleet.access.authorization import grant_of
 from fleet.http.body import BodyTooLarge, MediaType, blocks, json_body, media_type
 from fleet.http.openapi import answer, array, body, schema, stream
 from fleet.models import Scope

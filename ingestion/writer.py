@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from msgspec.structs import astuple
 
-from fleet.metrics import READINGS
+from fleet.counters import READINGS
 from fleet.models import Meter, Vehicle
 from fleet.stores.statements import Statement
 from ingestion.history.partitions import ensure_partitions, is_missing_partition

@@ -5,7 +5,7 @@ import json
 from django.http import HttpResponse
 from django.test import Client
 
-from fleet.access.keys import make_key
+from fleet.access.issuing import make_key
 from fleet.models import Scope
 
 INGEST, READ, MANAGE = Scope.INGEST, Scope.READ, Scope.MANAGE

@@ -17,7 +17,7 @@ from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
 
-from fleet.access import limits, permission
+from fleet.access import authorization, limits
 from fleet.access.keyring import Keyring
 from fleet.access.limits import Budgets
 from fleet.stores import stopping
@@ -50,7 +50,7 @@ def _empty_cache() -> Iterator[None]:
 def closed(settings, clock, db, monkeypatch) -> None:
     """Let the API need keys, none of which is known, and let no limit have been drawn on."""
     settings.API_AUTH = "required"
-    monkeypatch.setattr(permission, "keyring", Keyring())
+    monkeypatch.setattr(authorization, "keyring", Keyring())
     monkeypatch.setattr(limits, "budgets", Budgets())
 
 

@@ -16,7 +16,7 @@ from analytics.alerting import fault_list
 from analytics.alerting.fault_list import STATES, FaultHistory, FaultPage
 from analytics.figures.whole_fleet import InvalidFilter
 from analytics.models import FaultKind
-from fleet.access.permission import grant_of
+from fleet.access.authorization import grant_of
 from fleet.http.openapi import answer
 from fleet.http.pagination import CURSOR, LIMIT, Pages
 

@@ -24,9 +24,9 @@ from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.manager import JobManager
 from procrastinate.types import JSONDict
 
-from analytics.alerting import fault_list, outbound
+from analytics.alerting import fault_list, webhook_requests
 from analytics.alerting.fault_list import FaultRow
-from analytics.alerting.outbound import NotSent
+from analytics.alerting.webhook_requests import NotSent
 from analytics.models import FaultChange, FaultState, Webhook, WebhookDelivery
 
 # Between attempts; with the first, eight in 24 hours.
@@ -176,7 +176,7 @@ def _send(delivery: WebhookDelivery, body: str, now: datetime) -> tuple[int | No
         "webhook-signature": signature(webhook.secret, delivery.message_id, sent_at, body),
     }
     try:
-        status = outbound.post(webhook.url, headers, body.encode())
+        status = webhook_requests.post(webhook.url, headers, body.encode())
     except NotSent as error:
         return None, str(error)[:200]
     return status, "" if status < HTTPStatus.MULTIPLE_CHOICES else f"answered {status}"

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from analytics.figures.performance import Performance, UnknownVehicle, vehicle_performance
 from analytics.figures.unlinked import FleetEnergy, forget_day, kept_day, unlinked_energy
 from analytics.figures.window import DEFAULT_LENGTH, Window
-from fleet.metrics import CACHED_FIGURES
+from fleet.counters import CACHED_FIGURES
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 from fleet.stores import replica
 from fleet.stores.batching import Batcher, Member, Overloaded

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from analytics import formulas
 from analytics.figures.energy import Energy, Span, meter_energies, vehicle_energies
-from analytics.figures.slices import LinkInWindow, Slice, links_in, pieces, slices
+from analytics.figures.sharing import LinkInWindow, Slice, links_in, pieces, slices
 from analytics.figures.unlinked import FleetEnergy, unlinked_energy
 from analytics.figures.window import Window
 from analytics.formulas import Health, Reason

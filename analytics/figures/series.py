@@ -19,7 +19,7 @@ from analytics.figures.performance import (
     performance,
     without_noise,
 )
-from analytics.figures.slices import links_in
+from analytics.figures.sharing import links_in
 from analytics.figures.unlinked import unlinked_energy
 from analytics.figures.window import Window
 

@@ -12,7 +12,7 @@ from psqlextra.types import ConflictAction
 from analytics import formulas
 from analytics.figures.energy import Energy, Span, meter_energies, vehicle_energies
 from analytics.figures.performance import Account, Performance, accounts, performance, without_noise
-from analytics.figures.slices import links_in
+from analytics.figures.sharing import links_in
 from analytics.figures.unlinked import FleetEnergy, keep_day
 from analytics.figures.window import Window
 from analytics.formulas import Health

@@ -39,7 +39,7 @@ from analytics.figures.whole_fleet import (
 )
 from analytics.figures.window import InvalidWindow, Window
 from analytics.formulas import Health
-from fleet.access.permission import grant_of
+from fleet.access.authorization import grant_of
 from fleet.http.openapi import answer
 from fleet.http.pagination import CURSOR, LIMIT, Pages
 from fleet.stores import replica

@@ -20,7 +20,7 @@ from energy_engine.console.lists.listing import column
 from energy_engine.console.words import changes
 from energy_engine.console.words.badges import second
 from energy_engine.console.words.labels import label
-from fleet.access.keys import NotUsable, issue, revoke, rotate
+from fleet.access.issuing import NotUsable, issue, revoke, rotate
 from fleet.device_ids import DEVICE_ID_PATTERN, DEVICE_ID_RULE
 from fleet.models import ApiKey, Reach, Scope
 

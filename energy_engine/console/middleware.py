@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 
-from energy_engine.console.signing_in import first_login, second_factor
+from energy_engine.console.signing_in import first_login, one_time_codes
 from energy_engine.paths import is_page
 
 
@@ -21,7 +21,7 @@ def _first_to_do(request: HttpRequest) -> str:
     """Return the page with a step that the user must complete first; empty if there is none."""
     if first_login.must_change(request):
         return reverse("admin:password_change")
-    lacks_a_step = second_factor.is_required() and not request.session.get(second_factor.TAKEN)
+    lacks_a_step = one_time_codes.is_required() and not request.session.get(one_time_codes.TAKEN)
     return reverse("two_steps") if lacks_a_step and request.user.is_authenticated else ""
 
 

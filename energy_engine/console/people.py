@@ -29,11 +29,11 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from energy_engine.console.lists.base import ConsoleAdmin
 from energy_engine.console.lists.listing import column
-from energy_engine.console.signing_in import second_factor, two_factor
+from energy_engine.console.signing_in import one_time_codes, two_factor_page
 from energy_engine.console.words.badges import second
 
 admin.site.index_title = "Console"
-# The pages of django-otp show secrets; see `energy_engine.console.signing_in.two_factor`.
+# The pages of django-otp show secrets; see `energy_engine.console.signing_in.two_factor_page`.
 admin.site.unregister([User, Group, TOTPDevice, StaticDevice])
 
 
@@ -139,9 +139,9 @@ class UserAdmin(DjangoUserAdmin, ConsoleAdmin):  # type: ignore[type-arg]  # not
             context = {**self.admin_site.each_context(request), "opts": self.opts}
             context |= {"original": user, "title": "Reset two-factor authentication"}
             return TemplateResponse(request, "console/two_steps_reset.html", context)
-        second_factor.switch_off(user)
-        second_factor.end_sessions(user)
-        two_factor.log_change(request, user, "on", "off")
+        one_time_codes.switch_off(user)
+        one_time_codes.end_sessions(user)
+        two_factor_page.log_change(request, user, "on", "off")
         done = f"Two-factor authentication is off for {user}, who has been signed out everywhere"
         self.message_user(request, done)
         return HttpResponseRedirect(reverse("admin:auth_user_change", args=[user.pk]))

@@ -11,8 +11,8 @@ from django.db import connection
 from django.dispatch import receiver
 from django.http import HttpRequest
 
+from fleet.access.authorization import key_id_of
 from fleet.access.limits import client_address
-from fleet.access.permission import key_id_of
 
 log = logging.getLogger(__name__)
 

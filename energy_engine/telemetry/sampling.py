@@ -7,7 +7,7 @@ from typing import Any, Final
 from django.db import connections
 
 from energy_engine.server.admission import Admission
-from fleet.metrics import (
+from fleet.counters import (
     DATABASE_CONNECTIONS,
     DATABASE_WAITING,
     REFUSED_REQUESTS,

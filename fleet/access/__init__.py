@@ -1,4 +1,4 @@
-"""Access to the API: keys, permissions, and limits per minute.
+"""Access to the API: issuing keys, checking each request's key and scope, limits per minute.
 
 Nothing here knows a reading or a figure.
 """

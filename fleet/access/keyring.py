@@ -15,7 +15,7 @@ from typing import Any, Final
 from django.db import Error
 from django.utils import timezone
 
-from fleet.access.keys import digest_of
+from fleet.access.issuing import digest_of
 from fleet.models import ApiKey, Meter, Reach, Vehicle
 from fleet.stores.batching import Batcher, Member
 

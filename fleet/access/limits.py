@@ -19,8 +19,8 @@ from limits.storage import MemoryStorage, RedisStorage, Storage
 from redis.exceptions import RedisError
 from rest_framework.exceptions import APIException
 
+from fleet.counters import THROTTLED
 from fleet.http.body import BodyTooLarge
-from fleet.metrics import THROTTLED
 from fleet.stores.redis import redis
 
 MINUTE: Final = 60

@@ -18,8 +18,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from fleet.access.keys import NewKey, NotUsable, make_key, revoke, rotate
-from fleet.access.permission import grant_of
+from fleet.access.authorization import grant_of
+from fleet.access.issuing import NewKey, NotUsable, make_key, revoke, rotate
 from fleet.device_ids import DEVICE_ID_RULE, are_device_ids
 from fleet.http.body import json_body, require_no_fields
 from fleet.http.openapi import answer, body, schema

@@ -25,7 +25,7 @@ from django.db import (
     transaction,
 )
 
-from fleet.metrics import ANALYTICS_READS
+from fleet.counters import ANALYTICS_READS
 
 log = logging.getLogger(__name__)
 

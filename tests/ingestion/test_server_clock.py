@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from energy_engine.telemetry import sampling
-from fleet.access.permission import EVERYTHING, Grant
+from fleet.access.authorization import EVERYTHING, Grant
 from fleet.models import Scope
 from ingestion import intake, server_clock, stream
 from ingestion.models import VehicleReading

@@ -11,8 +11,8 @@ import pytest
 from django.db import OperationalError
 from django.test import Client
 
-from fleet.access.keys import make_key
-from fleet.access.permission import EVERYTHING
+from fleet.access.authorization import EVERYTHING
+from fleet.access.issuing import make_key
 from fleet.http.body import BLOCK_BYTES, BodyCutShort
 from fleet.models import Scope
 from fleet.stores.batching import Overloaded

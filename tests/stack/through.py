@@ -162,7 +162,7 @@ def _response(status: int, headers: dict[str, str], body: bytes) -> HttpResponse
 @pytest.fixture
 def _through_stack(_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Not before: Django's settings are read after this plugin.
-    from fleet.access.keys import make_key
+    from fleet.access.issuing import make_key
     from fleet.models import Scope
 
     token = make_key("stack", list(Scope)).token

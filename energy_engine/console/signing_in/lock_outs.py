@@ -1,4 +1,4 @@
-"""Lockouts after failed sign-ins to the console, counted by django-axes.
+"""Lockouts after `LOGIN_FAILURES` failed sign-ins to the console, counted by django-axes.
 
 Failures of one user name from one address count in full. Failures of the name from any address
 (many addresses guessing one user's password) and of the address with any name (one address guessing

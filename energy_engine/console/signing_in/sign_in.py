@@ -23,7 +23,7 @@ from django.views.generic import FormView
 from unfold.forms import AuthenticationForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from energy_engine.console.signing_in import second_factor
+from energy_engine.console.signing_in import one_time_codes
 from energy_engine.console.signing_in.lock_outs import is_locked_out, seconds_left, take_try
 from fleet.access.limits import LimitExceeded
 
@@ -80,7 +80,7 @@ class SignIn(_Step, LoginView):
 
     def form_valid(self, form: Any) -> HttpResponse:
         user = form.get_user()
-        if second_factor.app_of(user) is None:
+        if one_time_codes.app_of(user) is None:
             return super().form_valid(form)
         # Not the user's session yet; a new key, so that one known before is useless.
         self.request.session.cycle_key()
@@ -119,16 +119,16 @@ class Code(_Step, FormView):  # type: ignore[type-arg] # not subscriptable at ru
 
     def form_valid(self, form: CodeForm) -> HttpResponse:
         code = form.cleaned_data["code"]
-        if until := second_factor.waits_until(self.user, code):
+        if until := one_time_codes.waits_until(self.user, code):
             seconds = ceil((until - timezone.now()).total_seconds())
             plural = pluralize(seconds)
             form.add_error("code", f"Wrong code. Try again in {seconds} second{plural}")
             return self.form_invalid(form)
-        if not second_factor.verify(self.user, code):
+        if not one_time_codes.verify(self.user, code):
             return self._wrong(form)
         self.request.session.pop(_FIRST_STEP)
         login(self.request, self.user, backend=_BACKEND)
-        self.request.session[second_factor.TAKEN] = True
+        self.request.session[one_time_codes.TAKEN] = True
         return HttpResponseRedirect(self.get_success_url())
 
     def _wrong(self, form: CodeForm) -> HttpResponse:

@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 
-from energy_engine.console.signing_in import second_factor
+from energy_engine.console.signing_in import one_time_codes
 
 
 class Command(BaseCommand):
@@ -21,7 +21,7 @@ class Command(BaseCommand):
         user = get_user_model().objects.filter(username=username).first()
         if user is None:
             raise CommandError(f"There is no user {username}")
-        if not second_factor.switch_off(user):
+        if not one_time_codes.switch_off(user):
             raise CommandError(f"{username} has not set up two-factor authentication")
-        second_factor.end_sessions(user)
+        one_time_codes.end_sessions(user)
         self.stdout.write(f"Two-factor authentication is off for {username}")

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from fleet.access.keys import NewKey, NotUsable, make_key, revoke, rotate
+from fleet.access.issuing import NewKey, NotUsable, make_key, revoke, rotate
 from fleet.device_ids import DEVICE_ID_RULE, are_device_ids
 from fleet.models import ApiKey, Scope, Site
 

@@ -20,9 +20,9 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from analytics.alerting import faults, outbound, webhooks
+from analytics.alerting import faults, webhook_requests, webhooks
 from analytics.alerting.kinds import KINDS
-from analytics.alerting.outbound import NotSent
+from analytics.alerting.webhook_requests import NotSent
 from analytics.models import Fault, Webhook, WebhookDelivery
 from fleet.models import Site, Vehicle
 from ingestion.writer import record
@@ -390,7 +390,7 @@ def test_log_is_kept_for_thirty_days_and_the_fault_for_ever(clock, webhook, rece
 )
 def test_addresses_that_are_not_of_the_internet_are_refused(host):
     with pytest.raises(NotSent, match="not public"):
-        outbound.post(f"http://{host}/", {}, b"")
+        webhook_requests.post(f"http://{host}/", {}, b"")
 
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "[::ffff:169.254.169.254]", "[fe80::1]"])
@@ -398,12 +398,12 @@ def test_metadata_of_a_cloud_is_refused_also_where_private_addresses_are_not(set
     settings.WEBHOOK_ALLOW_PRIVATE = True
 
     with pytest.raises(NotSent, match="link-local"):
-        outbound.post(f"http://{host}/latest/meta-data/", {}, b"")
+        webhook_requests.post(f"http://{host}/latest/meta-data/", {}, b"")
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8"])
 def test_addresses_of_the_internet_are_not(address):
-    assert outbound.is_public(address)
+    assert webhook_requests.is_public(address)
 
 
 def test_refused_address_is_logged_and_tried_again(receiver, webhook, settings):
@@ -429,7 +429,7 @@ def test_refused_address_is_logged_and_tried_again(receiver, webhook, settings):
 )
 def test_address_that_is_none_is_refused(url):
     with pytest.raises(NotSent):
-        outbound.post(url, {}, b"")
+        webhook_requests.post(url, {}, b"")
 
 
 def resolve(monkeypatch, *answers: list[str]) -> list[str]:
@@ -451,13 +451,13 @@ def test_name_with_one_address_that_is_not_public_is_refused(monkeypatch):
     resolve(monkeypatch, ["8.8.8.8", "127.0.0.1"])
 
     with pytest.raises(NotSent, match="not public"):
-        outbound.post("http://hooks.example/", {}, b"")
+        webhook_requests.post("http://hooks.example/", {}, b"")
 
 
 def test_connection_goes_to_the_address_that_was_checked(monkeypatch, receiver):
     asked = resolve(monkeypatch, ["127.0.0.1"], ["127.0.0.2"])
 
-    assert outbound.post(f"http://hooks.example:{receiver.port}/", {}, b"{}") == 204
+    assert webhook_requests.post(f"http://hooks.example:{receiver.port}/", {}, b"{}") == 204
 
     assert asked == ["hooks.example"]
     assert receiver.requests[0][1]["Host"] == f"hooks.example:{receiver.port}"
@@ -475,9 +475,9 @@ def test_name_that_changes_its_mind_is_checked_for_each_message(monkeypatch, rec
     monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", connect)
     url = f"http://hooks.example:{receiver.port}/"
 
-    assert outbound.post(url, {}, b"{}") == 204
+    assert webhook_requests.post(url, {}, b"{}") == 204
     with pytest.raises(NotSent, match="not public"):
-        outbound.post(url, {}, b"{}")
+        webhook_requests.post(url, {}, b"{}")
 
     assert connected == ["8.8.8.8"]
 
@@ -485,7 +485,7 @@ def test_name_that_changes_its_mind_is_checked_for_each_message(monkeypatch, rec
 def test_message_goes_over_ipv6(receiver_over_ipv6):
     url = f"http://[::1]:{receiver_over_ipv6.port}/hooks"
 
-    assert outbound.post(url, {}, b"{}") == 204
+    assert webhook_requests.post(url, {}, b"{}") == 204
 
     ((path, headers, _),) = receiver_over_ipv6.requests
     assert (path, headers["Host"]) == ("/hooks", f"[::1]:{receiver_over_ipv6.port}")
@@ -495,11 +495,11 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch, receiver):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
 
-    assert outbound.post(receiver.url, {}, b"{}") == 204
+    assert webhook_requests.post(receiver.url, {}, b"{}") == 204
 
 
 def test_user_and_password_of_an_address_are_not_sent(receiver):
-    assert outbound.post(f"http://ada:secret@127.0.0.1:{receiver.port}/", {}, b"{}") == 204
+    assert webhook_requests.post(f"http://ada:secret@127.0.0.1:{receiver.port}/", {}, b"{}") == 204
 
     ((_, headers, _),) = receiver.requests
     assert headers["Host"] == f"127.0.0.1:{receiver.port}"
@@ -507,7 +507,10 @@ def test_user_and_password_of_an_address_are_not_sent(receiver):
 
 
 def test_path_that_is_not_ascii_is_encoded(receiver):
-    assert outbound.post(f"http://127.0.0.1:{receiver.port}/säule 1?ort=köln", {}, b"{}") == 204
+    assert (
+        webhook_requests.post(f"http://127.0.0.1:{receiver.port}/säule 1?ort=köln", {}, b"{}")
+        == 204
+    )
 
     assert receiver.requests[0][0] == "/s%C3%A4ule%201?ort=k%C3%B6ln"
 
@@ -545,7 +548,7 @@ def names_asked_for(receiver, authority) -> list[str | None]:
 
 def trust(monkeypatch, authority: Path) -> None:
     trusting = ssl.create_default_context(cafile=authority / "ca.pem")
-    monkeypatch.setattr(outbound, "_tls", lambda: trusting)
+    monkeypatch.setattr(webhook_requests, "_tls", lambda: trusting)
 
 
 def test_certificate_is_that_of_the_name_and_not_of_the_address(
@@ -554,11 +557,11 @@ def test_certificate_is_that_of_the_name_and_not_of_the_address(
     resolve(monkeypatch, ["127.0.0.1"])
     trust(monkeypatch, authority)
 
-    assert outbound.post(f"https://hooks.example:{receiver.port}/", {}, b"{}") == 204
+    assert webhook_requests.post(f"https://hooks.example:{receiver.port}/", {}, b"{}") == 204
     with pytest.raises(NotSent, match="certificate verify failed"):
-        outbound.post(f"https://other.example:{receiver.port}/", {}, b"{}")
+        webhook_requests.post(f"https://other.example:{receiver.port}/", {}, b"{}")
     with pytest.raises(NotSent, match="certificate verify failed"):
-        outbound.post(f"https://127.0.0.1:{receiver.port}/", {}, b"{}")
+        webhook_requests.post(f"https://127.0.0.1:{receiver.port}/", {}, b"{}")
 
     assert names_asked_for == ["hooks.example", "other.example", None]
     assert [headers["Host"] for _, headers, _ in receiver.requests] == [
@@ -570,7 +573,7 @@ def test_certificate_of_an_unknown_authority_is_refused(monkeypatch, receiver, n
     resolve(monkeypatch, ["127.0.0.1"])
 
     with pytest.raises(NotSent, match="certificate verify failed"):
-        outbound.post(f"https://hooks.example:{receiver.port}/", {}, b"{}")
+        webhook_requests.post(f"https://hooks.example:{receiver.port}/", {}, b"{}")
 
     assert names_asked_for == ["hooks.example"]
     assert receiver.requests == []
@@ -578,14 +581,14 @@ def test_certificate_of_an_unknown_authority_is_refused(monkeypatch, receiver, n
 
 def test_receiver_that_does_not_speak_tls_is_an_error(receiver):
     with pytest.raises(NotSent):
-        outbound.post(f"https://127.0.0.1:{receiver.port}/", {}, b"{}")
+        webhook_requests.post(f"https://127.0.0.1:{receiver.port}/", {}, b"{}")
 
 
 def test_receiver_has_five_seconds_to_set_up_a_connection(monkeypatch, listener):
-    monkeypatch.setattr(outbound, "_CONNECT_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(webhook_requests, "_CONNECT_TIMEOUT_SECONDS", 0.1)
 
     with pytest.raises(NotSent, match=r"no connection within 0\.1 seconds"):
-        outbound.post(f"https://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}")
+        webhook_requests.post(f"https://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}")
 
 
 # --- Answers ----------------------------------------------------------------------------------
@@ -613,11 +616,11 @@ def answer_with(listener: socket.socket, answer: bytes) -> threading.Thread:
 
 
 def test_receiver_has_ten_seconds(listener, monkeypatch):
-    monkeypatch.setattr(outbound, "TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(webhook_requests, "TIMEOUT_SECONDS", 0.1)
     thread = answer_with(listener, b"HTTP/1.1 200 O")
 
     with pytest.raises(NotSent, match=r"no response within 0\.1 seconds"):
-        outbound.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}")
+        webhook_requests.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}")
     thread.join()
 
 
@@ -626,7 +629,7 @@ def test_interim_answers_are_passed_over(listener):
         listener, b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 202 Accepted\r\n\r\n"
     )
 
-    assert outbound.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}") == 202
+    assert webhook_requests.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}") == 202
     thread.join()
 
 
@@ -637,7 +640,7 @@ def test_answer_that_is_no_http_is_an_error(listener, answer):
     thread = answer_with(listener, answer)
 
     with pytest.raises(NotSent, match="not HTTP"):
-        outbound.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}")
+        webhook_requests.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}")
     thread.join()
 
 
@@ -645,22 +648,22 @@ def test_answer_without_an_end_is_an_error(listener):
     thread = answer_with(listener, b"x" * 200_000)
 
     with pytest.raises(NotSent, match="not HTTP"):
-        outbound.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}")
+        webhook_requests.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}")
     thread.join()
 
 
 def test_body_of_an_answer_is_not_read(listener):
     thread = answer_with(listener, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\nab")
 
-    assert outbound.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}") == 200
+    assert webhook_requests.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}") == 200
     thread.join()
 
 
 def test_name_server_has_no_longer_than_the_receiver(monkeypatch):
-    monkeypatch.setattr(outbound, "TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(webhook_requests, "TIMEOUT_SECONDS", 0.1)
     answered = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait())
 
     with pytest.raises(NotSent, match=r"no response within 0\.1 seconds"):
-        outbound.post("http://hooks.example/", {}, b"{}")
+        webhook_requests.post("http://hooks.example/", {}, b"{}")
     answered.set()

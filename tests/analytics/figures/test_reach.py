@@ -7,7 +7,7 @@ from django.http import HttpResponse
 
 from analytics.alerting import faults
 from analytics.figures import snapshot
-from fleet.access.keys import make_key
+from fleet.access.issuing import make_key
 from fleet.links import link_vehicle
 from fleet.models import Site, VehicleMeterLink
 from ingestion.models import VehicleReading

@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import get_resolver
 from drf_spectacular.generators import SchemaGenerator
 
-from fleet.access.keys import make_key
+from fleet.access.issuing import make_key
 from fleet.links import link_vehicle
 from fleet.models import ApiKey
 from fleet.stores.redis import redis

@@ -24,7 +24,7 @@ from energy_engine import environment
 from energy_engine.console import content_policy
 from energy_engine.console.content_policy import HEADER
 from energy_engine.models import FailedSignIn
-from fleet.access.keys import make_key
+from fleet.access.issuing import make_key
 from fleet.models import Meter, Scope, Site, Vehicle
 from tests.conftest import at
 from tests.factories import LinkFactory, MeterFactory, SiteFactory, VehicleFactory

@@ -8,8 +8,8 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
+from fleet.access.issuing import make_key
 from fleet.access.keyring import Keyring
-from fleet.access.keys import make_key
 from fleet.models import ApiKey, Scope
 from tests.factories import SiteFactory
 

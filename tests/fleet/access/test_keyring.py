@@ -10,8 +10,8 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
+from fleet.access.issuing import make_key, revoke, rotate
 from fleet.access.keyring import Keyring
-from fleet.access.keys import make_key, revoke, rotate
 from fleet.models import ApiKey, Vehicle
 from fleet.stores.batching import Member
 from tests.callers import INGEST, READ, Caller, caller

@@ -18,7 +18,7 @@ from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from energy_engine import environment
-from energy_engine.console.signing_in import second_factor
+from energy_engine.console.signing_in import one_time_codes
 from energy_engine.console.words.changes import steps_of
 from energy_engine.models import FailedSignIn
 from fleet.access.limits import budgets
@@ -53,7 +53,7 @@ def anna():
 def app(anna):
     """Anna's app, for which she was asked already."""
     device = TOTPDevice.objects.create(user=anna, name="app")
-    second_factor.new_recovery_codes(anna)
+    one_time_codes.new_recovery_codes(anna)
     return device
 
 
@@ -338,10 +338,10 @@ class TestSecondStep:
         assert client.post(CODE, {"code": code_of(app)})["Location"] == LOGIN
 
     def test_recovery_code_is_good_once_and_kept_as_a_digest(self, app, anna):
-        code = second_factor.new_recovery_codes(anna)[3]
+        code = one_time_codes.new_recovery_codes(anna)[3]
         assert self.enter().post(CODE, {"code": code}).status_code == HTTPStatus.FOUND
 
-        assert second_factor.recovery_codes_left(anna) == 9
+        assert one_time_codes.recovery_codes_left(anna) == 9
         again = self.enter()
         again.post(CODE, {"code": code})
         assert not is_signed_in(again)
@@ -364,7 +364,7 @@ class TestSettingUp:
         assert sign_in(RIGHT)["Location"] == "/admin/"
 
         page = self.set_up(client, anna)
-        assert page.count("<li>") - page.count("<li><") >= second_factor.RECOVERY_CODES
+        assert page.count("<li>") - page.count("<li><") >= one_time_codes.RECOVERY_CODES
         assert sign_in(RIGHT)["Location"].startswith(CODE)
         assert "<svg" not in client.post(TWO_STEPS, {"step": "begin"}).content.decode()
         assert is_signed_in(client)
@@ -375,7 +375,7 @@ class TestSettingUp:
         answer = client.post(TWO_STEPS, {"step": "confirm", "code": "000000"})
 
         assert "start over" in answer.content.decode()
-        assert second_factor.app_of(anna) is None
+        assert one_time_codes.app_of(anna) is None
 
     def test_sessions_that_a_password_alone_has_opened_end(self, anna):
         elsewhere, here = signed_in(anna), signed_in(anna)
@@ -389,12 +389,12 @@ class TestSettingUp:
         for step in ("off", "codes"):
             clock.shift(60)
             client.post(TWO_STEPS, {"step": step, "code": "000000"})
-        assert second_factor.app_of(anna) is not None
-        assert second_factor.recovery_codes_left(anna) == 10
+        assert one_time_codes.app_of(anna) is not None
+        assert one_time_codes.recovery_codes_left(anna) == 10
 
         clock.shift(60)
         client.post(TWO_STEPS, {"step": "off", "code": code_of(app)})
-        assert second_factor.app_of(anna) is None
+        assert one_time_codes.app_of(anna) is None
         entry = LogEntry.objects.get()
         assert steps_of(entry.change_message) == ["Two-factor authentication: on → off"]
 
@@ -413,7 +413,7 @@ class TestSettingUp:
         client = signed_in(anna)
         client.post(TWO_STEPS, {"step": "off", "code": code_of(app)})
 
-        assert second_factor.app_of(anna) is not None
+        assert one_time_codes.app_of(anna) is not None
 
 
 class TestReset:
@@ -434,8 +434,8 @@ class TestReset:
         assert "signed out everywhere" in shown(operator, link)
         operator.post(link)
 
-        assert second_factor.app_of(anna) is None
-        assert second_factor.recovery_codes_left(anna) == 0
+        assert one_time_codes.app_of(anna) is None
+        assert one_time_codes.recovery_codes_left(anna) == 0
         assert not is_signed_in(annas)
         entry = LogEntry.objects.get()
         assert (entry.object_repr, entry.user.username) == ("anna", "operator")
@@ -448,7 +448,7 @@ class TestReset:
         client.post(link)
 
         assert "reset" not in shown(client, self.path(anna))
-        assert second_factor.app_of(anna) is not None
+        assert one_time_codes.app_of(anna) is not None
 
     def test_nobody_resets_who_may_do_more_and_nobody_himself(self, settings):
         boss = User.objects.create_superuser("boss")
@@ -462,7 +462,7 @@ class TestReset:
         call_command("reset_two_steps", "anna")
 
         assert capsys.readouterr().out == "Two-factor authentication is off for anna\n"
-        assert second_factor.app_of(anna) is None
+        assert one_time_codes.app_of(anna) is None
         with pytest.raises(CommandError, match="not set up two-factor authentication"):
             call_command("reset_two_steps", "anna")
         with pytest.raises(CommandError, match="no user nobody"):

@@ -15,8 +15,8 @@ from django.test import Client
 from django.utils import timezone
 
 from fleet.access import limits
+from fleet.access.issuing import NotUsable, make_key, revoke, rotate
 from fleet.access.keyring import Keyring
-from fleet.access.keys import NotUsable, make_key, revoke, rotate
 from fleet.access.limits import Budgets, client_address
 from fleet.links import link_vehicle
 from fleet.models import ApiKey, Meter, Site, Vehicle

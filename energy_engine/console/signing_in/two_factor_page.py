@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.cache import never_cache
 from qrcode.image.svg import SvgPathFillImage
 
-from energy_engine.console.signing_in import second_factor
+from energy_engine.console.signing_in import one_time_codes
 from energy_engine.console.signing_in.sign_in import CodeForm
 from energy_engine.console.words import changes
 
@@ -35,38 +35,38 @@ def log_change(request: HttpRequest, user: Any, before: str, after: str) -> None
 
 
 def _begin(request: HttpRequest) -> HttpResponse:
-    if second_factor.app_of(request.user):
+    if one_time_codes.app_of(request.user):
         return _shown(request)
-    begun = second_factor.begin(request.user)
+    begun = one_time_codes.begin(request.user)
     secret = begun.config_url.partition("secret=")[2].partition("&")[0]
     return _shown(request, secret=secret, picture=_picture(begun.config_url), form=CodeForm())
 
 
 def _confirm(request: HttpRequest) -> HttpResponse:
     form = CodeForm(request.POST)
-    if not form.is_valid() or not second_factor.confirm(request.user, form.cleaned_data["code"]):
+    if not form.is_valid() or not one_time_codes.confirm(request.user, form.cleaned_data["code"]):
         form.add_error("code", f"{_WRONG}, or start over with a new secret")
         return _shown(request, form=form)
     # End all other sessions: they were opened with the password alone.
     request.session.cycle_key()
-    request.session[second_factor.TAKEN] = True
-    second_factor.end_sessions(request.user, but=request.session.session_key)
+    request.session[one_time_codes.TAKEN] = True
+    one_time_codes.end_sessions(request.user, but=request.session.session_key)
     log_change(request, request.user, "off", "on")
-    return _shown(request, codes=second_factor.new_recovery_codes(request.user))
+    return _shown(request, codes=one_time_codes.new_recovery_codes(request.user))
 
 
 def _new_codes(request: HttpRequest) -> HttpResponse:
     if form := _refused(request):
         return _shown(request, form=form)
-    return _shown(request, codes=second_factor.new_recovery_codes(request.user))
+    return _shown(request, codes=one_time_codes.new_recovery_codes(request.user))
 
 
 def _switch_off(request: HttpRequest) -> HttpResponse:
-    if second_factor.is_required():
+    if one_time_codes.is_required():
         return _shown(request)
     if form := _refused(request):
         return _shown(request, form=form)
-    second_factor.switch_off(request.user)
+    one_time_codes.switch_off(request.user)
     log_change(request, request.user, "on", "off")
     messages.success(request, "Two-factor authentication is off")
     return HttpResponseRedirect(reverse("two_steps"))
@@ -83,19 +83,19 @@ _ASKED: Final[dict[str, Callable[[HttpRequest], HttpResponse]]] = {
 def _refused(request: HttpRequest) -> CodeForm | None:
     """Return the form with its errors; None if its code is right."""
     form = CodeForm(request.POST)
-    if form.is_valid() and second_factor.verify(request.user, form.cleaned_data["code"]):
+    if form.is_valid() and one_time_codes.verify(request.user, form.cleaned_data["code"]):
         return None
     form.add_error("code", _WRONG)
     return form
 
 
 def _shown(request: HttpRequest, **parts: Any) -> HttpResponse:
-    app = second_factor.app_of(request.user)
+    app = one_time_codes.app_of(request.user)
     context = admin.site.each_context(request) | {
         "title": NAME,
         "app": app,
-        "left": second_factor.recovery_codes_left(request.user) if app else 0,
-        "is_required": second_factor.is_required(),
+        "left": one_time_codes.recovery_codes_left(request.user) if app else 0,
+        "is_required": one_time_codes.is_required(),
         "form": CodeForm(),
     }
     return TemplateResponse(request, "console/two_steps.html", context | parts)

@@ -1,4 +1,4 @@
-"""Metrics that the engine records; `energy_engine.telemetry.metrics` shows them to Prometheus.
+"""Metrics that the engine records; `energy_engine.telemetry.metrics_page` shows them to Prometheus.
 
 Each web server process counts in its own file, so that any of them can show the sums of all: see
 PROMETHEUS_MULTIPROC_DIR in `energy_engine/gunicorn.py`. Other processes count in memory.

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from analytics.figures import snapshot
 from analytics.models import Fault, FaultChange, Webhook, WebhookDelivery
 from analytics.rollups import cadence
-from fleet.access.keys import make_key
+from fleet.access.issuing import make_key
 from fleet.models import Scope, Site
 from ingestion.group_commit import group_commit
 from ingestion.writer import record

@@ -32,9 +32,9 @@ from energy_engine.postgres.storage import OK, storage
 from energy_engine.telemetry.job_runs import FAILURES_OF, periodic_jobs
 from energy_engine.telemetry.request_log import is_logged, log_request
 from energy_engine.telemetry.sampling import sample
-from fleet.access.permission import HasScope, grant_of
+from fleet.access.authorization import HasScope, grant_of
+from fleet.counters import REQUEST_SECONDS
 from fleet.http.parameters import KnownParameters
-from fleet.metrics import REQUEST_SECONDS
 from fleet.models import ApiKey
 from fleet.stores import replica
 from fleet.stores.redis import redis_answers

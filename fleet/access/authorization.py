@@ -1,4 +1,4 @@
-"""Access to the API: the scope that each request needs, and what its key grants."""
+"""Check each request's API key and scope: 401 without a valid key, 403 without the scope."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -11,7 +11,7 @@ from rest_framework.request import Request
 
 from fleet.access.keyring import Grant, keyring
 from fleet.access.limits import client_address, refuse_guessing, take_request, take_wrong_key
-from fleet.metrics import WRONG_KEYS
+from fleet.counters import WRONG_KEYS
 from fleet.models import Scope
 
 _BEARER: Final = "bearer "  # case-insensitive (RFC 9110)
@@ -65,7 +65,7 @@ def _default_scope(request: Request) -> Scope:
     return Scope.READ if request.method in SAFE_METHODS else Scope.MANAGE
 
 
-_GRANT: Final = "fleet.access.permission.grant"
+_GRANT: Final = "fleet.access.authorization.grant"
 
 
 def grant_of(request: Request) -> Grant:
