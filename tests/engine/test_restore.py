@@ -430,7 +430,7 @@ def test_copy_without_its_log_is_no_backup(folder):
         embedded.start_postgres(supervisor, data_dir)
         refused = run("base_backup.sh", backup=backup, data_dir=data_dir)
 
-    assert_refused(refused, "is receive_wal.sh running")
+    assert_refused(refused, "check that receive_wal.sh runs")
     assert list((backup / "base").glob("2*Z")) == []
 
 
