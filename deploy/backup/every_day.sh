@@ -21,7 +21,7 @@ seconds_left() {
 mkdir -p "$BACKUP_DIR/base"
 while true; do
     left=$(seconds_left)
-    ((left == 0)) || echo "The next base backup starts in $left seconds."
+    ((left == 0)) || echo "The next base backup is due in $left seconds."
     sleep "$left"
     "$(dirname "$0")/base_backup.sh"
 done
