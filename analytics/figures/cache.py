@@ -7,7 +7,7 @@ come from the primary. Without Redis, every answer comes from the database.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar, cast
@@ -140,10 +140,13 @@ def _has_changed_lately(generation_key: str) -> bool:
     return bool(seconds_left >= _GENERATION_SECONDS - lately_seconds)
 
 
-def drop_after_link(vehicle_id: str, **_: Any) -> None:
-    """Drop the figures of a vehicle whose links have changed, and of the vehicles at its meters."""
+def drop_after_link(vehicle_id: str, meter_ids: Iterable[str] = (), **_: Any) -> None:
+    """Drop the figures of a vehicle whose links have changed, and of the vehicles at its meters.
+
+    Its meters include `meter_ids`, to which it may have no link any more.
+    """
     meters = VehicleMeterLink.objects.filter(vehicle_id=vehicle_id).values("meter_id")
-    _drop({vehicle_id, *_linked_to(meters)})
+    _drop({vehicle_id, *_linked_to(meters), *(_linked_to(meter_ids) if meter_ids else ())})
 
 
 def drop_after_register(device: Meter | Vehicle, **_: Any) -> None:

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-import msgspec
 from django.utils import timezone
+
+from fleet.http import instants
 
 DEFAULT_LENGTH: Final = timedelta(hours=24)
 LONGEST: Final = timedelta(days=400)
@@ -74,15 +75,7 @@ def _parsed_length(text: str) -> timedelta:
 
 
 def _parsed_instant(query: Mapping[str, str], name: str) -> datetime | None:
-    if name not in query:
-        return None
-    date, between, time = query[name][:10], query[name][10:11], query[name][11:]
-    # A space may replace the T, as in a reading; later on, it is a plus sign that was not escaped.
-    text = date + between.replace(" ", "T") + time.replace(" ", "+")
     try:
-        instant = msgspec.convert(text, datetime)
-    except msgspec.ValidationError:
-        instant = None
-    if instant is None or instant.tzinfo is None or not 2000 <= instant.year <= 9998:
-        raise InvalidWindow(name, "an RFC 3339 time with an offset, in the years 2000 to 9998")
-    return instant.astimezone(UTC)
+        return instants.instant_of(query, name)
+    except instants.NotAnInstant:
+        raise InvalidWindow(name, instants.RULE) from None

@@ -140,7 +140,7 @@ def _limits() -> str:
         ("the id of a device", f"{device_ids.DEVICE_ID_MAX_LENGTH} characters"),
         ("`timestamp` of a reading", f"{ahead} minutes ahead, `HISTORY_HORIZON_DAYS` old"),
         (
-            "`validFrom` of a link",
+            "`validFrom`, `validTo` of a link",
             f"from {links.EARLIEST:%Y-%m-%d} on, {links.MAX_AHEAD.days:,} days ahead",
         ),
         ("a window", f"{window.LONGEST.days} days; its `end`, {window.MAX_AHEAD.days} day ahead"),

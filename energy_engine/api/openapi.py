@@ -26,7 +26,7 @@ from energy_engine.api.root import Service
 from fleet.access.views import KeyMade, KeyOrder, KeyPage, KeyRow
 from fleet.http.openapi import body, schema
 from fleet.status import MeterStatus, VehicleStatus
-from fleet.views import Link, LinkMade, LinkOrder, LinkPage
+from fleet.views import Link, LinkMade, LinkOrder, LinkPage, Unlinked
 from ingestion.intake import Outcome
 from ingestion.readings import MeterReading, VehicleReading
 
@@ -34,7 +34,7 @@ from ingestion.readings import MeterReading, VehicleReading
 BODIES: Final = (MeterReading, VehicleReading, LinkOrder, KeyOrder)
 ANSWERS: Final = (
     *(Service, Live, Ready, Unready, Outcome, Error, IngestError),
-    *(Link, LinkMade, LinkPage, KeyRow, KeyMade, KeyPage, MeterStatus, VehicleStatus),
+    *(Link, LinkMade, LinkPage, Unlinked, KeyRow, KeyMade, KeyPage, MeterStatus, VehicleStatus),
     *(Performance, Series, Explanation, VehiclePage, FleetTotals, FaultPage, FaultHistory),
     *(WebhookMessage, JobMessage),
 )

@@ -24,7 +24,7 @@ from energy_engine.api.health import Live, Ready, Unready
 from energy_engine.api.root import Service
 from fleet.access.views import KeyMade, KeyOrder, KeyPage, KeyRow
 from fleet.status import MeterStatus, VehicleStatus
-from fleet.views import Link, LinkMade, LinkOrder, LinkPage
+from fleet.views import Link, LinkMade, LinkOrder, LinkPage, Unlinked
 from ingestion.intake import Outcome
 from ingestion.readings import ItemError, MeterReading, VehicleReading
 
@@ -136,7 +136,7 @@ _steps: Final = [
     FaultStep("acknowledged", _NOON + timedelta(minutes=20), "ada", "The charger is booked in"),
 ]
 _link: Final = Link("V123", "M123", valid_from=_NOON, valid_to=None)
-_ended: Final = Link("V123", "M7", valid_from=_NOON + timedelta(days=1), valid_to=None)
+_cut: Final = Link("V123", "M7", valid_from=_NOON, valid_to=None)
 _key: Final = KeyRow(
     prefix="eie_0a1b2c3d4e",
     name="gateway of Berlin",
@@ -179,7 +179,8 @@ _EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
     ),
     Outcome(1, 1, [ItemError(1, "soc", "out_of_range", _SOC)]),
     LinkOrder("V123", "M123", _NOON),
-    LinkMade("V123", "M123", _NOON, None, superseded=[_ended]),
+    LinkMade("V123", "M123", _NOON, None, superseded=[_cut]),
+    Unlinked("V123", _DAY_BEFORE, _NOON, [Link("V123", "M123", _DAY_BEFORE, _NOON)]),
     LinkPage(None, None, [_link]),
     KeyOrder("gateway of Berlin", ["ingest"], site="Berlin"),
     _key,

@@ -42,6 +42,15 @@ def test_put_of_the_same_link_answers_200(api):
         (LINK | {"validFrom": "0001-01-01T00:00:00+14:00"}, "validFrom"),
         (LINK | {"validFrom": "1999-12-31T23:59:59Z"}, "validFrom"),
         (LINK | {"validFrom": "9999-12-31T23:59:59-14:00"}, "validFrom"),
+        (LINK | {"validTo": "2026-07-16T10:00:00"}, "validTo"),
+        (LINK | {"validTo": 1}, "validTo"),
+        (LINK | {"validTo": "1999-12-31T23:59:59Z"}, "validTo"),
+        (LINK | {"validTo": "9999-12-31T23:59:59-14:00"}, "validTo"),
+        (LINK | {"validTo": "2026-07-15T12:00:00Z"}, "validTo"),
+        (
+            LINK | {"validFrom": "2026-07-15T10:00:00Z", "validTo": "2026-07-15T12:00:00+02:00"},
+            "validTo",
+        ),
     ],
     ids=str,
 )
@@ -119,6 +128,124 @@ def test_put_that_undoes_a_slip_answers_with_the_link_that_goes_on(api):
     assert (answer.status_code, answer.json()["validFrom"]) == (201, "2026-07-15T08:00:00Z")
     assert [link["meterId"] for link in answer.json()["superseded"]] == ["M2"]
     assert len(api.get("/v1/links?vehicleId=V1").json()["results"]) == 1
+
+
+def put_past(api, meter_id: str, begins: str, ends: str | None = None):
+    span = {"validFrom": f"2026-07-15T{begins}:00Z"}
+    if ends:
+        span["validTo"] = f"2026-07-15T{ends}:00Z"
+    return api.put("/v1/links", {"vehicleId": "V1", "meterId": meter_id} | span)
+
+
+def timeline(api) -> list[tuple[str, str, str | None]]:
+    links = api.get("/v1/links?vehicleId=V1").json()["results"]
+    return [(link["meterId"], link["validFrom"], link["validTo"]) for link in links[::-1]]
+
+
+def test_link_of_the_past_is_put_and_undone(api):
+    put_past(api, "M1", "07:00", "08:00")
+    put_past(api, "M2", "09:00")
+    before = timeline(api)
+    answer = put_past(api, "M3", "07:30", "10:00")
+
+    assert answer.status_code == 201
+    assert answer.json() == {
+        "vehicleId": "V1",
+        "meterId": "M3",
+        "validFrom": "2026-07-15T07:30:00Z",
+        "validTo": "2026-07-15T10:00:00Z",
+        "superseded": [
+            {
+                "vehicleId": "V1",
+                "meterId": "M1",
+                "validFrom": "2026-07-15T07:30:00Z",
+                "validTo": "2026-07-15T08:00:00Z",
+            },
+            {
+                "vehicleId": "V1",
+                "meterId": "M2",
+                "validFrom": "2026-07-15T09:00:00Z",
+                "validTo": "2026-07-15T10:00:00Z",
+            },
+        ],
+    }
+    assert timeline(api) == [
+        ("M1", "2026-07-15T07:00:00Z", "2026-07-15T07:30:00Z"),
+        ("M3", "2026-07-15T07:30:00Z", "2026-07-15T10:00:00Z"),
+        ("M2", "2026-07-15T10:00:00Z", None),
+    ]
+
+    api.delete("/v1/links/V1?from=2026-07-15T07:30:00Z&to=2026-07-15T10:00:00Z")
+    for link in answer.json()["superseded"]:
+        assert api.put("/v1/links", link).status_code == 201
+    assert timeline(api) == before
+
+
+def test_same_put_again_changes_nothing_and_answers_200(api):
+    put_past(api, "M2", "08:00")
+    first = put_past(api, "M1", "09:00", "10:00")
+    before = timeline(api)
+    again = put_past(api, "M1", "09:00", "10:00")
+
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json() | {"superseded": []}
+    assert timeline(api) == before
+
+
+def test_delete_makes_a_gap_and_names_what_it_removes(api):
+    put_past(api, "M1", "08:00")
+    gap = "/v1/links/V1?from=2026-07-15T11:00:00+02:00&to=2026-07-15T10:00:00Z"
+    answer = api.delete(gap)
+
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "vehicleId": "V1",
+        "validFrom": "2026-07-15T09:00:00Z",
+        "validTo": "2026-07-15T10:00:00Z",
+        "superseded": [
+            {
+                "vehicleId": "V1",
+                "meterId": "M1",
+                "validFrom": "2026-07-15T09:00:00Z",
+                "validTo": "2026-07-15T10:00:00Z",
+            }
+        ],
+    }
+    assert timeline(api) == [
+        ("M1", "2026-07-15T08:00:00Z", "2026-07-15T09:00:00Z"),
+        ("M1", "2026-07-15T10:00:00Z", None),
+    ]
+    again = api.delete(gap)
+    assert (again.status_code, again.json()["superseded"]) == (200, [])
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "message"),
+    [
+        ("from=yesterday", "from", "from must be an RFC 3339 time with an offset"),
+        ("from=2026-07-15T10:00:00", "from", "from must be an RFC 3339 time with an offset"),
+        ("from=", "from", "from must be an RFC 3339 time with an offset"),
+        ("to=%00", "to", "to must be an RFC 3339 time with an offset"),
+        ("to=2026-07-15T12:00:00Z", "to", "to must be after from (now, because it is absent)"),
+        ("from=2026-07-15T12:00:00Z&to=2026-07-15T11:00:00Z", "to", "to must be after from"),
+        ("from=2040-01-01T00:00:00Z", "from", "from must be in the year 2000 or later and at most"),
+        ("to=2040-01-01T00:00:00Z", "to", "to must be in the year 2000 or later and at most"),
+    ],
+)
+def test_delete_names_the_bad_parameter(api, query, field, message):
+    link_vehicle("V1", "M1", at("08:00"))
+    answer = api.delete(f"/v1/links/V1?{query}")
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == field
+    assert answer.json()["message"].startswith(message)
+    assert VehicleMeterLink.objects.get().valid_during.upper is None
+
+
+def test_gap_of_an_unknown_vehicle_is_404(api):
+    answer = api.delete("/v1/links/V1?from=2026-07-15T10:00:00Z")
+
+    assert (answer.status_code, answer.json()["message"]) == (404, "Vehicle not found")
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "-1", "abc", "²"])
@@ -225,7 +352,8 @@ def test_field_that_a_body_may_not_have_is_refused(api, field, message):
         {
             "field": None,
             "code": "unknown_field",
-            "message": f"Unknown field{message} The body may have vehicleId, meterId and validFrom",
+            "message": f"Unknown field{message} The body may have vehicleId, meterId, validFrom "
+            "and validTo",
         }
     ]
     assert not VehicleMeterLink.objects.exists()

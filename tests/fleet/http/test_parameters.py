@@ -13,6 +13,7 @@ EXAMPLES = {
     "atomic": "true",
     "cursor": "bz0x",  # a place in a list
     "end": "2026-07-15T12:00:00Z",
+    "from": "2026-07-15T11:00:00Z",
     "granularity": "day",
     "health": "healthy",
     "kind": "silent",
@@ -24,6 +25,7 @@ EXAMPLES = {
     "site": "Berlin",
     "start": "2026-07-15T11:00:00Z",
     "state": "open",
+    "to": "2026-07-15T13:00:00Z",
     "tz": "Europe/Berlin",
     "vehicleId": "V1",
     "window": "6h",
