@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 
 from analytics.figures import cache as performance_cache
-from fleet.links import end_link, link_vehicle
+from fleet.links import end_link, link_vehicle, undo, unlink_vehicle
 from fleet.stores import single_flight
 from fleet.stores.redis import redis
 from fleet.stores.single_flight import SingleFlight
@@ -52,6 +52,27 @@ def test_kept_figure_is_dropped_when_the_link_changes(api, clock):
     link_vehicle("V1", "M1", at("08:00"))
 
     assert api.get(PATH).json()["efficiencyRatio"] == 90.0
+
+
+@pytest.mark.usefixtures("linked_vehicle", "clock")
+def test_kept_figures_of_all_at_a_meter_are_dropped_when_a_link_of_the_past_moves_away(api):
+    """Though nothing says any more that the vehicle was ever linked to that meter."""
+    link_vehicle("V2", "M1", at("08:00"))
+    record([vehicle_reading("V2", kwh=9.0)], NOON)
+    assert api.get(PATH).json()["energyConsumedAc"] == 5.0
+    link_vehicle("V2", "M2", at("08:00"))
+
+    assert api.get(PATH).json()["energyConsumedAc"] == 10.0
+
+
+@pytest.mark.usefixtures("linked_vehicle", "clock")
+def test_kept_figure_is_dropped_by_a_gap_in_the_past_and_by_undoing_it(api):
+    """Both readings are of 11:00."""
+    gap = unlink_vehicle("V1", at("11:00"), NOON)
+    assert api.get(PATH).json()["energyConsumedAc"] == 0.0
+    undo(gap)
+
+    assert api.get(PATH).json()["energyConsumedAc"] == 10.0
 
 
 @pytest.mark.usefixtures("linked_vehicle", "clock")

@@ -175,9 +175,13 @@ def test_device_of_others_cannot_be_linked(key, statements_sent, vehicle_id, met
 
 
 def test_link_of_others_cannot_be_ended(key):
-    foreign, unknown = (key.answer(f"/v1/links/{id_}", "DELETE") for id_ in ("V2", "V9"))
+    for query in ("", "?from=2026-07-15T08:00:00Z&to=2026-07-15T10:00:00Z"):
+        foreign, unknown = (key.answer(f"/v1/links/{id_}{query}", "DELETE") for id_ in ("V2", "V9"))
 
-    assert told(foreign) == told(unknown)
+        assert told(foreign) == told(unknown)
+    assert caller(READ).get("/v1/links?vehicleId=V2")[1]["results"][0]["validFrom"] == (
+        "2026-07-15T08:00:00Z"
+    )
     assert caller(READ).get("/v1/links?vehicleId=V2")[1]["results"][0]["validTo"] is None
 
 

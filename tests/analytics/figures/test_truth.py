@@ -32,7 +32,7 @@ from analytics.figures.performance import vehicle_account
 from analytics.figures.unlinked import unlinked_energy
 from analytics.figures.window import Window
 from analytics.rollups import hourly
-from fleet.links import NoLinkInForce, end_link, link_vehicle
+from fleet.links import NoLinkInForce, UnknownDevice, end_link, link_vehicle, unlink_vehicle
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 from fleet.stores.redis import insist
 from ingestion import writer
@@ -213,9 +213,21 @@ class Truth(RuleBasedStateMachine):
     def let_time_pass(self, length: int) -> None:
         self.clock.shift(timedelta(minutes=length))
 
-    @rule(vehicle=st.sampled_from(VEHICLES), meter=st.sampled_from(METERS), ago=minutes)
-    def link(self, vehicle: str, meter: str, ago: timedelta) -> None:
-        link_vehicle(vehicle, meter, NOON + ago)
+    @rule(
+        vehicle=st.sampled_from(VEHICLES),
+        meter=st.sampled_from(METERS),
+        ago=minutes,
+        hours=st.sampled_from([None, 1, 7]),
+    )
+    def link(self, vehicle: str, meter: str, ago: timedelta, hours: int | None) -> None:
+        starts_at = NOON + ago
+        link_vehicle(vehicle, meter, starts_at, hours and starts_at + timedelta(hours=hours))
+
+    @rule(vehicle=st.sampled_from(VEHICLES), ago=minutes, hours=st.sampled_from([1, 7]))
+    def make_a_gap(self, vehicle: str, ago: timedelta, hours: int) -> None:
+        starts_at = NOON + ago
+        with suppress(UnknownDevice):
+            unlink_vehicle(vehicle, starts_at, starts_at + timedelta(hours=hours))
 
     @rule(vehicle=st.sampled_from(VEHICLES))
     def unlink(self, vehicle: str) -> None:
