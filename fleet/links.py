@@ -111,6 +111,7 @@ def link_vehicle(
     meter_id: str,
     valid_from: datetime | None = None,
     valid_to: datetime | None = None,
+    names: SpanNames = IN_BODY,
 ) -> LinkChange:
     """Link the vehicle to the meter from `valid_from` (default now) to `valid_to`.
 
@@ -120,13 +121,13 @@ def link_vehicle(
     Repeating a link changes nothing, and then nothing is superseded.
     Errors: `UnknownDevice`, `OutOfBounds`, `EndsBeforeItBegins`.
     """
-    _require_bounds(valid_from, valid_to, IN_BODY)
+    _require_bounds(valid_from, valid_to, names)
     with transaction.atomic():
         # Meters first, in the same order as the writer, so that the two can't deadlock.
         _register(Meter, "meter_id", meter_id)
         _register(Vehicle, "vehicle_id", vehicle_id)
         _lock(vehicle_id)
-        starts_at = _beginning(valid_from, valid_to, IN_BODY)
+        starts_at = _beginning(valid_from, valid_to, names)
         change = _replace(vehicle_id, starts_at, valid_to, [Part(meter_id, starts_at, valid_to)])
         return LinkChange(_links_of(vehicle_id).get(valid_during__contains=starts_at), change)
 

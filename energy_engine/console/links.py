@@ -6,15 +6,19 @@ from typing import Any, Final
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
+from django.contrib.admin.utils import quote, unquote
+from django.core.exceptions import PermissionDenied
+from django.core.signing import BadSignature
 from django.db import DataError, IntegrityError, transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.defaultfilters import pluralize
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
+from django.views.decorators.http import require_POST
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSplitDateTimeWidget
 
+from energy_engine.console import link_undo
 from energy_engine.console.lists.base import ConsoleAdmin
 from energy_engine.console.lists.listing import (
     IN_FORCE,
@@ -27,15 +31,20 @@ from energy_engine.console.lists.listing import (
 )
 from energy_engine.console.words import changes, link_words
 from fleet.links import (
+    EndsBeforeItBegins,
+    LinksHaveChanged,
     NoLinkInForce,
     OutOfBounds,
+    SpanChange,
+    SpanNames,
     UnknownDevice,
     end_link,
     link_vehicle,
+    undo,
 )
-from fleet.models import VehicleMeterLink
+from fleet.models import Vehicle, VehicleMeterLink
 
-_NAMED_AT_MOST: Final = 5
+_LABELS: Final = SpanNames("Valid from", "Valid to")
 
 
 class LinkInForceAlready(Exception):
@@ -49,8 +58,14 @@ class LinkForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable 
         label="Valid from, UTC",
         required=False,
         widget=UnfoldAdminSplitDateTimeWidget,
-        help_text="Leave empty to link from now. The vehicle's link in force at that time ends "
-        "then. Its links that begin then or later are removed, even those that have ended.",
+        help_text="Leave empty to link from now. May be in the past.",
+    )
+    valid_to = forms.SplitDateTimeField(
+        label="Valid to, UTC",
+        required=False,
+        widget=UnfoldAdminSplitDateTimeWidget,
+        help_text="Leave empty to link until further notice. The vehicle's other links are cut or "
+        "removed where they lie in that time.",
     )
 
     class Meta:
@@ -60,10 +75,10 @@ class LinkForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable 
 
 @admin.register(VehicleMeterLink)
 class VehicleMeterLinkAdmin(ConsoleAdmin):
-    """Links begin and end through `fleet.links`; past links cannot be edited."""
+    """Links change through `fleet.links` alone; a vehicle's page cuts and removes them."""
 
     form = LinkForm
-    add_fieldsets = [(None, {"fields": ["vehicle", "meter", "valid_from"]})]
+    add_fieldsets = [(None, {"fields": ["vehicle", "meter", "valid_from", "valid_to"]})]
     autocomplete_fields = ["vehicle", "meter"]
     list_display = fields = readonly_fields = LINK_COLUMNS
     list_filter = [
@@ -77,6 +92,11 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
     ordering = ["-pk"]
     actions = ["end_links"]
     actions_detail = ["end_this_link"]
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(require_POST(self.undo_view))
+        own = path("undo/", view, name="fleet_vehiclemeterlink_undo")
+        return [own, *super().get_urls()]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -99,29 +119,28 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
         except LinkInForceAlready:
             self.message_user(request, "This link is already in force", messages.INFO)
             return HttpResponseRedirect(reverse("admin:fleet_vehiclemeterlink_changelist"))
-        except (OutOfBounds, UnknownDevice) as error:
+        except (OutOfBounds, EndsBeforeItBegins, UnknownDevice) as error:
             self.message_user(request, str(error), messages.ERROR)
         except (IntegrityError, DataError):
             self.message_user(request, "This link cannot be stored", messages.ERROR)
         return HttpResponseRedirect(request.get_full_path())
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        valid_from = form.cleaned_data["valid_from"]
-        made = link_vehicle(obj.vehicle_id, obj.meter_id, valid_from)
+        data = form.cleaned_data
+        made = link_vehicle(
+            obj.vehicle_id, obj.meter_id, data["valid_from"], data["valid_to"], _LABELS
+        )
         if not made.is_new:
             raise LinkInForceAlready
-        obj.pk, obj.valid_during = made.link.pk, made.link.valid_during
-        obj.put_an_end_to = link_words.put_an_end_to(made)
-        if made.superseded:
-            gone = _some([link_words.since(link) for link in made.superseded])
-            self.message_user(request, f"Superseded and removed: {gone}", messages.WARNING)
+        obj.pk, obj.valid_during, obj.change = made.link.pk, made.link.valid_during, made.change
+        told = link_undo.offer(request, link_words.linked(made.change), [made.change])
+        self.message_user(request, told, messages.SUCCESS)
 
     def construct_change_message(
         self, request: HttpRequest, form: Any, formsets: Any, add: bool = False
     ) -> Any:
-        link = form.instance
-        step = changes.step(link.vehicle_id, link.put_an_end_to, link_words.begins(link))
-        return changes.message([step], is_new=True)
+        change: SpanChange = form.instance.change
+        return changes.message([_step(change)], is_new=True)
 
     @admin.action(description="End link now", permissions=["end"])
     def end_links(self, request: HttpRequest, links: QuerySet[VehicleMeterLink]) -> None:
@@ -146,21 +165,27 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
         return HttpResponse(headers={"HX-Redirect": page})
 
     def _end_each(self, request: HttpRequest, links: Iterable[VehicleMeterLink]) -> None:
-        ended: list[str] = []
+        ended: dict[str, SpanChange] = {}
         refused: list[str] = []
         for link in links:
-            (ended if self._end(request, link) else refused).append(str(link))
+            if change := self._end(request, link):
+                ended[str(link)] = change
+            else:
+                refused.append(str(link))
         if ended:
-            told = f"{len(ended)} link{pluralize(len(ended))} ended: {_some(ended)}"
+            names = link_words.some([*ended])
+            told = f"{len(ended)} link{pluralize(len(ended))} ended: {names}"
+            told = link_undo.offer(request, told, [*ended.values()])
             self.message_user(request, told, messages.SUCCESS)
         if refused:
-            self.message_user(request, f"Not in force now: {_some(refused)}", messages.WARNING)
+            names = link_words.some(refused)
+            self.message_user(request, f"Not in force now: {names}", messages.WARNING)
 
-    def _end(self, request: HttpRequest, link: VehicleMeterLink) -> bool:
-        """End this link and no other link of its vehicle; return whether it was in force."""
+    def _end(self, request: HttpRequest, link: VehicleMeterLink) -> SpanChange | None:
+        """End this link and no other link of its vehicle; return None if it was not in force."""
         try:
             with transaction.atomic():
-                ended = end_link(link.vehicle_id)
+                ended, change = end_link(link.vehicle_id)
                 if _beginning(ended) != _beginning(link):
                     raise NoLinkInForce
                 step = changes.step(
@@ -168,8 +193,49 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
                 )
                 self.log_change(request, link, changes.message([step]))
         except NoLinkInForce:
-            return False
-        return True
+            return None
+        return change
+
+    def undo_view(self, request: HttpRequest) -> HttpResponse:
+        """Undo the changes of the message whose button was pressed, all or none."""
+        may_change = request.user.has_perm("fleet.change_vehiclemeterlink")
+        if not (may_change or self.has_add_permission(request)):
+            raise PermissionDenied
+        try:
+            undone = link_undo.asked_for(request)
+        except BadSignature:
+            self.message_user(request, "There is nothing to undo", messages.ERROR)
+            return self._back(request, [])
+        try:
+            with transaction.atomic():
+                for change in undone:
+                    undo(change)
+                    self._log_undo(request, change)
+        except LinksHaveChanged:
+            told = "Not undone: links were changed again in that time"
+            self.message_user(request, told, messages.ERROR)
+        except UnknownDevice as error:
+            self.message_user(request, f"Not undone: {error}", messages.ERROR)
+        else:
+            told = [
+                f"{change.vehicle_id}: {link_words.spans(change.superseded)}" for change in undone
+            ]
+            self.message_user(request, f"Undone. {link_words.some(told)}", messages.SUCCESS)
+        return self._back(request, undone)
+
+    def _log_undo(self, request: HttpRequest, change: SpanChange) -> None:
+        step = _step(change._replace(superseded=change.became, became=change.superseded))
+        vehicle = Vehicle.objects.get(pk=change.vehicle_id)
+        self.log_change(request, vehicle, changes.message([f"{step}, undone"]))
+
+    def _back(self, request: HttpRequest, undone: list[SpanChange]) -> HttpResponse:
+        """Redirect to the vehicle, or to the list of links if there is not just one vehicle."""
+        if len(undone) == 1 and request.user.has_perm("fleet.view_vehicle"):
+            vehicle = quote(undone[0].vehicle_id)
+            return HttpResponseRedirect(reverse("admin:fleet_vehicle_change", args=[vehicle]))
+        if self.has_view_permission(request):
+            return HttpResponseRedirect(reverse("admin:fleet_vehiclemeterlink_changelist"))
+        return HttpResponseRedirect(reverse("admin:index"))
 
 
 def _beginning(link: VehicleMeterLink) -> tuple[str, datetime]:
@@ -177,6 +243,7 @@ def _beginning(link: VehicleMeterLink) -> tuple[str, datetime]:
     return link.meter_id, link.valid_during.lower
 
 
-def _some(names: list[str]) -> str:
-    more = len(names) - _NAMED_AT_MOST
-    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+def _step(change: SpanChange) -> str:
+    """Return a change as the audit log stores it."""
+    before, after = map(link_words.spans, (change.superseded, change.became))
+    return changes.step(change.vehicle_id, before, after)

@@ -18,21 +18,28 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
+from energy_engine.console import link_undo
 from energy_engine.console.devices.figures import chosen_range
 from energy_engine.console.lists.base import ConsoleAdmin
 from energy_engine.console.lists.listing import BEGINS_LATER, IN_FORCE, link_state
 from energy_engine.console.words import changes, link_words
 from fleet.links import (
+    EndsBeforeItBegins,
     LinkChange,
     LinkHasBegun,
+    LinksHaveChanged,
     NoLinkInForce,
     OutOfBounds,
+    SpanChange,
+    SpanNames,
     UnknownDevice,
     end_link,
     link_vehicle,
+    unlink_vehicle,
     withdraw_link,
 )
 from fleet.models import Meter, Vehicle, VehicleMeterLink
+from fleet.timeline import Part, inside
 
 Views = dict[str, Callable[..., HttpResponse]]
 
@@ -40,10 +47,23 @@ _SHOWN_AT_MOST: Final = 50
 _DRAWN_AT_LEAST: Final = timedelta(days=1)
 _DRAWN_AT_MOST: Final = timedelta(days=30)
 _GONE: Final = "This link no longer exists"
+_LABELS: Final = SpanNames("From", "To")
+
+
+def _instant(label: str, help_text: str = "") -> forms.DateTimeField:
+    return forms.DateTimeField(
+        label=label,
+        required=False,
+        widget=forms.DateTimeInput(
+            {"type": "datetime-local", "step": "1", "class": "device-input"}
+        ),
+        error_messages={"invalid": "Enter a valid date and time"},
+        help_text=help_text,
+    )
 
 
 class RelinkForm(forms.Form):
-    """Link a vehicle to a meter from a given time."""
+    """Link a vehicle to a meter for a given time."""
 
     meter = forms.ModelChoiceField(
         Meter.objects.all(),
@@ -55,14 +75,25 @@ class RelinkForm(forms.Form):
             "invalid_choice": "Choose a registered meter",
         },
     )
-    valid_from = forms.DateTimeField(
-        label="From, UTC",
-        required=False,
-        widget=forms.DateTimeInput({"type": "datetime-local", "class": "device-input"}),
-        error_messages={"invalid": "Enter a valid date and time"},
-        help_text="Leave empty to link from now. The link in force at that time ends then. "
-        "Links that begin then or later are removed.",
+    valid_from = _instant(
+        "From, UTC",
+        "Leave From empty to link from now, and To empty to link until further notice. Both may "
+        "be in the past. The vehicle's other links are cut or removed where they lie in that time.",
     )
+    valid_to = _instant("To, UTC")
+
+
+class EndForm(forms.Form):
+    """End a link; now, if the time is empty."""
+
+    ends_at = _instant("End, UTC")
+
+
+class RemovalForm(forms.Form):
+    """Remove a link, or the part of it between two times."""
+
+    valid_from = _instant("From, UTC")
+    valid_to = _instant("To, UTC")
 
 
 class LinkRow(NamedTuple):
@@ -75,6 +106,7 @@ class LinkRow(NamedTuple):
     ends_at: datetime | None
     may_end: bool
     may_withdraw: bool
+    may_remove: bool
 
 
 class Segment(NamedTuple):
@@ -105,6 +137,7 @@ def _row(link: VehicleMeterLink, device: Vehicle | Meter, may_change: bool) -> L
         ends_at=link.valid_during.upper,
         may_end=may_change and state == IN_FORCE,
         may_withdraw=may_change and state == BEGINS_LATER,
+        may_remove=may_change,
     )
 
 
@@ -112,9 +145,10 @@ def timeline(rows: list[LinkRow]) -> dict[str, Any]:
     """Return the timeline of a vehicle's links over the last days, with its future links."""
     now = timezone.now()
     first = min((row.begins_at for row in rows), default=now)
-    last = max((row.begins_at for row in rows), default=now)
+    ends = [row.ends_at for row in rows if row.ends_at]
+    last = max([now, *ends, *(row.begins_at for row in rows)])
     begins_at = max(now - _DRAWN_AT_MOST, min(first, now - _DRAWN_AT_LEAST))
-    # Leave room for a future link, so that it is visible.
+    # Leave room after a future link begins or ends, so that this is visible.
     ends_at = last + (last - begins_at) / 8 if last > now else now
     shown = [row for row in reversed(rows) if row.ends_at is None or row.ends_at > begins_at]
     segments = []
@@ -145,44 +179,44 @@ class VehicleLinks(ConsoleAdmin):
             "link": require_POST(self.link_view),
             "end_link": require_POST(self.end_view),
             "withdraw_link": require_POST(self.withdraw_view),
+            "remove_link": require_POST(self.remove_view),
         }
 
     def link_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         vehicle = self._vehicle(request, object_id, "add")
         form = RelinkForm(request.POST)
         if not form.is_valid():
-            errors = [str(error) for of_field in form.errors.values() for error in of_field]
-            return _refused(request, errors)
+            return _refused(request, _errors(form))
         try:
             made = self._link(request, vehicle, **form.cleaned_data)
-        except (OutOfBounds, UnknownDevice) as error:
-            return _refused(request, [str(error).replace("validFrom", "From")])
+        except (OutOfBounds, EndsBeforeItBegins, UnknownDevice) as error:
+            return _refused(request, [str(error)])
         except (IntegrityError, DataError):
             return _refused(request, ["This link cannot be stored"])
         if not made.is_new:
             return _refused(request, [f"Already linked: {link_words.since(made.link)}"])
-        messages.success(request, f"{vehicle} is linked to {link_words.begins(made.link)}")
-        if made.superseded:
-            gone = ", ".join(map(link_words.since, made.superseded))
-            messages.warning(request, f"Superseded and removed: {gone}")
-        return self._done(request, vehicle)
+        return self._done(request, vehicle, link_words.linked(made.change), made.change)
 
     def end_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         vehicle = self._vehicle(request, object_id, "change")
-        link = _posted_link(request, vehicle)
+        link, form = _posted_link(request, vehicle), EndForm(request.POST)
         if link is None:
             return _refused(request, [_GONE])
+        if not form.is_valid():
+            return _refused(request, _errors(form))
+        if ends_at := form.cleaned_data["ends_at"]:
+            return self._remove(request, vehicle, link, ends_at, None)
         try:
             with transaction.atomic():
-                ended = end_link(vehicle.pk)
+                ended, change = end_link(vehicle.pk)
                 if ended.valid_during.lower != link.valid_during.lower:
                     raise NoLinkInForce
                 end = link_words.ended(ended)
                 self._log(request, vehicle, link_words.since(link), end)
         except NoLinkInForce:
             return _refused(request, ["This link is not in force now"])
-        messages.success(request, f"Link ended: {vehicle} at {link.meter_id}")
-        return self._done(request, vehicle)
+        told = f"Link ended: {vehicle} at {link.meter_id}"
+        return self._done(request, vehicle, told, change)
 
     def withdraw_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         vehicle = self._vehicle(request, object_id, "change")
@@ -191,7 +225,7 @@ class VehicleLinks(ConsoleAdmin):
             return _refused(request, [_GONE])
         try:
             with transaction.atomic():
-                withdraw_link(link.pk)
+                change = withdraw_link(link.pk)
                 goes_on = vehicle.links.filter(valid_during__contains=link.valid_during.lower)
                 after = [f"{link_words.since(before)} continues" for before in goes_on]
                 self._log(
@@ -199,8 +233,42 @@ class VehicleLinks(ConsoleAdmin):
                 )
         except LinkHasBegun:
             return _refused(request, ["This link has already begun or been withdrawn"])
-        messages.success(request, f"Link withdrawn: {vehicle} at {link_words.since(link)}")
-        return self._done(request, vehicle)
+        told = f"Link withdrawn: {vehicle} at {link_words.since(link)}"
+        return self._done(request, vehicle, told, change)
+
+    def remove_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        vehicle = self._vehicle(request, object_id, "change")
+        link, form = _posted_link(request, vehicle), RemovalForm(request.POST)
+        if link is None:
+            return _refused(request, [_GONE])
+        if not form.is_valid():
+            return _refused(request, _errors(form))
+        return self._remove(request, vehicle, link, **form.cleaned_data)
+
+    def _remove(
+        self,
+        request: HttpRequest,
+        vehicle: Vehicle,
+        link: VehicleMeterLink,
+        valid_from: datetime | None,
+        valid_to: datetime | None,
+    ) -> HttpResponse:
+        """Remove the part of a link between two times; each is the link's own by default."""
+        whole = Part(link.meter_id, link.valid_during.lower, link.valid_during.upper)
+        within = inside([whole], valid_from or whole.starts_at, valid_to or whole.ends_at)
+        if not within or (valid_from and valid_to and valid_to <= valid_from):
+            return _refused(request, [f"Enter a time within the link: {link_words.span(whole)}"])
+        (part,) = within
+        try:
+            with transaction.atomic():
+                change = unlink_vehicle(vehicle.pk, part.starts_at, part.ends_at, _LABELS)
+                if change.superseded != within:
+                    raise LinksHaveChanged
+                self._log(request, vehicle, link_words.span(part), "removed")
+        except LinksHaveChanged:
+            return _refused(request, ["This link has changed. Reload the page and try again"])
+        told = f"Link removed: {vehicle} at {link_words.span(part)}"
+        return self._done(request, vehicle, told, change)
 
     def _vehicle(self, request: HttpRequest, object_id: str, permission: str) -> Vehicle:
         vehicle: Vehicle | None = self.get_object(request, unquote(object_id))
@@ -212,14 +280,18 @@ class VehicleLinks(ConsoleAdmin):
         return vehicle
 
     def _link(
-        self, request: HttpRequest, vehicle: Vehicle, meter: Meter, valid_from: datetime | None
+        self,
+        request: HttpRequest,
+        vehicle: Vehicle,
+        meter: Meter,
+        valid_from: datetime | None,
+        valid_to: datetime | None,
     ) -> LinkChange:
         with transaction.atomic():
-            made = link_vehicle(vehicle.pk, meter.pk, valid_from)
+            made = link_vehicle(vehicle.pk, meter.pk, valid_from, valid_to, _LABELS)
             if made.is_new:
-                self._log(
-                    request, vehicle, link_words.put_an_end_to(made), link_words.begins(made.link)
-                )
+                before, after = map(link_words.spans, (made.superseded, made.change.became))
+                self._log(request, vehicle, before, after)
         return made
 
     def _log(self, request: HttpRequest, vehicle: Vehicle, before: str, after: str) -> None:
@@ -227,8 +299,11 @@ class VehicleLinks(ConsoleAdmin):
             request, vehicle, changes.message([changes.step(vehicle.pk, before, after)])
         )
 
-    def _done(self, request: HttpRequest, vehicle: Vehicle) -> HttpResponse:
-        """Make the browser reload the page with its current range."""
+    def _done(
+        self, request: HttpRequest, vehicle: Vehicle, text: str, change: SpanChange
+    ) -> HttpResponse:
+        """Make the browser reload the page with its current range, and say what was done."""
+        messages.success(request, link_undo.offer(request, text, [change]))
         page = reverse("admin:fleet_vehicle_change", args=[quote(vehicle.pk)])
         query = urlsplit(request.headers.get("HX-Current-URL", "")).query
         chosen = chosen_range(dict(parse_qsl(query)))
@@ -238,6 +313,10 @@ class VehicleLinks(ConsoleAdmin):
 def _posted_link(request: HttpRequest, vehicle: Vehicle) -> VehicleMeterLink | None:
     link_id = request.POST.get("link", "")
     return vehicle.links.filter(pk=link_id).first() if link_id.isdecimal() else None
+
+
+def _errors(form: forms.Form) -> list[str]:
+    return [str(error) for of_field in form.errors.values() for error in of_field]
 
 
 def _refused(request: HttpRequest, errors: list[str]) -> HttpResponse:

@@ -135,7 +135,8 @@ class TestSteps:
         )
 
         assert logged() == [
-            f"V1: {m1} since 2026-07-15 08:00 UTC, {m3} from 2026-07-15 14:00 UTC"
+            f"V1: {m1} from 2026-07-15 12:00 UTC to 2026-07-15 14:00 UTC,"
+            f" {m3} from 2026-07-15 14:00 UTC"
             f" → {m2} from 2026-07-15 12:00 UTC"
         ]
 

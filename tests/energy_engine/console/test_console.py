@@ -97,8 +97,8 @@ def add_page(model: str) -> str:
 
 
 def told(response) -> list[str]:
-    """Return the messages shown on the page."""
-    return [str(message) for message in response.context["messages"]]
+    """Return the messages shown on the page, without their buttons."""
+    return [str(message).split(" <form")[0] for message in response.context["messages"]]
 
 
 def link_of(vehicle_id: str, meter_id: str) -> VehicleMeterLink:
@@ -310,12 +310,21 @@ class TestRegistry:
         assert console.get(button)["Location"] == leads_to("vehiclemeterlink") + "?vehicle=V_1%3Aa"
 
 
+def undo_page() -> str:
+    return reverse("admin:fleet_vehiclemeterlink_undo")
+
+
+def undo_value(response) -> str:
+    """Return what the button in the page's first message sends."""
+    return re.search(r'name="undo" value="([^"]+)"', response.content.decode())[1]
+
+
 class TestLinking:
     @pytest.fixture
     def link(self, console, django_capture_on_commit_callbacks):
         """Return a function that fills in the form, and follows to the page after it."""
 
-        def fill_in(vehicle_id="V1", meter_id="M1", date="", time=""):
+        def fill_in(vehicle_id="V1", meter_id="M1", date="", time="", until=("", "")):
             with django_capture_on_commit_callbacks(execute=True):
                 return console.post(
                     add_page("vehiclemeterlink"),
@@ -324,6 +333,8 @@ class TestLinking:
                         "meter": meter_id,
                         "valid_from_0": date,
                         "valid_from_1": time,
+                        "valid_to_0": until[0],
+                        "valid_to_1": until[1],
                     },
                     follow=True,
                 )
@@ -336,12 +347,27 @@ class TestLinking:
         assert span("V1", "M2") == (NOON, None)
         assert span("V1", "M1") == (at("08:00"), NOON)
         assert changed == ["V1"]
-        assert "was added successfully" in told(response)[0]
+        assert told(response)[0] == (
+            "V1 is linked to M2 from 2026-07-15 12:00 UTC. Superseded: M1 from 2026-07-15 12:00 UTC"
+        )
+        assert "was added successfully" in told(response)[1]
 
     def test_link_begins_when_told(self, link, fleet):
         link("V3", "M2", "2026-07-15", "10:30:00")
 
         assert span("V3", "M2") == (at("10:30"), None)
+
+    def test_link_of_the_past_ends_when_told(self, link, fleet):
+        link("V1", "M2", "2026-07-15", "09:00:00", ("2026-07-15", "10:30:00"))
+
+        assert span("V1", "M2") == (at("09:00"), at("10:30"))
+        assert VehicleMeterLink.objects.filter(vehicle_id="V1", meter_id="M1").count() == 2
+
+    def test_link_that_ends_before_it_begins_is_refused(self, link, fleet):
+        response = link("V3", "M2", "2026-07-15", "10:30:00", ("2026-07-15", "10:30:00"))
+
+        assert told(response) == ["Valid to must be after Valid from"]
+        assert not VehicleMeterLink.objects.filter(vehicle_id="V3").exists()
 
     def test_who_linked_is_kept(self, link, fleet):
         link("V3", "M2")
@@ -419,6 +445,61 @@ class TestLinking:
         assert span("V1", "M1") == (at("08:00"), None)
 
 
+class TestUndoing:
+    @pytest.fixture
+    def value(self, console, fleet) -> str:
+        """What the button sends after V1 was linked to M2 from 10:00."""
+        response = console.post(
+            add_page("vehiclemeterlink"),
+            {
+                "vehicle": "V1",
+                "meter": "M2",
+                "valid_from_0": "2026-07-15",
+                "valid_from_1": "10:00:00",
+            },
+            follow=True,
+        )
+        return undo_value(response)
+
+    def test_button_restores_the_links(self, console, value):
+        response = console.post(undo_page(), {"undo": value}, follow=True)
+
+        assert response.redirect_chain[0][0] == page_of("vehicle", "V1")
+        assert told(response) == ["Undone. V1: M1 from 2026-07-15 10:00 UTC"]
+        assert span("V1", "M1") == (at("08:00"), None)
+        entry = LogEntry.objects.filter(object_id="V1").get()
+        assert "M2 from 2026-07-15 10:00 UTC → M1 from 2026-07-15 10:00 UTC, undone" in (
+            entry.change_message
+        )
+
+    def test_button_works_once(self, console, value):
+        console.post(undo_page(), {"undo": value})
+        response = console.post(undo_page(), {"undo": value}, follow=True)
+
+        assert told(response)[-1] == "Not undone: links were changed again in that time"
+        assert span("V1", "M1") == (at("08:00"), None)
+
+    @pytest.mark.parametrize("forged", ["", "x", "a:b:c"])
+    def test_what_the_console_has_not_signed_is_refused(self, console, value, forged):
+        response = console.post(undo_page(), {"undo": forged}, follow=True)
+
+        assert told(response)[-1] == "There is nothing to undo"
+        assert span("V1", "M2") == (at("10:00"), None)
+
+    def test_button_is_for_the_user_who_made_the_change(self, sign_in, value):
+        other = sign_in("add_vehiclemeterlink", "view_vehiclemeterlink")
+        response = other.post(undo_page(), {"undo": value}, follow=True)
+
+        assert told(response)[-1] == "There is nothing to undo"
+        assert span("V1", "M2") == (at("10:00"), None)
+
+    def test_who_may_not_change_links_undoes_nothing(self, sign_in, value):
+        viewer = sign_in("view_vehiclemeterlink")
+
+        assert viewer.post(undo_page(), {"undo": value}).status_code == HTTPStatus.FORBIDDEN
+        assert viewer.get(undo_page()).status_code == HTTPStatus.METHOD_NOT_ALLOWED
+
+
 class TestEndingLinks:
     @pytest.fixture
     def end(self, console, django_capture_on_commit_callbacks):
@@ -444,6 +525,17 @@ class TestEndingLinks:
         assert span("V2", "M1") == (at("07:00"), NOON)
         assert sorted(changed) == ["V1", "V2"]
         assert told(response) == ["2 links ended: V1 at M1, V2 at M1"]
+
+    def test_ends_of_several_links_are_undone_together(self, end, console, fleet):
+        response = end(link_of("V1", "M1"), link_of("V2", "M1"))
+        undone = console.post(undo_page(), {"undo": undo_value(response)}, follow=True)
+
+        assert told(undone) == [
+            "Undone. V1: M1 from 2026-07-15 12:00 UTC, "
+            "V2: M1 from 2026-07-15 12:00 UTC to 2026-07-15 13:00 UTC"
+        ]
+        assert span("V1", "M1") == (at("08:00"), None)
+        assert span("V2", "M1") == (at("07:00"), at("13:00"))
 
     def test_who_ended_is_kept(self, end, fleet):
         link = link_of("V1", "M1")

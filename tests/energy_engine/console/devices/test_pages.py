@@ -20,6 +20,7 @@ from fleet.links import UnknownDevice, end_link, link_vehicle
 from fleet.models import Meter, Site, Vehicle, VehicleMeterLink
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
+from tests.factories import MeterFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -306,8 +307,8 @@ class TestLinks:
         content = shown(console, page_of("vehicle", "V1"))
 
         assert (
-            "M2 begins later Withdraw 2026-07-15 13:00:00 15:00:00 CEST - "
-            "M1 in force End link 2026-07-15 08:00:00 10:00:00 CEST "
+            "M2 begins later Withdraw Remove 2026-07-15 13:00:00 15:00:00 CEST - "
+            "M1 in force End link Remove 2026-07-15 08:00:00 10:00:00 CEST "
             "2026-07-15 13:00:00 15:00:00 CEST"
         ) in content
 
@@ -327,6 +328,18 @@ class TestLinks:
         assert drawn["ends_at"] == NOON + timedelta(days=5)
         assert drawn["segments"] == [("M1", 0.0, 88.889), ("M2", 88.889, 11.111)]
         assert drawn["now"] == 44.444
+
+    def test_picture_shows_gaps_and_an_end_to_come(self, console, v1):
+        link_vehicle("V1", "M1", NOON - timedelta(days=4), NOON - timedelta(days=3))
+        link_vehicle("V1", "M2", NOON - timedelta(days=2), NOON + timedelta(days=4))
+
+        drawn = console.get(page_of("vehicle", "V1")).context["timeline"]
+        assert drawn["ends_at"] == NOON + timedelta(days=5)
+        assert drawn["segments"] == [
+            ("M1", 0.0, 11.111),
+            ("M2", 22.222, 66.667),
+            ("M1", 88.889, 11.111),
+        ]
 
     def test_picture_leaves_out_what_is_long_ago(self, console, v1):
         link_vehicle("V1", "M1", NOON - timedelta(days=90))
@@ -386,7 +399,7 @@ class TestChangingLinks:
 
         assert self.spans() == [("M1", at("08:00"), NOON), ("M2", NOON, None)]
         assert response["HX-Redirect"] == page_of("vehicle", "V1") + "?range=7d"
-        assert self.log() == ["V1: M1 since 2026-07-15 08:00 UTC → M2 from 2026-07-15 12:00 UTC"]
+        assert self.log() == ["V1: M1 from 2026-07-15 12:00 UTC → M2 from 2026-07-15 12:00 UTC"]
         assert "V1 is linked to M2 from 2026-07-15 12:00 UTC" in self.told(console)
 
     def test_link_begins_at_the_instant_given_in_utc(self, send):
@@ -399,11 +412,13 @@ class TestChangingLinks:
         send("link", meter="M2", valid_from="2026-07-15T09:00")
 
         assert self.log() == [
-            "V1: M1 since 2026-07-15 08:00 UTC, M2 since 2026-07-15 10:00 UTC"
-            " → M2 from 2026-07-15 09:00 UTC"
+            "V1: M1 from 2026-07-15 09:00 UTC to 2026-07-15 10:00 UTC, "
+            "M2 from 2026-07-15 10:00 UTC → M2 from 2026-07-15 09:00 UTC"
         ]
-        told = self.told(console)
-        assert "Superseded and removed: M2 since 2026-07-15 10:00 UTC" in told
+        assert (
+            "Superseded: M1 from 2026-07-15 09:00 UTC to 2026-07-15 10:00 UTC, "
+            "M2 from 2026-07-15 10:00 UTC Undo"
+        ) in self.told(console)
 
     def test_slip_that_is_undone_is_told_as_what_it_is(self, send, console):
         link_vehicle("V1", "M3", at("07:00"))
@@ -412,7 +427,7 @@ class TestChangingLinks:
         send("link", meter="M1", valid_from="2026-07-15T10:30")
 
         # Not M3, which ended when M1 began.
-        assert self.log() == ["V1: M2 since 2026-07-15 10:30 UTC → M1 from 2026-07-15 08:00 UTC"]
+        assert self.log() == ["V1: M2 from 2026-07-15 10:30 UTC → M1 from 2026-07-15 10:30 UTC"]
         assert self.spans()[1:] == [("M1", at("08:00"), None)]
 
     def test_first_link_comes_from_nothing(self, send):
@@ -430,6 +445,14 @@ class TestChangingLinks:
             (
                 {"meter": "M2", "valid_from": "1999-12-31T23:59"},
                 "From must be in the year 2000 or later and at most 10 years ahead",
+            ),
+            (
+                {"meter": "M2", "valid_to": "2096-07-15T12:00"},
+                "To must be in the year 2000 or later and at most 10 years ahead",
+            ),
+            (
+                {"meter": "M2", "valid_to": "2026-07-15T11:59"},
+                "To must be after From (now, because it is absent)",
             ),
             ({"meter": "M1"}, "Already linked: M1 since 2026-07-15 08:00 UTC"),
         ],
@@ -483,19 +506,102 @@ class TestChangingLinks:
         assert "This link has already begun" in words(answer.content.decode())
         assert self.spans() == [("M1", at("08:00"), None)]
 
-    @pytest.mark.parametrize("view", ["end_link", "withdraw_link"])
+    @pytest.mark.parametrize("view", ["end_link", "withdraw_link", "remove_link"])
     @pytest.mark.parametrize("link", ["", "1000000", "M1", "9" * 30])
     def test_link_that_is_not_there_is_said_to_be_gone(self, send, view, link):
         answer = send(view, link=link)
 
         assert words(answer.content.decode()) == "This link no longer exists"
 
-    @pytest.mark.parametrize("view", ["end_link", "withdraw_link"])
+    @pytest.mark.parametrize("view", ["end_link", "withdraw_link", "remove_link"])
     def test_links_of_other_vehicles_are_left_alone(self, send, view):
         others = link_vehicle("V2", "M2", at("13:00")).link
 
         answer = send(view, link=others.pk)
         assert words(answer.content.decode()) == "This link no longer exists"
+
+    def test_link_of_the_past_begins_and_ends_when_told(self, send, console):
+        send("link", meter="M2", valid_from="2026-07-15T09:00", valid_to="2026-07-15T10:00:30")
+
+        assert self.spans() == [
+            ("M1", at("08:00"), at("09:00")),
+            ("M2", at("09:00"), at("10:00") + timedelta(seconds=30)),
+            ("M1", at("10:00") + timedelta(seconds=30), None),
+        ]
+
+    def test_link_can_be_ended_in_the_past(self, send, console):
+        send("end_link", link=VehicleMeterLink.objects.get().pk, ends_at="2026-07-15T10:00")
+
+        assert self.spans() == [("M1", at("08:00"), at("10:00"))]
+        assert self.log() == ["V1: M1 from 2026-07-15 10:00 UTC → removed"]
+
+    def test_link_is_removed_whole_or_in_part(self, send, console):
+        link = VehicleMeterLink.objects.get().pk
+        send("remove_link", link=link, valid_from="2026-07-15T09:00", valid_to="2026-07-15T10:00")
+
+        assert self.spans() == [
+            ("M1", at("08:00"), at("09:00")),
+            ("M1", at("10:00"), None),
+        ]
+        told = "Link removed: V1 at M1 from 2026-07-15 09:00 UTC to 2026-07-15 10:00 UTC Undo"
+        assert told in self.told(console)
+
+        send("remove_link", link=link)
+        assert self.spans() == [("M1", at("10:00"), None)]
+
+    def test_link_of_the_past_can_be_removed(self, send, console):
+        link_vehicle("V1", "M2", at("10:00"))
+        send("remove_link", link=VehicleMeterLink.objects.get(meter_id="M1").pk)
+
+        assert self.spans() == [("M2", at("10:00"), None)]
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"valid_to": "2026-07-15T08:00"},
+            {"valid_from": "2026-07-15T10:00", "valid_to": "2026-07-15T09:00"},
+            {"valid_from": "2026-07-15T07:00", "valid_to": "2026-07-15T07:30"},
+        ],
+    )
+    def test_time_outside_the_link_is_refused(self, send, fields):
+        answer = send("remove_link", link=VehicleMeterLink.objects.get().pk, **fields)
+
+        assert words(answer.content.decode()) == (
+            "Enter a time within the link: M1 from 2026-07-15 08:00 UTC"
+        )
+        assert self.spans() == [("M1", at("08:00"), None)]
+
+    @pytest.mark.parametrize("view", ["end_link", "remove_link"])
+    def test_time_that_is_none_is_refused(self, send, view):
+        fields = {"ends_at": "soon", "valid_from": "soon"}
+        answer = send(view, link=VehicleMeterLink.objects.get().pk, **fields)
+
+        assert words(answer.content.decode()) == "Enter a valid date and time"
+
+    @pytest.mark.parametrize(
+        ("view", "fields"),
+        [
+            ("link", {"meter": "M3", "valid_from": "2026-07-15T09:00"}),
+            ("end_link", {}),
+            ("withdraw_link", {}),
+            ("remove_link", {"valid_from": "2026-07-15T09:00"}),
+        ],
+    )
+    def test_change_is_undone_from_its_message(self, send, console, view, fields):
+        MeterFactory(meter_id="M3")
+        link_vehicle("V1", "M2", at("13:00"))
+        links = VehicleMeterLink.objects.filter(vehicle_id="V1")
+        link = links.get(meter_id="M2" if view == "withdraw_link" else "M1").pk
+        before = self.spans()
+        send(view, **{"link": link} | fields)
+        assert self.spans() != before
+        page = html(console, page_of("vehicle", "V1"))
+        value = re.search(r'name="undo" value="([^"]+)"', page)[1]
+
+        response = console.post(reverse("admin:fleet_vehiclemeterlink_undo"), {"undo": value})
+        assert response["Location"] == page_of("vehicle", "V1")
+        assert self.spans() == before
+        assert any(step.endswith(", undone") for step in self.log())
 
     @pytest.mark.in_process  # its form comes without a CSRF token
     def test_figure_changes_with_the_link(self, send, api):
@@ -504,7 +610,7 @@ class TestChangingLinks:
 
         assert api.get("/v1/analytics/performance/V1").json()["meterId"] == "M2"
 
-    @pytest.mark.parametrize("view", ["link", "end_link", "withdraw_link"])
+    @pytest.mark.parametrize("view", ["link", "end_link", "withdraw_link", "remove_link"])
     def test_only_forms_of_the_page_itself_change_links(self, console, v1, view):
         page = page_of("vehicle", "V1", view)
         user = User.objects.get(username="manager")
@@ -613,7 +719,7 @@ class TestPeople:
             assert way not in content
         assert "Links in force M1" in shown(viewer, page_of("vehicle", "V1", "why"))
 
-    @pytest.mark.parametrize("view", ["link", "end_link", "withdraw_link"])
+    @pytest.mark.parametrize("view", ["link", "end_link", "withdraw_link", "remove_link"])
     def test_viewer_is_refused_by_the_server_too(self, sign_in, v1, view):
         viewer = sign_in("view_vehicle", "view_meter", "view_vehiclemeterlink")
         fields = {"meter": "M2", "link": VehicleMeterLink.objects.get().pk}
