@@ -192,7 +192,8 @@ def undo(change: SpanChange) -> None:
     with transaction.atomic():
         for meter_id in sorted({part.meter_id for part in change.superseded}):
             _register(Meter, "meter_id", meter_id)
-        _lock(change.vehicle_id)
+        if not _lock(change.vehicle_id):
+            raise UnknownDevice("Vehicle")
         present = _inside(change.vehicle_id, change.starts_at, change.ends_at)
         if present != change.became:
             raise LinksHaveChanged

@@ -212,8 +212,8 @@ class VehicleMeterLinkAdmin(ConsoleAdmin):
                     undo(change)
                     self._log_undo(request, change)
         except LinksHaveChanged:
-            told = "Not undone: links were changed again in that time"
-            self.message_user(request, told, messages.ERROR)
+            refusal = "Not undone: links were changed again in that time"
+            self.message_user(request, refusal, messages.ERROR)
         except UnknownDevice as error:
             self.message_user(request, f"Not undone: {error}", messages.ERROR)
         else:

@@ -202,7 +202,7 @@ class TestVehicle:
         assert (in_force["meterId"], in_force["validTo"]) == ("SIM-M0010", None)
 
         links.get_by_role("button", name="End link").click()
-        page.get_by_role("dialog").get_by_role("button", name="End link now").click()
+        page.get_by_role("dialog").get_by_role("button", name="End link").click()
         expect(links.get_by_role("button", name="End link")).to_have_count(0)
         assert api(page, "/v1/links?vehicleId=SIM-V0009")["results"][0]["validTo"]
 
