@@ -171,6 +171,8 @@ class TestGauges:
     def test_log_that_nobody_receives_is_told(self, api, log_slot):
         before = samples()
         record([vehicle_reading("V1")] * 2_000, NOON)
+        with connection.cursor() as cursor:  # writes out what the open transaction has logged
+            cursor.execute("SELECT pg_logical_emit_message(false, 'test', '', flush => true)")
         found = samples()
 
         slot = (("slot", log_slot),)
