@@ -192,6 +192,8 @@ STATEMENT_TIMEOUT_SECONDS = environment.read("STATEMENT_TIMEOUT_SECONDS")
 LONG_STATEMENT_TIMEOUT_SECONDS = environment.read("LONG_STATEMENT_TIMEOUT_SECONDS")
 DATABASE_ROUTERS = ["fleet.stores.replica.Router"] if REPLICA in DATABASES else []
 REPLICA_MAX_LAG_SECONDS = environment.read("REPLICA_MAX_LAG_SECONDS")
+# django-postgres-extra makes the partitions and small upserts. The upsert of readings is set-based
+# SQL, which takes 10 ms for 1,000 readings instead of 54: see `ingestion.writer`.
 POSTGRES_EXTRA_AUTO_EXTENSION_SET_UP = False  # hstore, which the engine does not use
 PSQLEXTRA_PARTITIONING_MANAGER = "ingestion.history.partitions.manager"
 # Their partitions are created together, so that derived rows always have a partition.
@@ -229,6 +231,9 @@ LIMIT_REQUESTS_PER_ADDRESS = environment.read("LIMIT_REQUESTS_PER_ADDRESS")
 LIMIT_WRONG_KEYS_PER_ADDRESS = environment.read("LIMIT_WRONG_KEYS_PER_ADDRESS")
 TRUSTED_PROXIES = [ip_network(proxy) for proxy in _names("TRUSTED_PROXIES")]
 
+# No serializers and no parsers: bodies are msgspec structs, because decoding and validating 1,000
+# readings takes 0.5 ms instead of 22 ms. See "Django REST framework" in
+# docs/architecture.md.
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": [
