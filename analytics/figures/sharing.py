@@ -1,4 +1,7 @@
-"""Which vehicles were linked to a meter, and when: the links of a window, split into slices."""
+"""Which vehicles were linked to a meter, and when: the links of a window, split into slices.
+
+The formula of a share is `formulas.share`; `performance` applies it to each slice.
+"""
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict

@@ -1,1 +1,4 @@
-"""Template tags and filters of the console."""
+"""Template tags and filters of the console.
+
+Nothing here asks the database.
+"""

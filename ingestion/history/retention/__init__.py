@@ -4,4 +4,6 @@ Nothing else writes `ArchivedPartition`. After each step, the next run can conti
 archived and compared with history; taken out, so that figures over its period are refused as soon
 as readings are missing; detached, so that no reading can be added; compared again and dropped, in
 one transaction.
+
+Nothing here decides which readings are accepted.
 """
