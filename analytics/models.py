@@ -34,7 +34,7 @@ class MeterHour(PostgresPartitionedModel):
     max_power_kw = models.FloatField(null=True)
     readings = models.IntegerField()
     suspect_steps = models.IntegerField()
-    energy_register = models.CharField(max_length=8, choices=EnergyRegister)
+    energy_register = models.CharField(max_length=16, choices=EnergyRegister)
     meter_id = DeviceIdField()
     pk = models.CompositePrimaryKey("meter_id", "hour")
 
@@ -60,7 +60,7 @@ class VehicleHour(PostgresPartitionedModel):
     battery_temp_readings = models.IntegerField()
     readings = models.IntegerField()
     suspect_steps = models.IntegerField()
-    energy_register = models.CharField(max_length=8, choices=EnergyRegister)
+    energy_register = models.CharField(max_length=16, choices=EnergyRegister)
     vehicle_id = DeviceIdField()
     pk = models.CompositePrimaryKey("vehicle_id", "hour")
 

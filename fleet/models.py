@@ -1,6 +1,7 @@
 """The device registry, the links between meters and vehicles, live state, and API keys."""
 
 import zoneinfo
+from math import isfinite
 from typing import ClassVar
 
 from django.contrib.postgres.constraints import ExclusionConstraint
@@ -33,6 +34,12 @@ def validate_time_zone(name: str) -> None:
     """Errors: `ValidationError` when `name` is not an IANA time zone."""
     if name not in zoneinfo.available_timezones():
         raise ValidationError("%(name)s is not an IANA time zone", params={"name": name})
+
+
+def validate_positive(number: float) -> None:
+    """Errors: `ValidationError` when `number` is not a finite number above 0."""
+    if not (isfinite(number) and number > 0):
+        raise ValidationError("must be a finite number above 0")
 
 
 class Site(PostgresModel):
@@ -72,24 +79,66 @@ class EnergyRegister(models.TextChoices):
     """What the energy in a device's reading means."""
 
     INTERVAL = "interval", "interval: energy since the previous reading"
-    COUNTER = "counter", "counter: a cumulative register"
+    COUNTER = "counter", "counter: a lifetime register"
+    SESSION_COUNTER = "session_counter", "session counter: starts again at each plug-in"
 
 
 class Device(PostgresModel):
     """The common fields of meters and vehicles."""
 
+    name = models.CharField(
+        max_length=200, blank=True, default="", db_default="", help_text="what people call it"
+    )
+    external_id = models.CharField(  # noqa: DJ001 # unique, so absent has to be null
+        "external id",
+        max_length=200,
+        null=True,
+        blank=True,
+        unique=True,
+        help_text="its id in another system, such as a serial number or an EVSE id",
+    )
     site = models.ForeignKey(Site, null=True, blank=True, on_delete=models.PROTECT)
     energy_register = models.CharField(
-        max_length=8, choices=EnergyRegister, default=EnergyRegister.INTERVAL
+        max_length=16, choices=EnergyRegister, default=EnergyRegister.INTERVAL
+    )
+    scale = models.FloatField(
+        "scale, kWh per unit",
+        default=1.0,
+        db_default=1.0,
+        validators=[validate_positive],
+        help_text="kWh per unit of the energy it reports: 0.001 for Wh, 40 for a transformer 40:1",
     )
     max_power_kw = models.FloatField(
         "max power, kW",
         null=True,
         blank=True,
-        validators=[MinValueValidator(0)],
+        validators=[validate_positive],
         help_text="energy that implies more power is excluded as suspect",
     )
+    interval_seconds = models.FloatField(
+        "interval, seconds",
+        null=True,
+        blank=True,
+        validators=[validate_positive],
+        help_text="time between two readings; leave empty to learn it from history",
+    )
+    rolls_over_at_kwh = models.FloatField(
+        "rolls over at, kWh",
+        null=True,
+        blank=True,
+        validators=[validate_positive],
+        help_text="where the counter starts again at 0; leave empty if it never does",
+    )
+    clock_offset_seconds = models.FloatField(
+        "clock offset, seconds",
+        default=0.0,
+        db_default=0.0,
+        help_text="added to the timestamps of its readings when they arrive",
+    )
     registered_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(
+        null=True, blank=True, help_text="when it went out of service"
+    )
 
     class Meta(PostgresModel.Meta):
         abstract = True

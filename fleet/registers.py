@@ -6,7 +6,9 @@ from django.dispatch import Signal
 from fleet.models import Meter, Vehicle
 
 # The fields of a device that decide what the energy in its readings means.
-REGISTER_FIELDS = frozenset({"energy_register", "max_power_kw"})
+REGISTER_FIELDS = frozenset(
+    {"energy_register", "scale", "max_power_kw", "interval_seconds", "rolls_over_at_kwh"}
+)
 
 # Sent after the commit, with `device`. Everything derived from its readings is stale.
 register_changed = Signal()
