@@ -1,13 +1,17 @@
 """Pure functions for efficiency, health, shares and coverage; each formula exists once.
 
-The step of a counter is a formula too, but has to run in the database: `sql/functions.sql`.
+What a reading adds to the curve of a device: `figures/curve.py`.
 """
 
 from collections.abc import Iterable
 from enum import StrEnum
 from math import isfinite
+from typing import Final
 
 from django.conf import settings
+
+# Fewer say nothing about how often a device reports.
+_READINGS_TO_BE_JUDGED: Final = 10
 
 
 class Health(StrEnum):
@@ -24,6 +28,7 @@ class Reason(StrEnum):
     """Why health is unknown."""
 
     NO_AC = "no_ac"
+    NOT_CHARGING = "not_charging"
     TOO_LITTLE_ENERGY = "too_little_energy"
     LOW_COVERAGE = "low_coverage"
 
@@ -37,16 +42,23 @@ def efficiency_percent(energy_dc_kwh: float, energy_ac_kwh: float) -> float | No
 
 
 def why_unknown(
-    efficiency_ratio: float | None, energy_ac_kwh: float, coverages: Iterable[float | None]
+    energy_dc_kwh: float,
+    energy_ac_kwh: float,
+    vehicle_readings: int,
+    coverages: Iterable[float | None],
 ) -> Reason | None:
     """Return why an efficiency says nothing about health; None if it does.
 
-    An unknown coverage is no reason.
+    An unknown coverage is no reason, unless the vehicle did not report at all.
     """
-    if efficiency_ratio is None:
+    if efficiency_percent(energy_dc_kwh, energy_ac_kwh) is None:
         return Reason.NO_AC
+    if vehicle_readings and energy_dc_kwh <= 0:
+        return Reason.NOT_CHARGING
     if energy_ac_kwh < settings.MIN_ENERGY_KWH:
         return Reason.TOO_LITTLE_ENERGY
+    if not vehicle_readings:
+        return Reason.LOW_COVERAGE
     if any(part is not None and part < settings.MIN_COVERAGE for part in coverages):
         return Reason.LOW_COVERAGE
     return None
@@ -75,11 +87,11 @@ def share(energy_dc_kwh: float, all_energy_dc_kwh: float, vehicles: int) -> floa
     return 1 / vehicles
 
 
-def coverage(readings: int, expected: float | None) -> float | None:
-    """Return the share of the expected readings that arrived, at most 1, three decimals.
+def coverage(energy_kwh: float, in_gaps_kwh: float, readings: int) -> float | None:
+    """Return the part of an energy that flowed while a device reported, three decimals.
 
-    None if the expected number is unknown or less than one.
+    None without energy, and for a device with fewer than ten readings.
     """
-    if expected is None or expected < 1:
+    if energy_kwh <= 0 or readings < _READINGS_TO_BE_JUDGED:
         return None
-    return min(1.0, round(readings / expected, 3))
+    return round(min(1.0, max(0.0, 1 - in_gaps_kwh / energy_kwh)), 3)

@@ -19,10 +19,14 @@ from fleet.models import DeviceIdField, EnergyRegister, Meter, Site, Vehicle
 class MeterHour(PostgresPartitionedModel):
     """One hour of one meter, each timestamp counted once; written only by `rollups.hourly`.
 
-    Valid as long as it has no `ChangedMeterHour`, and the meter's register and power limit are
-    still those that it was rolled up with. An hour without a row is calculated from history.
-    For a counter, the energy is that between the readings of the hour; the step into the hour is
-    calculated from its first reading and the last one before it.
+    Valid as long as it has no `ChangedMeterHour`, and its `rules` are still those of the meter: what
+    decides how its energy is counted. An hour without a row is calculated from history. Values are
+    in kWh, by the scale of the meter.
+
+    The energy is that of the steps between the readings of the hour; of an interval register, also
+    the first reading. Of a counter, it is meant only if the hour `is_plain`: all that it takes to
+    judge its readings is in it. The step into the hour is calculated from its first reading and
+    what is before it. See `sql/curve.sql` for the other fields.
     """
 
     hour = models.DateTimeField()
@@ -32,9 +36,14 @@ class MeterHour(PostgresPartitionedModel):
     first_kwh = models.FloatField()
     last_kwh = models.FloatField()
     max_power_kw = models.FloatField(null=True)
+    last_rose_at = models.DateTimeField(null=True)
     readings = models.IntegerField()
     suspect_steps = models.IntegerField()
+    rises = models.IntegerField(db_default=0)
+    is_plain = models.BooleanField(db_default=False)
+    is_gapless = models.BooleanField(db_default=False)
     energy_register = models.CharField(max_length=16, choices=EnergyRegister)
+    rules = models.TextField(db_default="")
     meter_id = DeviceIdField()
     pk = models.CompositePrimaryKey("meter_id", "hour")
 
@@ -56,11 +65,16 @@ class VehicleHour(PostgresPartitionedModel):
     first_kwh = models.FloatField()
     last_kwh = models.FloatField()
     max_power_kw = models.FloatField(null=True)
+    last_rose_at = models.DateTimeField(null=True)
     battery_temp_celsius_sum = models.FloatField()
     battery_temp_readings = models.IntegerField()
     readings = models.IntegerField()
     suspect_steps = models.IntegerField()
+    rises = models.IntegerField(db_default=0)
+    is_plain = models.BooleanField(db_default=False)
+    is_gapless = models.BooleanField(db_default=False)
     energy_register = models.CharField(max_length=16, choices=EnergyRegister)
+    rules = models.TextField(db_default="")
     vehicle_id = DeviceIdField()
     pk = models.CompositePrimaryKey("vehicle_id", "hour")
 
@@ -73,11 +87,15 @@ class VehicleHour(PostgresPartitionedModel):
 
 
 class MeterCadence(PostgresModel):
-    """How often a meter reports; null until it has sent enough. Written by `rollups.cadence`."""
+    """How often a meter reports; null until it has sent enough. Written by `rollups.cadence`.
+
+    `marked_rules` are the rules under which `rollups.hourly` last marked its hours.
+    """
 
     meter_id = DeviceIdField(primary_key=True)
     cadence_seconds = models.FloatField(null=True)
     learned_at = models.DateTimeField()
+    marked_rules = models.TextField(db_default="", editable=False)
 
     def __str__(self) -> str:
         return str(self.meter_id)
@@ -89,6 +107,7 @@ class VehicleCadence(PostgresModel):
     vehicle_id = DeviceIdField(primary_key=True)
     cadence_seconds = models.FloatField(null=True)
     learned_at = models.DateTimeField()
+    marked_rules = models.TextField(db_default="", editable=False)
 
     def __str__(self) -> str:
         return str(self.vehicle_id)

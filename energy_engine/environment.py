@@ -323,6 +323,13 @@ VARIABLES = (
         at_least=0,
     ),
     Variable(
+        "DEFAULT_MAX_POWER_KW",
+        400.0,
+        "Maximum power of a counter that has none of its own, in kW: a rise that implies more is "
+        "excluded as suspect.",
+        at_least=1,
+    ),
+    Variable(
         "MIN_COVERAGE",
         0.5,
         "Minimum coverage for health to be calculated: readings received of those expected in the "

@@ -4,17 +4,14 @@ All energies in figures come from here. Other modules read history or its sums f
 explanations, traces, cadences, estimates for thresholds, roll-ups, exports and the archive.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from analytics.figures.window import InvalidWindow
-from analytics.sql import STATEMENTS
-from fleet.http.wire import instant
-from fleet.stores.statements import Statement, from_row
-
-_meter_energy = Statement(STATEMENTS / "meter_energy.sql")
-_vehicle_energy = Statement(STATEMENTS / "vehicle_energy.sql")
+from analytics.figures.curve import Step
+from analytics.figures.history import METERS, VEHICLES, History, Source, histories
 
 
 class Span(NamedTuple):
@@ -29,19 +26,17 @@ class Span(NamedTuple):
         return (self.ends_at - self.starts_at).total_seconds()
 
 
-class ArchivedHistory(InvalidWindow):
-    """A window that includes history which is only in the archive."""
-
-    def __init__(self, gone_until: datetime) -> None:
-        super().__init__(
-            "start", f"{instant(gone_until)} or later: earlier history is in the archive"
-        )
+# Two instants: from the first up to the second.
+Stretch = tuple[datetime, datetime]
 
 
 class Energy(NamedTuple):
     """The energy and readings of a device over a span, each timestamp counted once.
 
-    `hours_rolled_up` hours of the span came from hourly sums, the rest from history.
+    `hours_rolled_up` hours of the span came from hourly sums, the rest from history. `first_step`
+    and `last_step` are the steps that the bounds of the span cut. `gaps` are the parts of the span
+    that are in no step's interval, `unseen` those that may have more gaps. `ends_with` are the last
+    readings of the span, as one step.
     """
 
     energy_kwh: float = 0.0
@@ -50,34 +45,194 @@ class Energy(NamedTuple):
     battery_temp_celsius: float | None = None
     cadence_seconds: float | None = None
     hours_rolled_up: int = 0
+    first_step: Step | None = None
+    last_step: Step | None = None
+    gaps: Sequence[Stretch] = ()
+    unseen: Sequence[Stretch] = ()
+    ends_with: Step | None = None
 
 
 def meter_energies(spans: Iterable[Span]) -> dict[Span, Energy]:
-    """Return AC energies of meters; one statement. A span of an unknown meter is absent.
+    """Return AC energies of meters. A span of an unknown meter is absent.
 
+    One statement for interval registers; counters may take more, however many there are.
     Errors: `ArchivedHistory`, if part of any span's history is only in the archive.
     """
-    return _energies(_meter_energy, spans)
+    return _energies(METERS, spans)
 
 
 def vehicle_energies(spans: Iterable[Span]) -> dict[Span, Energy]:
     """Return DC energies of vehicles, as `meter_energies` does for meters."""
-    return _energies(_vehicle_energy, spans)
+    return _energies(VEHICLES, spans)
 
 
-def _energies(statement: Statement, spans: Iterable[Span]) -> dict[Span, Energy]:
-    asked = list(dict.fromkeys(spans))
-    if not asked:
-        return {}
-    rows = statement.rows(
-        {
-            "device_ids": [span.device_id for span in asked],
-            "starts_at": [span.starts_at for span in asked],
-            "ends_at": [span.ends_at for span in asked],
-            "first": min(span.starts_at for span in asked),
-            "last": max(span.ends_at for span in asked),
-        }
-    )
-    if rows and rows[0].gone_until:
-        raise ArchivedHistory(rows[0].gone_until)
-    return {asked[row.number - 1]: from_row(Energy, row) for row in rows}
+def _energies(source: Source, spans: Iterable[Span]) -> dict[Span, Energy]:
+    of_devices: dict[str, dict[Span, None]] = defaultdict(dict)
+    for span in spans:
+        of_devices[span.device_id][span] = None
+    bounds = {
+        device_id: sorted({bound for span in own for bound in span[1:]})
+        for device_id, own in of_devices.items()
+    }
+    return {
+        span: energy
+        for device_id, history in histories(source, bounds).items()
+        for span, energy in _of_spans(history, of_devices[device_id])
+    }
+
+
+def _of_spans(history: History, spans: Iterable[Span]) -> Iterator[tuple[Span, Energy]]:
+    curve = Curve(history)
+    for span in spans:
+        yield span, curve.energy(span.starts_at, span.ends_at)
+
+
+class Curve:
+    """The curve of a device over the pieces of its history."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._bounds = history.bounds
+        pieces = len(history.bounds) - 1
+        self._energies_kwh = [0.0] * pieces
+        self._suspect_steps = [0] * pieces
+        self._crossing: dict[datetime, Step] = {}
+        self._covered: list[Stretch] = []
+        self._unseen: list[Stretch] = []
+        self._last: dict[int, Step] = {}
+        judged = history.judged
+        for (block, piece), step, is_ignored in zip(
+            history.held, judged.steps, judged.is_ignored, strict=True
+        ):
+            if step is not None:
+                self._add(step)
+                self._cover(step.starts_at, step.ends_at)
+            if not is_ignored:
+                if piece is not None:
+                    self._energies_kwh[piece] += block.energy_kwh
+                    is_single = block.last_at == block.first_at
+                    last = step if is_single else Step(
+                        block.first_at, block.last_at, block.energy_kwh
+                    )
+                    if last is not None and last.starts_at < last.ends_at:
+                        self._last[piece] = last
+                self._cover(block.first_at, block.last_at)
+                if not block.is_gapless:
+                    self._unseen.append((block.first_at, block.last_at))
+
+    def _piece_of(self, at: datetime) -> int | None:
+        piece = bisect_right(self._bounds, at) - 1
+        return piece if 0 <= piece < len(self._energies_kwh) else None
+
+    def _add(self, step: Step) -> None:
+        starts_at, ends_at, energy_kwh = step
+        if energy_kwh is None:
+            piece = self._piece_of(ends_at)
+            if piece is not None:
+                self._suspect_steps[piece] += 1
+        elif starts_at >= ends_at:
+            piece = self._piece_of(ends_at)
+            if piece is not None:
+                self._energies_kwh[piece] += energy_kwh
+        else:
+            self._cut(step, energy_kwh)
+
+    def _cut(self, step: Step, energy_kwh: float) -> None:
+        """Give each piece the part of a step that lies in it."""
+        starts_at, ends_at, _ = step
+        bounds = self._bounds
+        length = ends_at - starts_at
+        piece = max(bisect_right(bounds, starts_at) - 1, 0)
+        while piece < len(bounds) - 1 and bounds[piece] < ends_at:
+            first, last = bounds[piece], bounds[piece + 1]
+            if first <= starts_at and ends_at <= last:
+                self._energies_kwh[piece] += energy_kwh
+            elif last > starts_at:
+                overlap = min(last, ends_at) - max(first, starts_at)
+                self._energies_kwh[piece] += energy_kwh * (overlap / length)
+            if starts_at < first:
+                self._crossing[first] = step
+            piece += 1
+        if piece == len(bounds) - 1 and starts_at < bounds[piece] < ends_at:
+            self._crossing[bounds[piece]] = step
+
+    def _cover(self, starts_at: datetime, ends_at: datetime) -> None:
+        if starts_at >= ends_at:
+            return
+        if self._covered and starts_at <= self._covered[-1][1]:
+            before = self._covered[-1]
+            self._covered[-1] = (before[0], max(before[1], ends_at))
+        else:
+            self._covered.append((starts_at, ends_at))
+
+    def energy(self, starts_at: datetime, ends_at: datetime) -> Energy:
+        """Return the energy between two of the bounds."""
+        first = bisect_right(self._bounds, starts_at) - 1
+        last = bisect_right(self._bounds, ends_at) - 1
+        counted = self._history.counted[first:last]
+        temps = sum(piece.battery_temp_readings for piece in counted)
+        return Energy(
+            energy_kwh=sum(self._energies_kwh[first:last]),
+            readings=sum(piece.readings for piece in counted),
+            suspect_steps=sum(piece.suspect_steps for piece in counted)
+            + sum(self._suspect_steps[first:last]),
+            battery_temp_celsius=(
+                sum(piece.battery_temp_celsius_sum for piece in counted) / temps if temps else None
+            ),
+            cadence_seconds=self._history.register.cadence_seconds,
+            hours_rolled_up=sum(piece.hours_rolled_up for piece in counted),
+            first_step=self._crossing.get(starts_at),
+            last_step=self._crossing.get(ends_at),
+            gaps=gaps_between(self._covered, starts_at, ends_at),
+            unseen=_within(self._unseen, starts_at, ends_at),
+            ends_with=self._last.get(last - 1),
+        )
+
+
+def gaps_between(
+    covered: Iterable[Stretch], starts_at: datetime, ends_at: datetime
+) -> list[Stretch]:
+    """Return what `covered`, in time order, leaves of a span."""
+    gaps = []
+    reached = starts_at
+    for first, last in covered:
+        if last <= reached:
+            continue
+        if first >= ends_at:
+            break
+        if first > reached:
+            gaps.append((reached, first))
+        reached = last
+        if reached >= ends_at:
+            return gaps
+    return [*gaps, (reached, ends_at)]
+
+
+def _within(stretches: Iterable[Stretch], starts_at: datetime, ends_at: datetime) -> list[Stretch]:
+    clipped = ((max(first, starts_at), min(last, ends_at)) for first, last in stretches)
+    return [(first, last) for first, last in clipped if first < last]
+
+
+# --- Step by step -----------------------------------------------------------------------------
+
+
+def meter_steps(spans: Iterable[Span]) -> dict[str, list[Step]]:
+    """Return the steps of meters that overlap spans, by id, in time order; without suspect ones."""
+    return _steps(METERS, spans)
+
+
+def vehicle_steps(spans: Iterable[Span]) -> dict[str, list[Step]]:
+    """Return the steps of vehicles, as `meter_steps` does of meters."""
+    return _steps(VEHICLES, spans)
+
+
+def _steps(source: Source, spans: Iterable[Span]) -> dict[str, list[Step]]:
+    bounds: dict[str, set[datetime]] = defaultdict(set)
+    for span in spans:
+        bounds[span.device_id] |= {span.starts_at, span.ends_at}
+    hulls = {device_id: sorted(own) for device_id, own in bounds.items()}
+    found: Mapping[str, History] = histories(source, hulls, reading_by_reading=True)
+    return {
+        device_id: [step for step in history.judged.steps if step and step.energy_kwh is not None]
+        for device_id, history in found.items()
+    }

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from analytics import formulas
+from analytics.figures.accounts import accounts, with_coverage
 from analytics.figures.energy import Energy, Span, meter_energies
-from analytics.figures.performance import accounts
 from analytics.figures.sharing import links_in
 from analytics.figures.unlinked import unlinked_energy
 from analytics.figures.window import Window
@@ -17,6 +17,7 @@ class Served(NamedTuple):
     vehicle_id: str
     energy_ac_kwh: float
     energy_dc_kwh: float
+    silent_dc_kwh: float
 
     @property
     def efficiency_percent(self) -> float | None:
@@ -28,7 +29,12 @@ class MeterAccount(NamedTuple):
 
     ac: Energy
     served: list[Served]
-    coverage: float | None
+
+    @property
+    def coverage(self) -> float | None:
+        """Return the part of the vehicles' DC that they took while the meter reported."""
+        silent_dc_kwh = sum(part.silent_dc_kwh for part in self.served)
+        return formulas.coverage(self.linked_dc_kwh, silent_dc_kwh, self.ac.readings)
 
     @property
     def linked_ac_kwh(self) -> float:
@@ -44,14 +50,13 @@ class MeterAccount(NamedTuple):
 
 
 def meter_account(meter_id: str, window: Window) -> MeterAccount:
-    """Return what a meter drew over `window`, and for whom; five statements.
+    """Return what a meter drew over `window`, and for whom; at least five statements.
 
     A vehicle's share is what its own figure includes of this meter.
     """
     span = Span(meter_id, window.starts_at, window.ends_at)
     ac = meter_energies([span]).get(span, Energy())
-    expected = window.seconds / ac.cadence_seconds if ac.cadence_seconds else None
-    return MeterAccount(ac, _served(meter_id, window), formulas.coverage(ac.readings, expected))
+    return MeterAccount(ac, _served(meter_id, window))
 
 
 def _served(meter_id: str, window: Window) -> list[Served]:
@@ -63,12 +68,14 @@ def _served(meter_id: str, window: Window) -> list[Served]:
         vehicle_id: [link for link in of_vehicle if link.meter.device_id == meter_id]
         for vehicle_id, of_vehicle in links_in(window, vehicle_ids).items()
     }
-    found = accounts([(vehicle_id, window) for vehicle_id in links], links, window, unlinked_energy)
+    asked = [(vehicle_id, window) for vehicle_id in links]
+    found = with_coverage(accounts(asked, links, window, unlinked_energy))
     served = [
         Served(
             account.vehicle.device_id,
             sum(part.energy_ac_kwh for part in account.parts),
             sum(part.energy_dc_kwh for part in account.parts),
+            sum(part.silent_dc_kwh for part in account.parts),
         )
         for account in found
     ]

@@ -1,23 +1,16 @@
 """Energy, efficiency and health of vehicles over windows of time."""
 
-from collections.abc import Callable, Sequence
 from datetime import datetime
-from itertools import chain
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
-from django.utils import timezone
 
 from analytics import formulas
-from analytics.figures.energy import Energy, Span, meter_energies, vehicle_energies
-from analytics.figures.sharing import LinkInWindow, Slice, links_in, pieces, slices
-from analytics.figures.unlinked import FleetEnergy, unlinked_energy
+from analytics.figures.accounts import Account, AcSource, Unlinked, accounts, with_coverage
+from analytics.figures.sharing import links_in
+from analytics.figures.unlinked import unlinked_energy
 from analytics.figures.window import Window
 from analytics.formulas import Health, Reason
-
-AcSource = Literal["linked", "shared", "fleet", "none"]
-
-_NOTHING: Final = Energy()
 
 
 class UnknownVehicle(Exception):
@@ -39,7 +32,10 @@ class DataPoints(msgspec.Struct):
 
 
 class Coverage(msgspec.Struct):
-    """Share of the readings expected by cadence that were received, 0 to 1; null if unknown."""
+    """The part of the energy that flowed while a device reported, 0 to 1; null if unknown.
+
+    Of the vehicle: of its AC while it was linked; of the meter: of the DC that the vehicle took.
+    """
 
     vehicle: float | None
     meter: float | None
@@ -82,43 +78,13 @@ class Performance(msgspec.Struct):
     )
 
 
-class Part(NamedTuple):
-    """A slice of a meter, or a piece of one: its AC, the vehicle's share, and the vehicle's DC.
-
-    `vehicles_dc_kwh` is the DC of all linked vehicles, over the whole slice.
-    """
-
-    slice: Slice
-    meter: Energy
-    share: float
-    energy_dc_kwh: float
-    vehicles_dc_kwh: float
-
-    @property
-    def energy_ac_kwh(self) -> float:
-        return self.meter.energy_kwh * self.share
-
-
-class Account(NamedTuple):
-    """Everything that a figure is calculated from."""
-
-    vehicle: Span
-    source: AcSource
-    dc: Energy
-    parts: list[Part]
-    fleet: FleetEnergy | None
-
-
-# Returns the energy of the devices without a link over a window, with at least this DC (kWh).
-Unlinked = Callable[[Window, float], FleetEnergy]
-
-
 def vehicle_performance(
     vehicle_id: str, window: Window, unlinked: Unlinked = unlinked_energy
 ) -> Performance:
     """Return the figures of a vehicle over `window`, from history as it is now.
 
-    Three statements if it is linked; if it is not, `unlinked` is called as well.
+    Three statements if it is linked and both registers are intervals without gaps; counters, gaps
+    and shared meters may take more. If it is not linked, `unlinked` is called as well.
     Errors: `UnknownVehicle`.
     """
     return performance(vehicle_account(vehicle_id, window, unlinked))
@@ -129,63 +95,8 @@ def vehicle_account(vehicle_id: str, window: Window, unlinked: Unlinked) -> Acco
     links = links_in(window, [vehicle_id])
     if vehicle_id not in links:
         raise UnknownVehicle
-    (account,) = accounts([(vehicle_id, window)], links, window, unlinked)
+    (account,) = with_coverage(accounts([(vehicle_id, window)], links, window, unlinked))
     return account
-
-
-def accounts(
-    asked: Sequence[tuple[str, Window]],
-    links: dict[str, list[LinkInWindow]],
-    around: Window,
-    unlinked: Unlinked,
-) -> list[Account]:
-    """Return what the figures of vehicles over windows are calculated from; two statements in all.
-
-    `links` are those of the vehicles in `around`, a window that contains all others. A shared meter
-    is split by the slices of `around`. A vehicle without a link in `around` shares the AC of the
-    meters without one over all of `around`. So the figures of windows that together cover `around`
-    add up to its figure.
-    """
-    whole = {vehicle_id: slices(of_vehicle) for vehicle_id, of_vehicle in links.items()}
-    of_asked = [pieces(whole[vehicle_id], window) for vehicle_id, window in asked]
-    spans = [Span(vehicle_id, window.starts_at, window.ends_at) for vehicle_id, window in asked]
-    # A vehicle that is alone at its meter for the whole window is queried once.
-    dc = vehicle_energies(chain(spans, *map(_spans_compared, spans, of_asked)))
-    ac = meter_energies([cut.meter for cuts in of_asked for cut in cuts])
-    unlinked_spans = {span for span in spans if not links[span.device_id]}
-    # A stored total that is less than a vehicle's own DC is older than the vehicle's last readings.
-    own_dc_kwh = max((dc[span].energy_kwh for span in unlinked_spans), default=0.0)
-    fleet = unlinked(around, own_dc_kwh) if unlinked_spans else None
-    return [
-        _account(span, cuts, dc, ac, fleet if span in unlinked_spans else None)
-        for span, cuts in zip(spans, of_asked, strict=True)
-    ]
-
-
-def _spans_compared(vehicle: Span, cuts: Sequence[Slice]) -> list[Span]:
-    return [span for cut in cuts for span in (cut.of(vehicle.device_id), *cut.sharers)]
-
-
-def _account(
-    vehicle: Span,
-    cuts: Sequence[Slice],
-    dc: dict[Span, Energy],
-    ac: dict[Span, Energy],
-    fleet: FleetEnergy | None,
-) -> Account:
-    parts = []
-    for cut in cuts:
-        taken = {span.device_id: dc.get(span, _NOTHING).energy_kwh for span in cut.sharers}
-        all_taken = sum(taken.values())
-        share = formulas.share(taken[vehicle.device_id], all_taken, len(taken))
-        own = dc[cut.of(vehicle.device_id)].energy_kwh
-        parts.append(Part(cut, ac.get(cut.meter, _NOTHING), share, own, all_taken))
-    source: AcSource = "none"
-    if parts:
-        source = "shared" if any(cut.is_shared for cut in cuts) else "linked"
-    elif fleet and fleet.meter_readings and dc[vehicle].readings:
-        source = "fleet"
-    return Account(vehicle, source, dc[vehicle], parts, fleet if source == "fleet" else None)
 
 
 def performance(account: Account) -> Performance:
@@ -193,16 +104,21 @@ def performance(account: Account) -> Performance:
     vehicle, dc = account.vehicle, account.dc
     energy_ac_kwh, compared_dc_kwh = compared(account)
     efficiency = formulas.efficiency_percent(compared_dc_kwh, energy_ac_kwh)
+    meter_readings = sum(part.meter.readings for part in account.parts)
     coverage = Coverage(
-        formulas.coverage(dc.readings, _expected([(vehicle, dc)])),
         formulas.coverage(
-            sum(part.meter.readings for part in account.parts),
-            _expected([(part.slice.meter, part.meter) for part in account.parts]),
+            energy_ac_kwh, sum(part.silent_ac_kwh for part in account.parts), dc.readings
+        ),
+        formulas.coverage(
+            compared_dc_kwh, sum(part.silent_dc_kwh for part in account.parts), meter_readings
         ),
     )
-    reason = formulas.why_unknown(efficiency, energy_ac_kwh, [coverage.vehicle, coverage.meter])
+    if not account.parts:
+        coverage = Coverage(None, None)
+    reason = formulas.why_unknown(
+        compared_dc_kwh, energy_ac_kwh, dc.readings, [coverage.vehicle, coverage.meter]
+    )
     temp = None if dc.battery_temp_celsius is None else without_noise(dc.battery_temp_celsius)
-    meter_readings = sum(part.meter.readings for part in account.parts)
     return Performance(
         vehicle_id=vehicle.device_id,
         meter_id=account.parts[-1].slice.meter.device_id if account.parts else None,
@@ -243,18 +159,6 @@ def compared(account: Account) -> Compared:
         sum((part.energy_ac_kwh for part in account.parts), 0.0),
         sum((part.energy_dc_kwh for part in account.parts), 0.0),
     )
-
-
-def _expected(counted: Sequence[tuple[Span, Energy]]) -> float | None:
-    """Return how many readings to expect up to now by the devices' cadences; None if unknown."""
-    now = timezone.now()
-    expected = 0.0
-    for span, energy in counted:
-        if energy.cadence_seconds is None:
-            return None
-        seconds = (min(span.ends_at, now) - span.starts_at).total_seconds()
-        expected += max(0.0, seconds) / energy.cadence_seconds
-    return expected if counted else None
 
 
 def without_noise(value: float) -> float:

@@ -8,13 +8,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from analytics.figures.accounts import Unlinked, accounts
 from analytics.figures.performance import (
     DataPoints,
     Performance,
     Period,
     UnknownVehicle,
-    Unlinked,
-    accounts,
     compared,
     performance,
     without_noise,
@@ -76,7 +75,7 @@ def vehicle_series(
 ) -> Series:
     """Return the figures of a vehicle per interval; they add up to those of `window`.
 
-    Three statements, as for a single figure. Errors: `UnknownVehicle`, `TooManyPoints`.
+    As many statements as for a single figure. Errors: `UnknownVehicle`, `TooManyPoints`.
     """
     links = links_in(window, [vehicle_id])
     if vehicle_id not in links:

@@ -1,44 +1,32 @@
 """Which vehicles were linked to a meter, and when: the links of a window, split into slices.
 
-The formula of a share is `formulas.share`; `performance` applies it to each slice.
+How vehicles share the AC of a slice: `shares`.
 """
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from analytics.figures.energy import Span
 from analytics.figures.window import Window
 from analytics.sql import STATEMENTS
 from fleet.stores.statements import Statement
 
-_HOUR: Final = timedelta(hours=1)
 _links_in_window = Statement(STATEMENTS / "links_in_window.sql")
 
 
 class Slice(NamedTuple):
-    """A span of a meter with the same vehicles linked to it; within one hour, if several.
-
-    If it is a piece of a longer slice, `whole` is that slice: the DC of the whole determines how
-    the vehicles share the AC of its pieces, so that the pieces add up to the whole.
-    """
+    """A span of a meter with the same vehicles linked to it."""
 
     meter: Span
     vehicle_ids: frozenset[str]
-    whole: Span
 
     @property
     def is_shared(self) -> bool:
         return len(self.vehicle_ids) > 1
-
-    @property
-    def sharers(self) -> list[Span]:
-        """Return the whole span of each vehicle."""
-        _, starts_at, ends_at = self.whole
-        return [Span(vehicle_id, starts_at, ends_at) for vehicle_id in sorted(self.vehicle_ids)]
 
     def of(self, vehicle_id: str) -> Span:
         """Return the same span of a vehicle."""
@@ -46,9 +34,7 @@ class Slice(NamedTuple):
 
     def within(self, window: Window) -> "Slice":
         """Return the piece that lies in `window`, which overlaps the slice."""
-        meter = _clipped(self.meter, window.starts_at, window.ends_at)
-        # A lone vehicle needs no share.
-        return Slice(meter, self.vehicle_ids, self.whole if self.is_shared else meter)
+        return Slice(_clipped(self.meter, window.starts_at, window.ends_at), self.vehicle_ids)
 
 
 class LinkInWindow(NamedTuple):
@@ -106,7 +92,7 @@ def _union(spans: Iterable[Span]) -> list[Span]:
 
 
 def slices(links: Iterable[LinkInWindow]) -> list[Slice]:
-    """Split a vehicle's links, in time order, where others begin or end; by hours if shared.
+    """Split a vehicle's links, in time order, where others begin or end.
 
     Shape: in time order; none overlaps another.
     """
@@ -135,17 +121,5 @@ def _cut(link: LinkInWindow) -> list[Slice]:
             for span in beside
             if span.starts_at <= part[0] and part[1] <= span.ends_at
         )
-        parts = _by_hour(*part) if len(vehicle_ids) > 1 else [part]
-        meters = [Span(meter_id, *one) for one in parts]
-        cut += [Slice(meter, vehicle_ids, whole=meter) for meter in meters]
+        cut.append(Slice(Span(meter_id, *part), vehicle_ids))
     return cut
-
-
-def _by_hour(starts_at: datetime, ends_at: datetime) -> list[tuple[datetime, datetime]]:
-    """Split a span at every full hour, UTC."""
-    parts = []
-    while starts_at < ends_at:
-        hour_ends_at = starts_at.replace(minute=0, second=0, microsecond=0) + _HOUR
-        parts.append((starts_at, min(hour_ends_at, ends_at)))
-        starts_at = parts[-1][1]
-    return parts

@@ -10,8 +10,9 @@ from psqlextra.manager import PostgresManager
 from psqlextra.types import ConflictAction
 
 from analytics import formulas
+from analytics.figures.accounts import Account, accounts, with_coverage
 from analytics.figures.energy import Energy, Span, meter_energies, vehicle_energies
-from analytics.figures.performance import Account, Performance, accounts, performance, without_noise
+from analytics.figures.performance import Performance, performance, without_noise
 from analytics.figures.sharing import links_in
 from analytics.figures.unlinked import FleetEnergy, keep_day
 from analytics.figures.window import Window
@@ -39,6 +40,8 @@ class _Linked(NamedTuple):
 
     energy_ac_kwh: float = 0.0
     energy_dc_kwh: float = 0.0
+    silent_dc_kwh: float = 0.0
+    vehicle_readings: int = 0
 
 
 class _Unlinked:
@@ -76,7 +79,7 @@ def refresh() -> int:
         stopping.check()
         part = vehicle_ids[start : start + AT_ONCE]
         asked = [(vehicle_id, window) for vehicle_id in part]
-        of_part = accounts(asked, links_in(window, part), window, unlinked)
+        of_part = with_coverage(accounts(asked, links_in(window, part), window, unlinked))
         figures = [performance(account) for account in of_part]
         _keep_vehicles(figures, window.ends_at)
         _add_up(linked, of_part)
@@ -101,7 +104,10 @@ def _add_up(linked: dict[str, _Linked], of_vehicles: Sequence[Account]) -> None:
         for part in account.parts:
             so_far = linked[part.slice.meter.device_id]
             linked[part.slice.meter.device_id] = _Linked(
-                so_far.energy_ac_kwh + part.energy_ac_kwh, so_far.energy_dc_kwh + part.energy_dc_kwh
+                so_far.energy_ac_kwh + part.energy_ac_kwh,
+                so_far.energy_dc_kwh + part.energy_dc_kwh,
+                so_far.silent_dc_kwh + part.silent_dc_kwh,
+                so_far.vehicle_readings + part.vehicle.readings,
             )
 
 
@@ -143,12 +149,13 @@ def _refresh_meters(window: Window, linked: Mapping[str, _Linked]) -> float:
 
 
 def _meter_row(span: Span, energy: Energy, linked: _Linked | None) -> dict[str, Any]:
-    expected = span.seconds / energy.cadence_seconds if energy.cadence_seconds else None
-    coverage = formulas.coverage(energy.readings, expected)
-    efficiency, reason = None, None
+    coverage, efficiency, reason = None, None, None
     if linked:
+        coverage = formulas.coverage(linked.energy_dc_kwh, linked.silent_dc_kwh, energy.readings)
         efficiency = formulas.efficiency_percent(linked.energy_dc_kwh, linked.energy_ac_kwh)
-        reason = formulas.why_unknown(efficiency, linked.energy_ac_kwh, [coverage])
+        reason = formulas.why_unknown(
+            linked.energy_dc_kwh, linked.energy_ac_kwh, linked.vehicle_readings, [coverage]
+        )
     return {
         "meter_id": span.device_id,
         "ends_at": span.ends_at,

@@ -8,7 +8,7 @@ import psqlextra.models.partitioned
 import psqlextra.types
 from django.db import migrations, models
 
-FUNCTIONS = Path(__file__).parents[1] / "sql" / "functions.sql"
+FUNCTIONS = Path(__file__).with_name("0001_functions.sql")
 DROP_FUNCTIONS = '''
     DROP FUNCTION analytics_meter_span;
     DROP FUNCTION analytics_vehicle_span;

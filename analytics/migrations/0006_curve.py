@@ -1,13 +1,91 @@
+from pathlib import Path
+
 from django.db import migrations, models
+
+FUNCTIONS = Path(__file__).parents[1] / "sql" / "curve.sql"
+_SPAN = "(text, timestamptz, timestamptz, text, float8, float8, float8, float8, timestamptz, timestamptz)"
+DROP_FUNCTIONS = f'''
+    DROP FUNCTION analytics_vehicle_after;
+    DROP FUNCTION analytics_meter_after;
+    DROP FUNCTION analytics_vehicle_span{_SPAN};
+    DROP FUNCTION analytics_meter_span{_SPAN};
+    DROP FUNCTION analytics_interval_seconds;
+    DROP FUNCTION analytics_is_plausible;
+    DROP FUNCTION analytics_register;
+'''
 
 
 class Migration(migrations.Migration):
 
     dependencies = [
         ('analytics', '0005_unlinked_day'),
+        ('fleet', '0005_device_fields'),
     ]
 
+    # The columns and functions of the version before stay: it may still run meanwhile. Its sums have
+    # no rules, so they are not valid, and are made anew.
     operations = [
+        migrations.RunSQL(FUNCTIONS.read_text(), DROP_FUNCTIONS),
+        migrations.AddField(
+            model_name='metercadence',
+            name='marked_rules',
+            field=models.TextField(db_default='', editable=False),
+        ),
+        migrations.AddField(
+            model_name='meterhour',
+            name='is_gapless',
+            field=models.BooleanField(db_default=False),
+        ),
+        migrations.AddField(
+            model_name='meterhour',
+            name='is_plain',
+            field=models.BooleanField(db_default=False),
+        ),
+        migrations.AddField(
+            model_name='meterhour',
+            name='last_rose_at',
+            field=models.DateTimeField(null=True),
+        ),
+        migrations.AddField(
+            model_name='meterhour',
+            name='rises',
+            field=models.IntegerField(db_default=0),
+        ),
+        migrations.AddField(
+            model_name='meterhour',
+            name='rules',
+            field=models.TextField(db_default=''),
+        ),
+        migrations.AddField(
+            model_name='vehiclecadence',
+            name='marked_rules',
+            field=models.TextField(db_default='', editable=False),
+        ),
+        migrations.AddField(
+            model_name='vehiclehour',
+            name='is_gapless',
+            field=models.BooleanField(db_default=False),
+        ),
+        migrations.AddField(
+            model_name='vehiclehour',
+            name='is_plain',
+            field=models.BooleanField(db_default=False),
+        ),
+        migrations.AddField(
+            model_name='vehiclehour',
+            name='last_rose_at',
+            field=models.DateTimeField(null=True),
+        ),
+        migrations.AddField(
+            model_name='vehiclehour',
+            name='rises',
+            field=models.IntegerField(db_default=0),
+        ),
+        migrations.AddField(
+            model_name='vehiclehour',
+            name='rules',
+            field=models.TextField(db_default=''),
+        ),
         migrations.AlterField(
             model_name='meterhour',
             name='energy_register',

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -152,6 +153,7 @@ def _sum_up_in_one_transaction(kind: _HourlyStatements, changed_before: datetime
                     "hours": hours,
                     "first": min(hours),
                     "last": max(hours) + HOUR,
+                    "default_max_power_kw": settings.DEFAULT_MAX_POWER_KW,
                 }
             )
     return len(taken)

@@ -53,16 +53,11 @@ summed AS NOT MATERIALIZED (
         SELECT
             hour AS at,
             readings,
-            energy_dc_kwh + CASE energy_register WHEN 'counter' THEN coalesce(
-                analytics_step_kwh(
-                    lag(last_kwh) OVER in_order,
-                    lag(last_measured_at) OVER in_order,
-                    first_kwh,
-                    first_measured_at,
-                    max_power_kw
-                ),
-                0
-            ) ELSE 0 END AS kwh
+            energy_dc_kwh + CASE
+                WHEN energy_register = 'interval' THEN 0
+                -- Dips, leaps and resets are left out of the estimate.
+                ELSE greatest(first_kwh - lag(last_kwh) OVER in_order, 0)
+            END AS kwh
         FROM analytics_vehiclehour
         WHERE
             vehicle_id = link.vehicle_id
@@ -73,16 +68,11 @@ summed AS NOT MATERIALIZED (
         SELECT
             hour AS at,
             readings,
-            energy_ac_kwh + CASE energy_register WHEN 'counter' THEN coalesce(
-                analytics_step_kwh(
-                    lag(last_kwh) OVER in_order,
-                    lag(last_measured_at) OVER in_order,
-                    first_kwh,
-                    first_measured_at,
-                    max_power_kw
-                ),
-                0
-            ) ELSE 0 END AS kwh
+            energy_ac_kwh + CASE
+                WHEN energy_register = 'interval' THEN 0
+                -- Dips, leaps and resets are left out of the estimate.
+                ELSE greatest(first_kwh - lag(last_kwh) OVER in_order, 0)
+            END AS kwh
         FROM analytics_meterhour
         WHERE
             meter_id = link.meter_id

@@ -8,7 +8,7 @@ import msgspec
 
 from analytics.alerting.fault_list import FaultHistory, FaultPage, FaultRow, FaultStep
 from analytics.alerting.webhooks import JobMessage, JobRow, WebhookMessage
-from analytics.figures.explain import Counted, Explanation, Split
+from analytics.figures.explain import Counted, CutStep, Explanation, Split
 from analytics.figures.performance import Coverage, DataPoints, Performance, Period
 from analytics.figures.series import Granularity, Point, Series
 from analytics.figures.whole_fleet import (
@@ -91,6 +91,13 @@ _counted: Final = Counted(
     corrected=1,
     suspect_steps=0,
     cadence_seconds=60.0,
+    first_step=CutStep(
+        start=_DAY_BEFORE - timedelta(seconds=20),
+        end=_DAY_BEFORE + timedelta(seconds=40),
+        energy_kwh=0.03,
+        energy_in_span_kwh=0.02,
+    ),
+    last_step=None,
 )
 _explanation: Final = Explanation(
     figure=_figure,

@@ -1,0 +1,354 @@
+"""What history holds of devices over pieces of time: blocks of readings, judged by `curve`.
+
+A device with an interval register takes one statement. Of a counter, what is before and after
+decides as well: as much of it as is needed is read.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
+
+from django.conf import settings
+
+from analytics.figures.curve import Block, Judged, Register, judge
+from analytics.figures.window import InvalidWindow
+from analytics.sql import STATEMENTS
+from fleet.http.wire import instant
+from fleet.models import EnergyRegister
+from fleet.stores.statements import Statement, from_row
+
+_HOUR: Final = timedelta(hours=1)
+# How much of what is before and after is read, one after the other, until it decides; None: all.
+_REACHES: Final = (3 * _HOUR, 24 * _HOUR, 15 * 24 * _HOUR, None)
+_EVER: Final = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
+_BEFORE, _INSIDE, _AFTER, _ALL_BEFORE = -1, 0, 1, -2
+
+
+class ArchivedHistory(InvalidWindow):
+    """A window that includes history which is only in the archive."""
+
+    def __init__(self, gone_until: datetime) -> None:
+        super().__init__(
+            "start", f"{instant(gone_until)} or later: earlier history is in the archive"
+        )
+
+
+class Source(NamedTuple):
+    """The statements that read the history of one kind of device."""
+
+    blocks: Statement
+    readings: Statement
+    pauses: Statement
+
+
+METERS: Final = Source(
+    Statement(STATEMENTS / "meter_blocks.sql"),
+    Statement(STATEMENTS / "meter_readings.sql"),
+    Statement(STATEMENTS / "meter_pauses.sql"),
+)
+VEHICLES: Final = Source(
+    Statement(STATEMENTS / "vehicle_blocks.sql"),
+    Statement(STATEMENTS / "vehicle_readings.sql"),
+    Statement(STATEMENTS / "vehicle_pauses.sql"),
+)
+
+
+class Counted(NamedTuple):
+    """What a piece has beside its curve."""
+
+    readings: int = 0
+    suspect_steps: int = 0
+    hours_rolled_up: int = 0
+    battery_temp_celsius_sum: float = 0.0
+    battery_temp_readings: int = 0
+
+
+class Held(NamedTuple):
+    """A block of a device's history, and the piece that it lies in; None outside of all pieces."""
+
+    block: Block
+    piece: int | None
+
+
+@dataclass
+class History:
+    """A device over pieces that follow each other, which `bounds` separate.
+
+    `held` and `judged` are in time order, with the blocks before and after that it takes; `counted`
+    is by piece.
+    """
+
+    register: Register
+    bounds: Sequence[datetime]
+    counted: list[Counted]
+    held: list[Held] = field(default_factory=list)
+    judged: Judged = field(default_factory=lambda: Judged([], [], [], 0))
+
+
+class _Asked(NamedTuple):
+    device_id: str
+    starts_at: datetime
+    ends_at: datetime
+    role: int
+    piece: int | None
+
+
+def histories(
+    source: Source, bounds: Mapping[str, Sequence[datetime]], *, reading_by_reading: bool = False
+) -> dict[str, History]:
+    """Return the history of devices, by id; one that is not in the registry is absent.
+
+    `reading_by_reading` makes a block of each reading within the pieces.
+    Errors: `ArchivedHistory`, if part of any piece is only in the archive.
+    """
+    found: dict[str, History] = {}
+    due = bounds
+    for reach in _REACHES:
+        loaded = _read(source, due, reach)
+        if reading_by_reading:
+            _open_blocks(source, loaded, {key: _joint_blocks(own) for key, own in loaded.items()})
+        counters = {key: own for key, own in loaded.items() if not own.register.is_interval}
+        undecided = _judge_readings(source, counters)
+        found |= {device_id: _history(own) for device_id, own in loaded.items()}
+        due = {device_id: bounds[device_id] for device_id in undecided}
+        if not due:
+            break
+    return found
+
+
+# --- Reading ----------------------------------------------------------------------------------
+
+
+class _Loaded(NamedTuple):
+    """The rows of a device, as `Held`, with what is known of the ends of its history."""
+
+    register: Register
+    bounds: Sequence[datetime]
+    counted: list[Counted]
+    held: list[Held]
+    unsure: list[int]
+    has_more_before: bool
+    has_more_after: bool
+
+
+def _read(
+    source: Source, bounds: Mapping[str, Sequence[datetime]], reach: timedelta | None
+) -> dict[str, _Loaded]:
+    """Return the blocks of devices, and of counters those around them as far as `reach`."""
+    asked = [one for device_id, own in bounds.items() for one in _pieces(device_id, own, reach)]
+    if not asked:
+        return {}
+    inside = [one for one in asked if one.role == _INSIDE]
+    rows = source.blocks.rows(
+        {
+            "device_ids": [one.device_id for one in asked],
+            "starts_at": [one.starts_at for one in asked],
+            "ends_at": [one.ends_at for one in asked],
+            "roles": [one.role for one in asked],
+            "first": min(one.starts_at for one in asked),
+            "last": max(one.ends_at for one in asked),
+            "window_starts_at": min(one.starts_at for one in inside),
+            "window_ends_at": max(one.ends_at for one in inside),
+            "default_max_power_kw": settings.DEFAULT_MAX_POWER_KW,
+        }
+    )
+    if rows and rows[0].gone_until:
+        raise ArchivedHistory(rows[0].gone_until)
+    of_devices: dict[str, list[tuple[_Asked, Any]]] = defaultdict(list)
+    for row in rows:
+        one = asked[row.number - 1]
+        of_devices[one.device_id].append((one, row))
+    return {
+        device_id: _loaded(bounds[device_id], of_device)
+        for device_id, of_device in of_devices.items()
+    }
+
+
+def _pieces(
+    device_id: str, bounds: Sequence[datetime], reach: timedelta | None
+) -> Iterable[_Asked]:
+    first, last = bounds[0], bounds[-1]
+    if reach is None:
+        yield _Asked(device_id, _EVER[0], first, _ALL_BEFORE, None)
+    else:
+        yield _Asked(device_id, _hour_of(first) - reach, first, _BEFORE, None)
+    for number, (starts_at, ends_at) in enumerate(pairwise(bounds)):
+        yield _Asked(device_id, starts_at, ends_at, _INSIDE, number)
+    until = _EVER[1] if reach is None else _hour_of(last) + reach
+    yield _Asked(device_id, last, until, _AFTER, None)
+
+
+def _hour_of(at: datetime) -> datetime:
+    return at.replace(minute=0, second=0, microsecond=0)
+
+
+def _loaded(bounds: Sequence[datetime], rows: Sequence[tuple[_Asked, Any]]) -> _Loaded:
+    row = rows[0][1]
+    register = Register(
+        EnergyRegister(row.energy_register),
+        row.max_power_kw,
+        row.rolls_over_at_kwh,
+        row.cadence_seconds,
+        row.reach_seconds,
+    )
+    loaded = _Loaded(
+        register,
+        bounds,
+        counted=[Counted()] * (len(bounds) - 1),
+        held=[],
+        unsure=[],
+        has_more_before=any(row.is_beyond and one.role == _BEFORE for one, row in rows),
+        has_more_after=any(row.is_beyond and one.role == _AFTER for one, row in rows),
+    )
+    plain = []
+    for one, row in rows:
+        if not row.readings:
+            continue
+        if one.piece is not None:
+            loaded.counted[one.piece] = _with(loaded.counted[one.piece], row)
+        plain.append((_block(register, row), one.piece, row.is_plain))
+    plain.sort(key=lambda each: each[0].first_at)
+    if register.is_interval and register.max_power_kw is None:
+        plain = _joined(plain)
+    for block, piece, is_plain in plain:
+        if not is_plain:
+            loaded.unsure.append(len(loaded.held))
+        loaded.held.append(Held(block, piece))
+    return loaded
+
+
+def _block(register: Register, row: Any) -> Block:
+    energy_kwh = row.energy_kwh - row.first_kwh if register.is_interval else row.energy_kwh
+    return Block(
+        row.first_measured_at,
+        row.first_kwh,
+        row.last_measured_at,
+        row.last_kwh,
+        energy_kwh,
+        row.readings,
+        row.rises,
+        row.last_rose_at,
+        row.is_gapless,
+    )
+
+
+def _with(counted: Counted, row: Any) -> Counted:
+    more = from_row(Counted, row)
+    return Counted(*(mine + its for mine, its in zip(counted, more, strict=True)))
+
+
+def _joined(blocks: list[tuple[Block, int | None, bool]]) -> list[tuple[Block, int | None, bool]]:
+    """Join the blocks of each piece of an interval register without a maximum power.
+
+    Nothing between them has to be judged; hours that are missing leave blocks that overlap.
+    """
+    joined: list[tuple[Block, int | None, bool]] = []
+    for block, piece, _ in blocks:
+        before, its_piece, _ = joined[-1] if joined else (None, None, True)
+        if before is None or piece is None or its_piece != piece:
+            joined.append((block, piece, True))
+            continue
+        pause = (block.first_at - before.last_at).total_seconds()
+        joined[-1] = (
+            before._replace(
+                last_at=max(before.last_at, block.last_at),
+                energy_kwh=before.energy_kwh + block.first_kwh + block.energy_kwh,
+                readings=before.readings + block.readings,
+                is_gapless=before.is_gapless and block.is_gapless and 0 <= pause <= _SHORTEST_REACH,
+            ),
+            piece,
+            True,
+        )
+    return joined
+
+
+# The shortest reach of a step, in seconds: a longer pause is looked at.
+_SHORTEST_REACH: Final = 900.0
+
+
+def _history(loaded: _Loaded) -> History:
+    blocks = [each.block for each in loaded.held]
+    return History(
+        loaded.register, loaded.bounds, loaded.counted, loaded.held, judge(loaded.register, blocks)
+    )
+
+
+# --- Judging counters -------------------------------------------------------------------------
+
+
+def _judge_readings(source: Source, open_: dict[str, _Loaded]) -> list[str]:
+    """Replace blocks by their readings until all can be judged; return what needs more context."""
+    due = {device_id: set(loaded.unsure) for device_id, loaded in open_.items()}
+    while True:
+        _open_blocks(source, open_, {key: numbers for key, numbers in due.items() if numbers})
+        due = {}
+        for device_id, loaded in open_.items():
+            judged = judge(loaded.register, [each.block for each in loaded.held])
+            opened = {n for n in judged.opened if loaded.held[n].block.readings > 1}
+            if opened:
+                due[device_id] = opened
+        if not due:
+            return [key for key, loaded in open_.items() if not _is_decided(loaded)]
+
+
+def _open_blocks(
+    source: Source, open_: dict[str, _Loaded], due: Mapping[str, Iterable[int]]
+) -> None:
+    """Replace the numbered blocks of devices by their readings; one statement."""
+    asked = [(device_id, number) for device_id, numbers in due.items() for number in numbers]
+    if not asked:
+        return
+    spans = [open_[device_id].held[number].block for device_id, number in asked]
+    rows = source.readings.rows(
+        {
+            "device_ids": [device_id for device_id, _ in asked],
+            "starts_at": [block.first_at for block in spans],
+            "ends_at": [block.last_at + timedelta(microseconds=1) for block in spans],
+            "first": min(block.first_at for block in spans),
+            "last": max(block.last_at for block in spans) + timedelta(microseconds=1),
+        }
+    )
+    readings: dict[tuple[str, int], list[Block]] = defaultdict(list)
+    for row in rows:
+        readings[asked[row.number - 1]].append(Block.of(row.measured_at, row.kwh))
+    for device_id in due:
+        loaded = open_[device_id]
+        loaded.held[:] = [
+            each
+            for number, held in enumerate(loaded.held)
+            for each in (
+                [Held(block, held.piece) for block in readings[device_id, number]]
+                if (device_id, number) in readings
+                else [held]
+            )
+        ]
+
+
+def _joint_blocks(loaded: _Loaded) -> list[int]:
+    return [
+        number
+        for number, (block, piece) in enumerate(loaded.held)
+        if piece is not None and block.readings > 1
+    ]
+
+
+def _is_decided(loaded: _Loaded) -> bool:
+    """Return whether what is before and after the blocks that were read changes nothing."""
+    judged = judge(loaded.register, [each.block for each in loaded.held])
+    first, last = loaded.bounds[0], loaded.bounds[-1]
+    blocks = [each.block for each in loaded.held]
+    if loaded.has_more_before:
+        begins = next((n for n, each in enumerate(blocks) if each.last_at >= first), len(blocks))
+        if judged.certain_from > begins:
+            return False
+    if loaded.has_more_after:
+        return any(
+            each.first_at >= last
+            and not judged.is_ignored[number]
+            and any(other.last_kwh != each.first_kwh for other in blocks[number:])
+            for number, each in enumerate(blocks)
+        )
+    return True

@@ -1,0 +1,284 @@
+-- Functions that everything that reads the curve of a device shares. A migration installs them; the
+-- planner inlines them. The rules are in docs/energy.md; those that need more than one reading on either
+-- side are in figures/curve.py.
+
+-- How the energy of a device is counted: its settings, and what follows from them. Steps of an interval
+-- register reach back to the reading before, if that is at most reach_seconds earlier. rules names all
+-- that hourly sums depend on: a sum under other rules is no longer valid.
+CREATE OR REPLACE FUNCTION analytics_register(
+    energy_register text,
+    scale float8,
+    own_max_power_kw float8,
+    interval_seconds float8,
+    learned_cadence_seconds float8,
+    default_max_power_kw float8
+) RETURNS TABLE (
+    max_power_kw float8,
+    cadence_seconds float8,
+    reach_seconds float8,
+    rules text
+)
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+    SELECT
+        effective.max_power_kw,
+        effective.cadence_seconds,
+        coalesce(greatest(3 * effective.cadence_seconds, 900), 4500),
+        concat(
+            energy_register,
+            '|', scale,
+            '|', effective.max_power_kw,
+            '|', CASE WHEN energy_register = 'interval' THEN effective.cadence_seconds END
+        )
+    FROM (
+        SELECT
+            coalesce(
+                own_max_power_kw,
+                CASE WHEN energy_register <> 'interval' THEN default_max_power_kw END
+            ) AS max_power_kw,
+            coalesce(interval_seconds, learned_cadence_seconds) AS cadence_seconds
+    ) AS effective
+$$;
+
+-- Whether energy is plausible: what the maximum power yields in that time, and a tenth and a minute more.
+-- True if either is unknown.
+CREATE OR REPLACE FUNCTION analytics_is_plausible(
+    energy_kwh float8, max_power_kw float8, seconds float8
+) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce(energy_kwh <= 1.1 * max_power_kw * (seconds + 60) / 3600, true);
+
+-- How long the interval of a step of an interval register is: the pause since the reading before, the
+-- cadence if that is too long ago, null if that is not known either.
+CREATE OR REPLACE FUNCTION analytics_interval_seconds(
+    pause_seconds float8, cadence_seconds float8, reach_seconds float8
+) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN pause_seconds <= reach_seconds THEN pause_seconds ELSE cadence_seconds END;
+
+-- One span of one meter, from history: each timestamp counted once, with the delivery received last.
+-- One row, with readings = 0 if there are none. The span lies between first and last, which the planner
+-- knows before the statement starts: partitions outside are not even opened.
+--
+-- Of an interval register, energy_kwh is the sum of all readings that are plausible; the first one, whose
+-- predecessor is outside, counts as plausible. Of a counter, it is what the readings rise by, and is only
+-- meant if is_plain: no reading is lower than the one before it, and each rise is plausible since the
+-- reading before. is_gapless: no pause between two readings is longer than a step reaches.
+CREATE OR REPLACE FUNCTION analytics_meter_span(
+    device_id text,
+    starts_at timestamptz,
+    ends_at timestamptz,
+    energy_register text,
+    scale float8,
+    max_power_kw float8,
+    cadence_seconds float8,
+    reach_seconds float8,
+    first timestamptz,
+    last timestamptz
+) RETURNS TABLE (
+    readings bigint,
+    suspect_steps bigint,
+    energy_kwh float8,
+    rises bigint,
+    last_rose_at timestamptz,
+    is_plain boolean,
+    is_gapless boolean,
+    first_measured_at timestamptz,
+    first_kwh float8,
+    last_measured_at timestamptz,
+    last_kwh float8
+)
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+    SELECT
+        count(*),
+        count(*) FILTER (WHERE energy_register = 'interval' AND NOT step.is_plausible),
+        CASE
+            WHEN energy_register = 'interval'
+                THEN coalesce(sum(step.kwh) FILTER (WHERE step.is_plausible), 0)
+            ELSE coalesce(sum(step.rise_kwh), 0)
+        END,
+        count(*) FILTER (WHERE step.rise_kwh > 0),
+        max(step.measured_at) FILTER (WHERE step.rise_kwh > 0),
+        energy_register = 'interval'
+        OR coalesce(bool_and(step.is_plausible AND coalesce(step.rise_kwh >= 0, true)), true),
+        energy_register <> 'interval' OR coalesce(max(step.pause_seconds) <= reach_seconds, true),
+        min(step.measured_at),
+        max(step.kwh) FILTER (WHERE step.before_at IS NULL),
+        max(step.measured_at),
+        max(step.kwh) FILTER (WHERE step.is_last)
+    FROM (
+        SELECT
+            counted.measured_at,
+            counted.kwh,
+            lag(counted.measured_at) OVER in_order AS before_at,
+            lead(counted.measured_at) OVER in_order IS NULL AS is_last,
+            counted.kwh - lag(counted.kwh) OVER in_order AS rise_kwh,
+            extract(EPOCH FROM counted.measured_at - lag(counted.measured_at) OVER in_order)::float8
+                AS pause_seconds,
+            lag(counted.measured_at) OVER in_order IS NULL
+            OR CASE
+                WHEN energy_register <> 'interval'
+                    THEN analytics_is_plausible(
+                        counted.kwh - lag(counted.kwh) OVER in_order,
+                        max_power_kw,
+                        extract(
+                            EPOCH FROM counted.measured_at - lag(counted.measured_at) OVER in_order
+                        )::float8
+                    )
+                ELSE analytics_is_plausible(
+                    counted.kwh,
+                    max_power_kw,
+                    analytics_interval_seconds(
+                        extract(
+                            EPOCH FROM counted.measured_at - lag(counted.measured_at) OVER in_order
+                        )::float8,
+                        cadence_seconds,
+                        reach_seconds
+                    )
+                )
+            END AS is_plausible
+        FROM (
+            SELECT DISTINCT ON (reading.measured_at)
+                reading.measured_at,
+                reading.energy_ac_kwh * scale AS kwh
+            FROM ingestion_meterreading AS reading
+            WHERE
+                reading.meter_id = device_id
+                AND reading.measured_at >= starts_at
+                AND reading.measured_at < ends_at
+                AND reading.measured_at >= first
+                AND reading.measured_at < last
+            ORDER BY reading.measured_at, reading.received_at DESC, reading.id DESC
+        ) AS counted
+        WINDOW in_order AS (ORDER BY counted.measured_at)
+    ) AS step
+$$;
+
+-- One span of one vehicle, as analytics_meter_span does for a meter.
+CREATE OR REPLACE FUNCTION analytics_vehicle_span(
+    device_id text,
+    starts_at timestamptz,
+    ends_at timestamptz,
+    energy_register text,
+    scale float8,
+    max_power_kw float8,
+    cadence_seconds float8,
+    reach_seconds float8,
+    first timestamptz,
+    last timestamptz
+) RETURNS TABLE (
+    readings bigint,
+    suspect_steps bigint,
+    energy_kwh float8,
+    rises bigint,
+    last_rose_at timestamptz,
+    is_plain boolean,
+    is_gapless boolean,
+    first_measured_at timestamptz,
+    first_kwh float8,
+    last_measured_at timestamptz,
+    last_kwh float8,
+    battery_temp_celsius_sum float8,
+    battery_temp_readings bigint
+)
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+    SELECT
+        count(*),
+        count(*) FILTER (WHERE energy_register = 'interval' AND NOT step.is_plausible),
+        CASE
+            WHEN energy_register = 'interval'
+                THEN coalesce(sum(step.kwh) FILTER (WHERE step.is_plausible), 0)
+            ELSE coalesce(sum(step.rise_kwh), 0)
+        END,
+        count(*) FILTER (WHERE step.rise_kwh > 0),
+        max(step.measured_at) FILTER (WHERE step.rise_kwh > 0),
+        energy_register = 'interval'
+        OR coalesce(bool_and(step.is_plausible AND coalesce(step.rise_kwh >= 0, true)), true),
+        energy_register <> 'interval' OR coalesce(max(step.pause_seconds) <= reach_seconds, true),
+        min(step.measured_at),
+        max(step.kwh) FILTER (WHERE step.before_at IS NULL),
+        max(step.measured_at),
+        max(step.kwh) FILTER (WHERE step.is_last),
+        coalesce(sum(step.battery_temp_celsius), 0),
+        count(step.battery_temp_celsius)
+    FROM (
+        SELECT
+            counted.measured_at,
+            counted.kwh,
+            lag(counted.measured_at) OVER in_order AS before_at,
+            lead(counted.measured_at) OVER in_order IS NULL AS is_last,
+            counted.kwh - lag(counted.kwh) OVER in_order AS rise_kwh,
+            extract(EPOCH FROM counted.measured_at - lag(counted.measured_at) OVER in_order)::float8
+                AS pause_seconds,
+            lag(counted.measured_at) OVER in_order IS NULL
+            OR CASE
+                WHEN energy_register <> 'interval'
+                    THEN analytics_is_plausible(
+                        counted.kwh - lag(counted.kwh) OVER in_order,
+                        max_power_kw,
+                        extract(
+                            EPOCH FROM counted.measured_at - lag(counted.measured_at) OVER in_order
+                        )::float8
+                    )
+                ELSE analytics_is_plausible(
+                    counted.kwh,
+                    max_power_kw,
+                    analytics_interval_seconds(
+                        extract(
+                            EPOCH FROM counted.measured_at - lag(counted.measured_at) OVER in_order
+                        )::float8,
+                        cadence_seconds,
+                        reach_seconds
+                    )
+                )
+            END AS is_plausible,
+            counted.battery_temp_celsius
+        FROM (
+            SELECT DISTINCT ON (reading.measured_at)
+                reading.measured_at,
+                reading.energy_dc_kwh * scale AS kwh,
+                reading.battery_temp_celsius
+            FROM ingestion_vehiclereading AS reading
+            WHERE
+                reading.vehicle_id = device_id
+                AND reading.measured_at >= starts_at
+                AND reading.measured_at < ends_at
+                AND reading.measured_at >= first
+                AND reading.measured_at < last
+            ORDER BY reading.measured_at, reading.received_at DESC, reading.id DESC
+        ) AS counted
+        WINDOW in_order AS (ORDER BY counted.measured_at)
+    ) AS step
+$$;
+
+-- The first counted reading of a meter at an instant or later. No row if there is none.
+CREATE OR REPLACE FUNCTION analytics_meter_after(
+    device_id text, at timestamptz
+) RETURNS TABLE (kwh float8, measured_at timestamptz)
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+    SELECT
+        reading.energy_ac_kwh AS kwh,
+        reading.measured_at
+    FROM ingestion_meterreading AS reading
+    WHERE reading.meter_id = device_id AND reading.measured_at >= at
+    ORDER BY reading.measured_at, reading.received_at DESC, reading.id DESC
+    LIMIT 1
+$$;
+
+-- The same for a vehicle.
+CREATE OR REPLACE FUNCTION analytics_vehicle_after(
+    device_id text, at timestamptz
+) RETURNS TABLE (kwh float8, measured_at timestamptz)
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+    SELECT
+        reading.energy_dc_kwh AS kwh,
+        reading.measured_at
+    FROM ingestion_vehiclereading AS reading
+    WHERE reading.vehicle_id = device_id AND reading.measured_at >= at
+    ORDER BY reading.measured_at, reading.received_at DESC, reading.id DESC
+    LIMIT 1
+$$;
