@@ -103,7 +103,7 @@ def _account(
     source: AcSource = "none"
     if parts:
         source = "shared" if any(part.slice.is_shared for part in parts) else "linked"
-    elif fleet and fleet.meter_readings and dc.readings:
+    elif fleet and fleet.meter_readings and (dc.readings or dc.energy_kwh):
         source = "fleet"
     return Account(vehicle, source, dc, parts, fleet if source == "fleet" else None)
 

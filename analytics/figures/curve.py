@@ -172,6 +172,7 @@ class _Counting:
             if is_plausible:  # 2
                 self._count(block, kwh - base_kwh)
             elif next_kwh is not None and next_kwh >= kwh:  # 3
+                self._rose_at = block.first_at
                 self._count(block, None)
             else:
                 self._ignore(number, block, is_suspect=True)
@@ -207,7 +208,7 @@ class _Counting:
     def _count(self, block: Block, energy_kwh: float | None) -> None:
         self._steps.append(Step(self._base_at, block.first_at, energy_kwh))
         self._is_ignored.append(False)
-        if energy_kwh != 0.0:
+        if energy_kwh:
             self._rose_at = block.first_at
         self._go_on_from(block)
 

@@ -90,9 +90,12 @@ class Taken:
     """The curve of a vehicle, summed up from its first step on."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
-        self._steps = steps
-        self._ends_at = [step.ends_at for step in steps]
-        self._so_far_kwh = [0.0, *accumulate(step.energy_kwh or 0.0 for step in steps)]
+        self._steps = [step for step in steps if step.starts_at < step.ends_at]
+        self._ends_at = [step.ends_at for step in self._steps]
+        self._so_far_kwh = _summed_up(self._steps)
+        instants = [step for step in steps if step.starts_at >= step.ends_at]
+        self._instants = [step.ends_at for step in instants]
+        self._at_instants_kwh = _summed_up(instants)
 
     def between(self, starts_at: datetime, ends_at: datetime) -> float:
         """Return the energy of a span, in kWh."""
@@ -100,10 +103,14 @@ class Taken:
 
     def _until(self, at: datetime) -> float:
         whole = bisect_right(self._ends_at, at)
-        so_far_kwh = self._so_far_kwh[whole]
+        so_far_kwh = self._so_far_kwh[whole] + self._at_instants_kwh[bisect_left(self._instants, at)]
         if whole < len(self._steps):
             step = self._steps[whole]
             if step.starts_at < at:
                 part = (at - step.starts_at) / (step.ends_at - step.starts_at)
                 so_far_kwh += (step.energy_kwh or 0.0) * part
         return so_far_kwh
+
+
+def _summed_up(steps: Iterable[Step]) -> list[float]:
+    return [0.0, *accumulate(step.energy_kwh or 0.0 for step in steps)]

@@ -9,6 +9,7 @@ DROP_FUNCTIONS = f'''
     DROP FUNCTION analytics_meter_after;
     DROP FUNCTION analytics_vehicle_span{_SPAN};
     DROP FUNCTION analytics_meter_span{_SPAN};
+    DROP FUNCTION analytics_rounded_cadence;
     DROP FUNCTION analytics_interval_seconds;
     DROP FUNCTION analytics_is_plausible;
     DROP FUNCTION analytics_register;

@@ -23,7 +23,10 @@ AS $$
     SELECT
         effective.max_power_kw,
         effective.cadence_seconds,
-        coalesce(greatest(3 * effective.cadence_seconds, 900), 4500),
+        CASE
+            WHEN effective.cadence_seconds IS NULL THEN 4500
+            ELSE greatest(3 * effective.cadence_seconds, 900)
+        END,
         concat(
             energy_register,
             '|', scale,
@@ -55,6 +58,19 @@ CREATE OR REPLACE FUNCTION analytics_interval_seconds(
 ) RETURNS float8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN pause_seconds <= reach_seconds THEN pause_seconds ELSE cadence_seconds END;
+
+-- The usual cadence nearest to a median pause: learned again each day, it rarely changes.
+CREATE OR REPLACE FUNCTION analytics_rounded_cadence(median_seconds float8) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT usual.seconds
+    FROM
+        unnest(
+            ARRAY[1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600, 21600, 43200, 86400]::float8[]
+        ) AS usual (seconds)
+    ORDER BY abs(usual.seconds - median_seconds), usual.seconds
+    LIMIT 1
+);
 
 -- One span of one meter, from history: each timestamp counted once, with the delivery received last.
 -- One row, with readings = 0 if there are none. The span lies between first and last, which the planner

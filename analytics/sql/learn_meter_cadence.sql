@@ -1,5 +1,5 @@
 -- Learn how often some meters report: the median of the pauses between their last hundred readings,
--- null for a meter with fewer than ten. Returns how many were checked.
+-- rounded, null for a meter with fewer than ten. Returns how many were checked.
 --
 -- Parameters: learned_before timestamptz, before which a known cadence is too old; tried_before
 -- timestamptz, the same for an unknown cadence; learned_at timestamptz, now; most bigint, how many.
@@ -19,15 +19,17 @@ learned AS (
     INSERT INTO analytics_metercadence (meter_id, cadence_seconds, learned_at)
     SELECT
         due.meter_id,
-        pauses.median_seconds,
+        pauses.cadence_seconds,
         %(learned_at)s::timestamptz
     FROM due
     CROSS JOIN LATERAL (
         SELECT
             CASE
                 WHEN count(*) >= 10
-                    THEN percentile_cont(0.5) WITHIN GROUP (ORDER BY pause.seconds)
-            END AS median_seconds
+                    THEN analytics_rounded_cadence(
+                        percentile_cont(0.5) WITHIN GROUP (ORDER BY pause.seconds)
+                    )
+            END AS cadence_seconds
         FROM (
             SELECT
                 extract(
