@@ -1,35 +1,187 @@
 """What figures are, in plain Python over all of history: the judge of the truth test.
 
-Shares no line with the product, and knows neither sums, marks nor caches.
+Slow and obvious, from the rules alone. Shares no line with the product, and knows neither sums,
+marks nor caches. `docs/energy.md` has the rules, with examples.
 """
 
-from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
 
+from django.conf import settings
 from django.db import connection
+
+MINUTE = timedelta(minutes=1)
+INSTANT = timedelta(0)
+# Below this number of readings, coverage says nothing.
+ENOUGH_READINGS = 10
+
+Link = tuple[str, str, datetime, datetime | None]
+
+
+class Reading(NamedTuple):
+    """A counted reading; `value` is as reported, in the device's unit."""
+
+    at: datetime
+    value: float
+    temp: float | None = None
+
+
+class Step(NamedTuple):
+    """Energy over an interval, spread evenly; at an instant if `begins` equals `ends`."""
+
+    begins: datetime
+    ends: datetime
+    kwh: float
+
+    def part(self, start: datetime, end: datetime) -> float:
+        """Return how much of the step lies in [start, end), from 0 to 1."""
+        if self.begins == self.ends:
+            return 1.0 if start <= self.ends < end else 0.0
+        overlap = min(self.ends, end) - max(self.begins, start)
+        return max(overlap, INSTANT) / (self.ends - self.begins)
 
 
 class Device(NamedTuple):
-    """A device's counted readings in time order, and how they are to be read."""
+    """A device's counted readings in time order, and the settings that say what they mean."""
 
-    register: str
-    max_power_kw: float | None
-    readings: list[tuple[datetime, float, float | None]]
+    readings: list[Reading]
+    register: str = "interval"
+    scale: float = 1.0
+    max_power_kw: float | None = None
+    rolls_over_at_kwh: float | None = None
+    cadence_seconds: float | None = None
 
-    def steps(self) -> list[tuple[datetime, float | None]]:
-        """Return what each reading adds, in kWh; None for a step that is suspect."""
-        if self.register == "interval":
-            return [(at, kwh) for at, kwh, _ in self.readings]
-        added: list[tuple[datetime, float | None]] = [(at, 0.0) for at, *_ in self.readings[:1]]
-        for (before_at, before, _), (at, kwh, _) in pairwise(self.readings):
-            step = kwh - before if kwh >= before else kwh
-            hours = (at - before_at).total_seconds() / 3600
-            is_suspect = self.max_power_kw is not None and step > self.max_power_kw * hours
-            added.append((at, None if is_suspect else step))
-        return added
+
+class Verdict(NamedTuple):
+    """What a reading of a counter means; `rule` is its number in the rules.
+
+    `kwh` is None where the reading adds no step. Counting goes on from it, unless it is ignored.
+    """
+
+    rule: int
+    kwh: float | None
+    goes_on: bool = True
+    is_suspect: bool = False
+
+
+class Curve:
+    """The energy of a device over time."""
+
+    def __init__(self, device: Device) -> None:
+        self.readings = device.readings
+        self.steps: list[Step] = []
+        self.suspects: list[datetime] = []
+        self.rules: list[int] = []
+        if device.register == "interval":
+            self._follow_intervals(device)
+        else:
+            self._follow_counter(device)
+
+    def _follow_intervals(self, device: Device) -> None:
+        before: datetime | None = None
+        for at, value, _ in device.readings:
+            begins = _interval_begins(before, at, device.cadence_seconds)
+            before = at
+            kwh = value * device.scale
+            if (
+                device.max_power_kw is not None
+                and begins < at
+                and kwh > 1.1 * device.max_power_kw * _hours(at - begins + MINUTE)
+            ):
+                self.suspects.append(at)
+            else:
+                self.steps.append(Step(begins, at, kwh))
+
+    def _follow_counter(self, device: Device) -> None:
+        readings = [(at, value * device.scale) for at, value, _ in device.readings]
+        if not readings:
+            return
+        # Counting goes on from `b`, read last at `b_at`; it last rose at `rose_at`.
+        b_at, b = readings[0]
+        rose_at = b_at
+        power_kw = device.max_power_kw
+        if power_kw is None:
+            power_kw = settings.DEFAULT_MAX_POWER_KW
+        for number, (at, v) in enumerate(readings[1:], 1):
+            w = next((later for _, later in readings[number + 1 :] if later != v), None)
+            most = 1.1 * power_kw * _hours(at - rose_at + MINUTE)
+            verdict = judged(b, v, w, lambda rise, most=most: rise <= most, device)
+            self.rules.append(verdict.rule)
+            if verdict.is_suspect:
+                self.suspects.append(at)
+            if verdict.kwh is not None:
+                self.steps.append(Step(b_at, at, verdict.kwh))
+            if verdict.goes_on:
+                if v > b or verdict.kwh:
+                    rose_at = at
+                b_at, b = at, v
+
+    def kwh(self, start: datetime, end: datetime) -> float:
+        return sum(step.kwh * step.part(start, end) for step in self.steps)
+
+    def covered(self, start: datetime, end: datetime) -> float:
+        """Return the part of [start, end) that lies in intervals of steps; of an instant 0 or 1."""
+        if start == end:
+            return float(
+                any(
+                    step.begins < start <= step.ends or step.begins == step.ends == start
+                    for step in self.steps
+                )
+            )
+        inside = (min(step.ends, end) - max(step.begins, start) for step in self.steps)
+        return sum((max(part, INSTANT) for part in inside), INSTANT) / (end - start)
+
+    def read_in(self, start: datetime, end: datetime) -> list[Reading]:
+        return [reading for reading in self.readings if start <= reading.at < end]
+
+    def suspects_in(self, start: datetime, end: datetime) -> int:
+        return sum(start <= at < end for at in self.suspects)
+
+
+def judged(
+    b: float, v: float, w: float | None, is_plausible: Callable[[float], bool], device: Device
+) -> Verdict:
+    """Return what `v` means where counting goes on from `b`, and `w` is the next other value."""
+    if w is not None and b <= w < v and w - b < v - w:
+        return Verdict(1, None, goes_on=False, is_suspect=not is_plausible(v - b))
+    if v >= b and is_plausible(v - b):
+        return Verdict(2, v - b)
+    if v >= b:
+        return Verdict(3, None, goes_on=w is not None and w >= v, is_suspect=True)
+    if device.register == "session_counter":
+        return _fresh_start(4, v, is_plausible)
+    if device.rolls_over_at_kwh is not None:
+        over = v + device.rolls_over_at_kwh - b
+        if over >= 0 and is_plausible(over):
+            return Verdict(5, over)
+    if w is not None and w >= b:
+        return Verdict(6, None, goes_on=False)
+    if v <= b / 10:
+        return _fresh_start(7, v, is_plausible)
+    return Verdict(8, 0.0)
+
+
+def _fresh_start(rule: int, v: float, is_plausible: Callable[[float], bool]) -> Verdict:
+    if is_plausible(v):
+        return Verdict(rule, v)
+    return Verdict(rule, None, is_suspect=True)
+
+
+def _interval_begins(
+    before: datetime | None, at: datetime, cadence_seconds: float | None
+) -> datetime:
+    if cadence_seconds is None:
+        return before if before and at - before <= 75 * MINUTE else at
+    cadence = timedelta(seconds=cadence_seconds)
+    if before and at - before <= max(3 * cadence, 15 * MINUTE):
+        return before
+    return at - cadence
+
+
+def _hours(length: timedelta) -> float:
+    return length.total_seconds() / 3600
 
 
 class World(NamedTuple):
@@ -37,12 +189,36 @@ class World(NamedTuple):
 
     meters: dict[str, Device]
     vehicles: dict[str, Device]
-    links: list[tuple[str, str, datetime, datetime | None]]
+    links: list[Link]
 
     @classmethod
     def now(cls) -> "World":
         """Return what is committed at this moment."""
         return cls(_devices("meter", "ac", "NULL"), _devices("vehicle", "dc"), _links())
+
+    def rules_hit(self) -> set[tuple[str, int]]:
+        """Return which rules of counters apply somewhere, by register."""
+        return {
+            (device.register, rule)
+            for device in (*self.meters.values(), *self.vehicles.values())
+            for rule in Curve(device).rules
+        }
+
+
+class Weighed(NamedTuple):
+    """Energy, and how much of it flowed while the other device reported."""
+
+    kwh: float = 0.0
+    covered_kwh: float = 0.0
+
+    def plus(self, kwh: float, covered: float) -> "Weighed":
+        return Weighed(self.kwh + kwh, self.covered_kwh + kwh * covered)
+
+    def coverage(self, readings: int) -> float | None:
+        """Return the covered part; None without energy, or with too few readings to judge by."""
+        if readings < ENOUGH_READINGS or self.kwh <= 0:
+            return None
+        return self.covered_kwh / self.kwh
 
 
 def figures(
@@ -54,12 +230,12 @@ def figures(
 ) -> dict[str, object]:
     """Return the figures of a vehicle over [start, end), by their names on the wire.
 
-    A piece of a window takes the shares that the window has `around` it: of a shared meter those of
-    the same vehicles within the hour and the window, of all devices without a link the window's.
+    A vehicle without a link in the window `around` a piece shares the AC of all meters without one,
+    over that window. Nothing else depends on what cuts time.
     """
     window_start, window_end = around or (start, end)
     meters, vehicles = (
-        {i: Sums(d) for i, d in of.items()} for of in (world.meters, world.vehicles)
+        {i: Curve(device) for i, device in of.items()} for of in (world.meters, world.vehicles)
     )
     own = vehicles[vehicle_id]
     overlapping = [
@@ -67,120 +243,130 @@ def figures(
         for link in world.links
         if link[2] < window_end and (link[3] is None or link[3] > window_start)
     ]
-    ac = compared_dc = 0.0
-    source, readings, suspects = "none", 0, own.suspects(start, end)
+    ac, compared_dc = Weighed(), Weighed()
+    own_readings = own.read_in(start, end)
+    dc = own.kwh(start, end)
+    source, meter_readings, suspects = "none", 0, own.suspects_in(start, end)
     if any(vehicle == vehicle_id for vehicle, *_ in overlapping):
         source = "linked"
-        for whole_start, whole_end, meter, beside in _shares(
+        for meter_id, begins, ends, beside in _together(
             vehicle_id, window_start, window_end, overlapping
         ):
-            dc = {vehicle: vehicles[vehicle].kwh(whole_start, whole_end) for vehicle in beside}
-            part = dc[vehicle_id] / sum(dc.values()) if sum(dc.values()) > 0 else 1 / len(dc)
-            piece_start, piece_end = max(whole_start, start), min(whole_end, end)
-            if piece_start >= piece_end:
-                continue
             source = "shared" if len(beside) > 1 else source
-            ac += part * meters[meter].kwh(piece_start, piece_end)
-            compared_dc += own.kwh(piece_start, piece_end)
-            readings += meters[meter].count(piece_start, piece_end)
-            suspects += meters[meter].suspects(piece_start, piece_end)
-    elif own.count(start, end):
-        free = [m for i, m in meters.items() if i not in {link[1] for link in overlapping}]
-        alike = [v for i, v in vehicles.items() if i not in {link[0] for link in overlapping}]
-        all_readings = sum(meter.count(window_start, window_end) for meter in free)
-        if all_readings:
-            source, readings, compared_dc = "fleet", all_readings, own.kwh(start, end)
+            begins, ends = max(begins, start), min(ends, end)
+            if begins >= ends:
+                continue
+            meter = meters[meter_id]
+            meter_readings += len(meter.read_in(begins, ends))
+            suspects += meter.suspects_in(begins, ends)
+            for step in meter.steps:
+                kwh = (
+                    step.kwh * step.part(begins, ends) * _share(step, vehicle_id, beside, vehicles)
+                )
+                ac = ac.plus(kwh, own.covered(*_overlap(step, begins, ends)))
+            for step in own.steps:
+                kwh = step.kwh * step.part(begins, ends)
+                compared_dc = compared_dc.plus(kwh, meter.covered(*_overlap(step, begins, ends)))
+    elif own_readings or dc:
+        free = [curve for i, curve in meters.items() if i not in {link[1] for link in overlapping}]
+        alike = [c for i, c in vehicles.items() if i not in {link[0] for link in overlapping}]
+        all_readings = sum(len(meter.read_in(window_start, window_end)) for meter in free)
+        all_ac = sum(meter.kwh(window_start, window_end) for meter in free)
+        if all_readings or all_ac:
             all_dc = sum(vehicle.kwh(window_start, window_end) for vehicle in alike)
-            all_ac = sum(meter.kwh(window_start, window_end) for meter in free)
-            ac = all_ac * compared_dc / all_dc if compared_dc else 0.0
-    temps = own.temps(start, end)
+            source, meter_readings = "fleet", all_readings
+            ac, compared_dc = Weighed(all_ac * dc / all_dc if dc else 0.0), Weighed(dc)
+    temps = [reading.temp for reading in own_readings if reading.temp is not None]
+    is_metered = source in ("linked", "shared")
     return {
-        "energyConsumedAc": ac,
-        "energyDeliveredDc": own.kwh(start, end),
-        "efficiencyRatio": 100 * compared_dc / ac if ac > 0 else None,
+        "energyConsumedAc": ac.kwh,
+        "energyDeliveredDc": dc,
+        "efficiencyRatio": 100 * compared_dc.kwh / ac.kwh if ac.kwh > 0 else None,
         "averageBatteryTemp": sum(temps) / len(temps) if temps else None,
         "acSource": source,
-        "dataPoints": {"vehicle": own.count(start, end), "meter": readings},
+        "dataPoints": {"vehicle": len(own_readings), "meter": meter_readings},
+        "coverage": {
+            "vehicle": ac.coverage(len(own_readings)) if is_metered else None,
+            "meter": compared_dc.coverage(meter_readings) if is_metered else None,
+        },
         "suspectSteps": suspects,
     }
 
 
-class Sums:
-    """Sums of one device over any span."""
-
-    def __init__(self, device: Device) -> None:
-        self._steps = device.steps()
-        self._times = [at for at, _ in self._steps]
-        self._temps = [temp for *_, temp in device.readings]
-
-    def _between(self, start: datetime, end: datetime) -> slice:
-        return slice(bisect_left(self._times, start), bisect_left(self._times, end))
-
-    def kwh(self, start: datetime, end: datetime) -> float:
-        return sum(step or 0.0 for _, step in self._steps[self._between(start, end)])
-
-    def count(self, start: datetime, end: datetime) -> int:
-        return len(self._steps[self._between(start, end)])
-
-    def suspects(self, start: datetime, end: datetime) -> int:
-        return sum(step is None for _, step in self._steps[self._between(start, end)])
-
-    def temps(self, start: datetime, end: datetime) -> list[float]:
-        return [temp for temp in self._temps[self._between(start, end)] if temp is not None]
+def _share(step: Step, vehicle_id: str, beside: list[str], vehicles: dict[str, Curve]) -> float:
+    """Return a vehicle's share of a meter's step, among those linked `beside` each other."""
+    taken = {other: vehicles[other].kwh(step.begins, step.ends) for other in beside}
+    if sum(taken.values()) > 0:
+        return taken[vehicle_id] / sum(taken.values())
+    return 1 / len(beside)
 
 
-def _shares(
-    vehicle_id: str,
-    start: datetime,
-    end: datetime,
-    links: list[tuple[str, str, datetime, datetime | None]],
-) -> Iterable[tuple[datetime, datetime, str, list[str]]]:
-    """Yield the pieces of a vehicle's links, with the meter and all vehicles linked to it."""
+def _overlap(step: Step, start: datetime, end: datetime) -> tuple[datetime, datetime]:
+    """Return the part of [start, end) in a step's interval; empty at the instant of a step."""
+    begins, ends = max(step.begins, start), min(step.ends, end)
+    return (step.ends, step.ends) if begins >= ends else (begins, ends)
+
+
+def _together(
+    vehicle_id: str, start: datetime, end: datetime, links: list[Link]
+) -> Iterable[tuple[str, datetime, datetime, list[str]]]:
+    """Yield the spans of a vehicle's links: meter, start, end, all vehicles linked to it then."""
     for vehicle, meter, begins, ends in links:
         if vehicle != vehicle_id:
             continue
         at_meter = [link for link in links if link[1] == meter]
-        for piece in _pieces(max(begins, start), min(ends or end, end), at_meter):
+        bounds = {max(begins, start), min(ends or end, end)}
+        bounds |= {
+            at
+            for *_, other_begins, other_ends in at_meter
+            for at in (other_begins, other_ends)
+            if at and min(bounds) < at < max(bounds)
+        }
+        for piece_start, piece_end in pairwise(sorted(bounds)):
             beside = [
                 other
                 for other, _, other_begins, other_ends in at_meter
-                if other_begins <= piece[0] and (other_ends is None or piece[1] <= other_ends)
+                if other_begins <= piece_start and (other_ends is None or piece_end <= other_ends)
             ]
-            yield *piece, meter, beside
-
-
-def _pieces(
-    start: datetime, end: datetime, links: Iterable[tuple[str, str, datetime, datetime | None]]
-) -> Iterable[tuple[datetime, datetime]]:
-    """Cut [start, end) at whole hours and wherever a link begins or ends."""
-    bounds = {start, end}
-    hour = start.replace(minute=0, second=0, microsecond=0)
-    while (hour := hour + timedelta(hours=1)) < end:
-        bounds.add(hour)
-    bounds |= {at for *_, begins, ends in links for at in (begins, ends) if at and start < at < end}
-    return pairwise(sorted(bounds))
+            yield meter, piece_start, piece_end, beside
 
 
 def _devices(kind: str, current: str, temp: str = "battery_temp_celsius") -> dict[str, Device]:
+    """Return every device; a reading that went to the archive is in history if it is a register."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {kind}_id, energy_register, max_power_kw FROM fleet_{kind}")
-        devices = {row[0]: Device(row[1], row[2], []) for row in cursor.fetchall()}
         cursor.execute(
             f"""
-            SELECT {kind}_id, measured_at, energy_{current}_kwh, {temp}
-            FROM ingestion_{kind}reading
+            SELECT {kind}_id, energy_register, scale, max_power_kw, rolls_over_at_kwh,
+                coalesce(interval_seconds, cadence_seconds)
+            FROM fleet_{kind} LEFT JOIN analytics_{kind}cadence USING ({kind}_id)
+            """
+        )
+        devices = {row[0]: Device([], *row[1:]) for row in cursor.fetchall()}
+        cursor.execute(
+            f"""
+            SELECT {kind}_id, measured_at, kwh, temp
+            FROM (
+                SELECT {kind}_id, measured_at, energy_{current}_kwh AS kwh, NULL::float8 AS temp,
+                    '-infinity'::timestamptz AS received_at, 0 AS id
+                FROM ingestion_{kind}register
+                UNION ALL
+                SELECT {kind}_id, measured_at, energy_{current}_kwh, {temp}, received_at, id
+                FROM ingestion_{kind}reading
+            ) AS delivered
             ORDER BY measured_at, received_at, id
             """
         )
         for device_id, *reading in cursor.fetchall():
+            if device_id not in devices:
+                continue
             counted = devices[device_id].readings
-            if counted and counted[-1][0] == reading[0]:
+            if counted and counted[-1].at == reading[0]:
                 counted.pop()
-            counted.append(tuple(reading))
+            counted.append(Reading(*reading))
     return devices
 
 
-def _links() -> list[tuple[str, str, datetime, datetime | None]]:
+def _links() -> list[Link]:
     """Return all links, each as long as the vehicle stayed at the meter."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -188,7 +374,7 @@ def _links() -> list[tuple[str, str, datetime, datetime | None]]:
             "FROM fleet_vehiclemeterlink ORDER BY vehicle_id, valid_during"
         )
         rows = cursor.fetchall()
-    links: list[tuple[str, str, datetime, datetime | None]] = []
+    links: list[Link] = []
     for vehicle, meter, begins, ends in rows:
         if links and links[-1][:2] == (vehicle, meter) and links[-1][3] == begins:
             begins = links.pop()[2]
