@@ -1,5 +1,5 @@
-"""No interleaving of writers, late readings, repeats, corrections, resets, link changes and rollups
-makes a served figure differ from the one computed from history at that moment.
+"""No interleaving of writers, late readings, repeats, corrections, changes of links and of settings,
+rollups and archiving makes a served figure differ from the one computed from history at that moment.
 
 `TRUTH_STEPS=50000 pytest tests/analytics/figures/test_truth.py` tries more of them, from
 `--hypothesis-seed=N`.
@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from urllib.parse import quote
 
 import pytest
+from django.conf import settings as django_settings
 from django.db import connection, transaction
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -31,7 +32,9 @@ from redis import Redis
 from analytics.figures.performance import vehicle_account
 from analytics.figures.unlinked import unlinked_energy
 from analytics.figures.window import Window
+from analytics.models import MeterCadence, VehicleCadence
 from analytics.rollups import hourly
+from analytics.rollups.cadence import learn_cadences
 from fleet.links import NoLinkInForce, UnknownDevice, end_link, link_vehicle, unlink_vehicle
 from fleet.models import Meter, Vehicle, VehicleMeterLink
 from fleet.stores.redis import insist
@@ -47,19 +50,79 @@ STEPS_OF_AN_EXAMPLE = 50
 VEHICLES, METERS = ["V1", "V2", "V3"], ["M1", "M2", "M3"]
 TABLES = (
     "ingestion_meterreading, ingestion_vehiclereading, ingestion_changedmeterhour, "
-    "ingestion_changedvehiclehour, analytics_meterhour, analytics_vehiclehour, "
+    "ingestion_changedvehiclehour, ingestion_meterregister, ingestion_vehicleregister, "
+    "ingestion_archivedpartition, analytics_meterhour, analytics_vehiclehour, "
+    "analytics_metercadence, analytics_vehiclecadence, "
     "fleet_meterlivestate, fleet_vehiclelivestate, fleet_vehiclemeterlink"
 )
+MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
 # A grid, so that timestamps repeat and fall on the bounds of hours and windows.
-minutes = st.integers(-60, 36).map(lambda number: timedelta(minutes=5 * number))
-kwh = st.sampled_from([0.0, 0.1, 1.0, 2.5, 7.0, 40.0, 41.5])
+minutes = st.integers(-60, 36).map(lambda number: 5 * number * MINUTE)
 temps = st.sampled_from([None, 20.0, 31.5])
+devices = st.sampled_from(VEHICLES + METERS)
+# Eighths of a kWh are exact, and none is just as much as a power allows in whole minutes.
+DEFAULT_MAX_POWER_KW = 37.0
+kwh = st.sampled_from([0.0, 0.125, 1.0, 2.5, 7.0, 40.0, 41.5])
+# What a register does from one reading to the next, given its value and its highest value so far.
+MOVES: dict[str, Callable[[float, float], float]] = {
+    "rises": lambda value, _: value + 1.25,
+    "rises a little": lambda value, _: value + 0.125,
+    "rises much": lambda value, _: value + 30.0,
+    "stands still": lambda value, _: value,
+    "sinks": lambda value, _: max(0.0, value - 0.125),
+    "leaps": lambda value, _: value + 4096.0,
+    "is back": lambda _, highest: highest,
+    "is at zero": lambda _, highest: 0.0,
+    "begins anew": lambda _, highest: 0.25,
+    "is another": lambda value, _: value // 2,
+}
+PAUSES = [MINUTE, 5 * MINUTE, 15 * MINUTE, 40 * MINUTE, 80 * MINUTE]
+OFFSETS = [0 * SECOND, 0 * SECOND, 13 * SECOND]
+LONG_AGO = timedelta(days=-2)
+
+Delivered = tuple[str, timedelta, float, float | None]
 
 
 @st.composite
-def deliveries(draw: st.DrawFn) -> list[tuple[str, timedelta, float, float | None]]:
-    devices = st.sampled_from(VEHICLES + METERS)
-    return draw(st.lists(st.tuples(devices, minutes, kwh, temps), min_size=1, max_size=6))
+def bursts(draw: st.DrawFn) -> list[Delivered]:
+    """Readings of one device that follow each other, as one of its registers would have it."""
+    device, pause, offset = (
+        draw(of) for of in (devices, st.sampled_from(PAUSES), st.sampled_from(OFFSETS))
+    )
+    at = draw(minutes) + offset
+    value = highest = draw(st.sampled_from([0.0, 5.0, 100.0, 4990.0]))
+    readings = [(device, at, value, None)]
+    if draw(st.integers(0, 9)) == 0:
+        readings.append((device, LONG_AGO + offset, max(0.0, value - 8.0), None))
+    for move in draw(st.lists(st.sampled_from(sorted(MOVES)), min_size=1, max_size=6)):
+        at += pause
+        value = MOVES[move](value, highest)
+        highest = max(highest, value) if move != "leaps" else highest
+        readings.append((device, at, value, draw(temps)))
+    return readings
+
+
+@st.composite
+def amounts(draw: st.DrawFn) -> list[Delivered]:
+    """Readings of one device on a grid: energy of intervals."""
+    device, pause = draw(devices), draw(st.sampled_from(PAUSES))
+    at = draw(minutes) + draw(st.sampled_from(OFFSETS))
+    values = draw(st.lists(kwh, min_size=2, max_size=10))
+    return [(device, at + n * pause, value, None) for n, value in enumerate(values)]
+
+
+deliveries = st.one_of(
+    st.lists(st.tuples(devices, minutes, kwh, temps), min_size=1, max_size=6), bursts(), amounts()
+)
+device_settings = st.fixed_dictionaries(
+    {
+        "energy_register": st.sampled_from(["interval", "counter", "session_counter"]),
+        "scale": st.sampled_from([1.0, 1.0, 0.5, 0.001]),
+        "max_power_kw": st.sampled_from([None, None, 11.0]),
+        "interval_seconds": st.sampled_from([None, None, 60.0, 900.0]),
+        "rolls_over_at_kwh": st.sampled_from([None, None, 5000.0]),
+    }
+)
 
 
 class Actor:
@@ -169,18 +232,12 @@ class Truth(RuleBasedStateMachine):
         for actor in (*self.writers, self.roller):
             actor.stop()
 
-    @initialize(
-        registers=st.lists(st.sampled_from(["interval", "counter"]), min_size=6, max_size=6)
-    )
-    def choose_registers(self, registers: list[str]) -> None:
-        for model, ids, chosen in (
-            (Meter, METERS, registers[:3]),
-            (Vehicle, VEHICLES, registers[3:]),
-        ):
-            for device_id, register in zip(ids, chosen, strict=True):
-                self._set(model, device_id, register, 11.0 if device_id == "M3" else None)
+    @initialize(chosen=st.lists(device_settings, min_size=6, max_size=6))
+    def choose_settings(self, chosen: list[dict[str, object]]) -> None:
+        for device_id, of_device in zip(VEHICLES + METERS, chosen, strict=True):
+            self.change_settings(device_id, of_device)
 
-    @rule(number=st.sampled_from([0, 1]), delivered=deliveries(), late=st.integers(0, 3))
+    @rule(number=st.sampled_from([0, 1]), delivered=deliveries, late=st.integers(0, 3))
     def write(self, number: int, delivered: list[tuple], late: int) -> None:
         """Write some readings, and leave the transaction open."""
         each = self.writers[number]
@@ -191,7 +248,7 @@ class Truth(RuleBasedStateMachine):
         received_at = NOON + timedelta(seconds=self.received - 5 * late)
         each.write([_reading(*one) for one in delivered], received_at)
 
-    @rule(delivered=deliveries())
+    @rule(delivered=deliveries)
     def write_and_commit(self, delivered: list[tuple]) -> None:
         self.write(0, delivered, 0)
         if self.writers[0].is_open:
@@ -248,18 +305,16 @@ class Truth(RuleBasedStateMachine):
                 vehicle_id=vehicle, meter_id=link.meter_id, valid_during=(NOON + ago, ends)
             )
 
-    @rule(
-        device=st.sampled_from(VEHICLES + METERS),
-        register=st.sampled_from(["interval", "counter"]),
-        max_power_kw=st.sampled_from([None, 11.0]),
-    )
-    def change_register(self, device: str, register: str, max_power_kw: float | None) -> None:
-        self._set(Vehicle if device in VEHICLES else Meter, device, register, max_power_kw)
+    @rule(device=devices, chosen=device_settings)
+    def change_settings(self, device: str, chosen: dict[str, object]) -> None:
+        (Vehicle if device in VEHICLES else Meter).objects.filter(pk=device).update(**chosen)
 
-    def _set(self, model: type, device_id: str, register: str, max_power_kw: float | None) -> None:
-        model.objects.filter(pk=device_id).update(
-            energy_register=register, max_power_kw=max_power_kw
-        )
+    @rule()
+    def learn_cadences(self) -> None:
+        """Learn how often devices report, as if a day had passed since the last time."""
+        for model in (MeterCadence, VehicleCadence):
+            model.objects.update(learned_at=NOON - timedelta(days=2))
+        learn_cadences()
 
     @rule(
         vehicle=st.sampled_from(VEHICLES),
@@ -323,6 +378,8 @@ class Truth(RuleBasedStateMachine):
             tolerance = {"abs": 0.005 + 1e-9 if name == "efficiencyRatio" else within_kwh}
             is_number = isinstance(value, float)
             wanted = pytest.approx(value, rel=1e-9, **tolerance) if is_number else value
+            if name == "coverage":
+                wanted = {of: _covered(part) for of, part in value.items()}
             assert served[name] == wanted, (name, served, expected)
 
 
@@ -334,6 +391,11 @@ def _reading(
     return VehicleReading(
         vehicle_id=device, energy_dc_kwh=kwh, battery_temp_celsius=temp, measured_at=NOON + at
     )
+
+
+def _covered(part: float | None) -> object:
+    """Within an hour that is covered in part, coverage is near enough."""
+    return part if part is None else pytest.approx(part, abs=0.02)
 
 
 def _count_up(client: Redis, names: set[str]) -> None:
@@ -350,6 +412,7 @@ def run(
 ) -> None:
     machine = type("Truth", (Truth,), {"api": api, "clock": clock})
     monkeypatch.setattr(hourly, "QUIET", -timedelta(days=1))  # no waiting for hours to rest
+    monkeypatch.setattr(django_settings, "DEFAULT_MAX_POWER_KW", DEFAULT_MAX_POWER_KW)
     run_state_machine_as_test(
         machine,
         settings=settings(
