@@ -12,4 +12,4 @@ class AnalyticsConfig(AppConfig):
 
         links_changed.connect(cache.drop_after_link, dispatch_uid="drop cached performance")
         register_changed.connect(cache.drop_after_register, dispatch_uid="drop cached performance")
-        register_changed.connect(hourly.mark_all_of, dispatch_uid="roll up again")
+        links_changed.connect(hourly.mark_after_link, dispatch_uid="share again")

@@ -7,6 +7,7 @@ thresholds and notes, and webhooks can't.
 from typing import ClassVar
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from psqlextra.models import PostgresModel, PostgresPartitionedModel
@@ -19,8 +20,8 @@ from fleet.models import DeviceIdField, EnergyRegister, Meter, Site, Vehicle
 class MeterHour(PostgresPartitionedModel):
     """One hour of one meter, each timestamp counted once; written only by `rollups.hourly`.
 
-    Valid as long as it has no `ChangedMeterHour`, and its `rules` are still those of the meter: what
-    decides how its energy is counted. An hour without a row is calculated from history. Values are
+    Valid as long as it has no `ChangedMeterHour`, and its `rules` are still those of the meter:
+    what decides how its energy is counted. An hour without a row is calculated from history. Values are
     in kWh, by the scale of the meter.
 
     The energy is that of the steps between the readings of the hour; of an interval register, also
@@ -84,6 +85,28 @@ class VehicleHour(PostgresPartitionedModel):
 
     def __str__(self) -> str:
         return f"{self.vehicle_id} {self.hour.isoformat()}"
+
+
+class SharedHour(PostgresModel):
+    """How the vehicles that were linked to a meter throughout an hour share its AC.
+
+    Written only by `rollups.shared_hours`. `vehicle_ids` are in order, separated by line feeds;
+    `energies_ac_kwh` are in the same order. Valid as long as the vehicles are these, the `rules`
+    are those of the devices, and no hour of the devices between `reads_from` and `reads_until` is
+    marked as changed: all readings that it follows from lie there.
+    """
+
+    hour = models.DateTimeField()
+    reads_from = models.DateTimeField()
+    reads_until = models.DateTimeField()
+    energies_ac_kwh = ArrayField(models.FloatField())
+    meter_id = DeviceIdField()
+    vehicle_ids = models.TextField()
+    rules = models.TextField()
+    pk = models.CompositePrimaryKey("meter_id", "hour")
+
+    def __str__(self) -> str:
+        return f"{self.meter_id} {self.hour.isoformat()}"
 
 
 class MeterCadence(PostgresModel):

@@ -89,7 +89,7 @@ class Device(PostgresModel):
     name = models.CharField(
         max_length=200, blank=True, default="", db_default="", help_text="what people call it"
     )
-    external_id = models.CharField(  # noqa: DJ001 # unique, so absent has to be null
+    external_id = models.CharField(  # unique, so absent has to be null
         "external id",
         max_length=200,
         null=True,

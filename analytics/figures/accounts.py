@@ -66,7 +66,9 @@ def accounts(
     of_asked = [pieces(whole[vehicle_id], window) for vehicle_id, window in asked]
     spans = [Span(vehicle_id, window.starts_at, window.ends_at) for vehicle_id, window in asked]
     # A vehicle that is alone at its meter for the whole window is queried once.
-    compared = ([cut.of(span.device_id) for cut in cuts] for span, cuts in zip(spans, of_asked, strict=True))
+    compared = (
+        [cut.of(span.device_id) for cut in cuts] for span, cuts in zip(spans, of_asked, strict=True)
+    )
     dc = vehicle_energies(chain(spans, *compared))
     ac = meter_energies(cut.meter for cuts in of_asked for cut in cuts)
     shares = shared_energies(cut for cuts in of_asked for cut in cuts)
@@ -97,13 +99,11 @@ def _part(
     return Part(cut, meter, dc[cut.of(vehicle_id)], energy_ac_kwh)
 
 
-def _account(
-    vehicle: Span, parts: list[Part], dc: Energy, fleet: FleetEnergy | None
-) -> Account:
+def _account(vehicle: Span, parts: list[Part], dc: Energy, fleet: FleetEnergy | None) -> Account:
     source: AcSource = "none"
     if parts:
         source = "shared" if any(part.slice.is_shared for part in parts) else "linked"
-    elif fleet and fleet.meter_readings and (dc.readings or dc.energy_kwh):
+    elif fleet and (fleet.meter_readings or fleet.energy_ac_kwh) and (dc.readings or dc.energy_kwh):
         source = "fleet"
     return Account(vehicle, source, dc, parts, fleet if source == "fleet" else None)
 

@@ -1,6 +1,6 @@
 """Coverage: how much energy flowed while the device at the other end was silent.
 
-A device that sleeps between charges was not silent while energy flowed; docs/energy.md has the rule.
+A device that sleeps between charges was not silent while energy flowed. See docs/energy.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +14,8 @@ from analytics.figures.history import METERS, VEHICLES, Source
 from analytics.figures.shares import shared_energies
 from analytics.figures.sharing import Slice
 
-# A gap that the window ends in, and that is no longer than this, is weighed by the mean power of the
-# readings before: nearly every window that ends now has one.
+# A gap that the window ends in, and that is no longer than this, is weighed by the mean power of
+# the readings before: nearly every window that ends now has one.
 _OPEN_END: Final = timedelta(minutes=15)
 
 
@@ -30,7 +30,7 @@ class Pair(NamedTuple):
 
 
 class Silent(NamedTuple):
-    """AC that flowed while the vehicle was silent, and DC that flowed while the meter was, in kWh."""
+    """AC that flowed while the vehicle was silent, and DC while the meter was, in kWh."""
 
     energy_ac_kwh: float = 0.0
     energy_dc_kwh: float = 0.0

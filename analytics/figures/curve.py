@@ -68,7 +68,7 @@ class Block(NamedTuple):
 
 
 class Step(NamedTuple):
-    """An energy over an interval; null if it is suspect. One that begins when it ends is an instant."""
+    """An energy over an interval; null if it is suspect. If both ends are one, it is an instant."""
 
     starts_at: datetime
     ends_at: datetime
@@ -156,7 +156,7 @@ class _Counting:
             self._rose_at = block.last_rose_at
 
     def _judge(self, number: int, block: Block) -> None:
-        """Apply the rules of counters, numbered as in docs/energy.md, to a block's first reading."""
+        """Apply the rules of counters, as numbered in docs/energy.md, to a first reading."""
         kwh, base_kwh = block.first_kwh, self._base_kwh
         # Of a block that rises, the next value is only known to be higher.
         next_kwh = block.last_kwh if block.rises else self._next_values[number]

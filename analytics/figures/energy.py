@@ -4,9 +4,9 @@ All energies in figures come from here. Other modules read history or its sums f
 explanations, traces, cadences, estimates for thresholds, roll-ups, exports and the archive.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -111,8 +111,8 @@ class Curve:
                 if piece is not None:
                     self._energies_kwh[piece] += block.energy_kwh
                     is_single = block.last_at == block.first_at
-                    last = step if is_single else Step(
-                        block.first_at, block.last_at, block.energy_kwh
+                    last = (
+                        step if is_single else Step(block.first_at, block.last_at, block.energy_kwh)
                     )
                     if last is not None and last.starts_at < last.ends_at:
                         self._last[piece] = last
@@ -216,23 +216,49 @@ def _within(stretches: Iterable[Stretch], starts_at: datetime, ends_at: datetime
 # --- Step by step -----------------------------------------------------------------------------
 
 
-def meter_steps(spans: Iterable[Span]) -> dict[str, list[Step]]:
-    """Return the steps of meters that overlap spans, by id, in time order; without suspect ones."""
+class Steps(NamedTuple):
+    """The steps of a device that overlap spans, in time order, without those that are left out.
+
+    All readings that they follow from lie within `reads`; None if that is still open.
+    """
+
+    steps: list[Step]
+    reads: Stretch | None
+
+
+def meter_steps(spans: Iterable[Span]) -> dict[str, Steps]:
+    """Return the steps of meters, by id."""
     return _steps(METERS, spans)
 
 
-def vehicle_steps(spans: Iterable[Span]) -> dict[str, list[Step]]:
-    """Return the steps of vehicles, as `meter_steps` does of meters."""
+def vehicle_steps(spans: Iterable[Span]) -> dict[str, Steps]:
+    """Return the steps of vehicles, by id."""
     return _steps(VEHICLES, spans)
 
 
-def _steps(source: Source, spans: Iterable[Span]) -> dict[str, list[Step]]:
-    bounds: dict[str, set[datetime]] = defaultdict(set)
+def _steps(source: Source, spans: Iterable[Span]) -> dict[str, Steps]:
+    of_devices: dict[str, list[Span]] = defaultdict(list)
     for span in spans:
-        bounds[span.device_id] |= {span.starts_at, span.ends_at}
-    hulls = {device_id: sorted(own) for device_id, own in bounds.items()}
-    found: Mapping[str, History] = histories(source, hulls, reading_by_reading=True)
+        of_devices[span.device_id].append(span)
+    bounds = {
+        device_id: sorted({bound for span in own for bound in span[1:]})
+        for device_id, own in of_devices.items()
+    }
+    opened = {
+        device_id: {
+            piece
+            for span in own
+            for piece in range(
+                bisect_left(bounds[device_id], span.starts_at),
+                bisect_left(bounds[device_id], span.ends_at),
+            )
+        }
+        for device_id, own in of_devices.items()
+    }
     return {
-        device_id: [step for step in history.judged.steps if step and step.energy_kwh is not None]
-        for device_id, history in found.items()
+        device_id: Steps(
+            [step for step in history.judged.steps if step and step.energy_kwh is not None],
+            history.reads,
+        )
+        for device_id, history in histories(source, bounds, opened).items()
     }

@@ -17,7 +17,7 @@ _vehicle_deliveries = Statement(STATEMENTS / "vehicle_deliveries.sql")
 
 
 class CutStep(msgspec.Struct, kw_only=True):
-    """A step that a bound of the span cuts: its energy, and the part of it that lies in the span."""
+    """A step that a bound of the span cuts: its energy, and how much of it lies in the span."""
 
     start: datetime
     end: datetime
@@ -29,8 +29,8 @@ class Counted(msgspec.Struct, kw_only=True):
     """Where the energy of a device over a span comes from, and which deliveries count.
 
     `deliveries` = `counted` + `repeats` + `corrected`: a repeat has the same values as the delivery
-    that counts; a corrected delivery had other values. `firstStep` and `lastStep` are the steps that
-    the bounds of the span cut; null where none is cut.
+    that counts; a corrected delivery had other values. `firstStep` and `lastStep` are the steps
+    that the bounds of the span cut; null where none is cut.
     """
 
     device_id: str = msgspec.field(name="deviceId")

@@ -87,6 +87,18 @@ class History:
     held: list[Held] = field(default_factory=list)
     judged: Judged = field(default_factory=lambda: Judged([], [], [], 0))
 
+    @property
+    def reads(self) -> tuple[datetime, datetime] | None:
+        """Return the span in which all readings that decide lie; None if it is still open."""
+        first, last = self.bounds[0], self.bounds[-1]
+        register = self.register
+        if register.is_interval:
+            reach = timedelta(seconds=max(register.reach_seconds, register.cadence_seconds or 0.0))
+            return first - reach, last + reach
+        if not _is_certain(self) or not _is_settled(self):
+            return None
+        return self.held[0].block.first_at, self.held[-1].block.last_at
+
 
 class _Asked(NamedTuple):
     device_id: str
@@ -97,19 +109,22 @@ class _Asked(NamedTuple):
 
 
 def histories(
-    source: Source, bounds: Mapping[str, Sequence[datetime]], *, reading_by_reading: bool = False
+    source: Source,
+    bounds: Mapping[str, Sequence[datetime]],
+    opened: Mapping[str, set[int]] | None = None,
 ) -> dict[str, History]:
     """Return the history of devices, by id; one that is not in the registry is absent.
 
-    `reading_by_reading` makes a block of each reading within the pieces.
+    In the pieces that are `opened`, by their numbers, each reading is a block of its own.
     Errors: `ArchivedHistory`, if part of any piece is only in the archive.
     """
     found: dict[str, History] = {}
     due = bounds
     for reach in _REACHES:
         loaded = _read(source, due, reach)
-        if reading_by_reading:
-            _open_blocks(source, loaded, {key: _joint_blocks(own) for key, own in loaded.items()})
+        if opened:
+            blocks = {key: _joint_blocks(own, opened[key]) for key, own in loaded.items()}
+            _open_blocks(source, loaded, blocks)
         counters = {key: own for key, own in loaded.items() if not own.register.is_interval}
         undecided = _judge_readings(source, counters)
         found |= {device_id: _history(own) for device_id, own in loaded.items()}
@@ -237,7 +252,7 @@ def _block(register: Register, row: Any) -> Block:
 
 def _with(counted: Counted, row: Any) -> Counted:
     more = from_row(Counted, row)
-    return Counted(*(mine + its for mine, its in zip(counted, more, strict=True)))
+    return Counted._make(mine + its for mine, its in zip(counted, more, strict=True))
 
 
 def _joined(blocks: list[tuple[Block, int | None, bool]]) -> list[tuple[Block, int | None, bool]]:
@@ -327,28 +342,39 @@ def _open_blocks(
         ]
 
 
-def _joint_blocks(loaded: _Loaded) -> list[int]:
+def _joint_blocks(loaded: _Loaded, pieces: set[int]) -> list[int]:
     return [
         number
         for number, (block, piece) in enumerate(loaded.held)
-        if piece is not None and block.readings > 1
+        if piece in pieces and block.readings > 1
     ]
 
 
 def _is_decided(loaded: _Loaded) -> bool:
     """Return whether what is before and after the blocks that were read changes nothing."""
-    judged = judge(loaded.register, [each.block for each in loaded.held])
-    first, last = loaded.bounds[0], loaded.bounds[-1]
-    blocks = [each.block for each in loaded.held]
-    if loaded.has_more_before:
-        begins = next((n for n, each in enumerate(blocks) if each.last_at >= first), len(blocks))
-        if judged.certain_from > begins:
-            return False
-    if loaded.has_more_after:
-        return any(
-            each.first_at >= last
-            and not judged.is_ignored[number]
-            and any(other.last_kwh != each.first_kwh for other in blocks[number:])
-            for number, each in enumerate(blocks)
-        )
-    return True
+    history = _history(loaded)
+    return (not loaded.has_more_before or _is_certain(history)) and (
+        not loaded.has_more_after or _is_settled(history)
+    )
+
+
+def _is_certain(history: History) -> bool:
+    """Return whether nothing before the blocks changes what is counted from the first piece on."""
+    first = history.bounds[0]
+    begins = (n for n, each in enumerate(history.held) if each.block.last_at >= first)
+    return history.judged.certain_from <= next(begins, len(history.held))
+
+
+def _is_settled(history: History) -> bool:
+    """Return whether nothing after the blocks changes what is counted up to the last piece.
+
+    That is so once counting went on from a reading after it, and the value changed again.
+    """
+    last = history.bounds[-1]
+    blocks = [each.block for each in history.held]
+    return any(
+        each.first_at >= last
+        and not history.judged.is_ignored[number]
+        and any(other.last_kwh != each.first_kwh for other in blocks[number:])
+        for number, each in enumerate(blocks)
+    )

@@ -6,64 +6,117 @@ where none took any. So shares do not depend on how a window, a series or a link
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import accumulate
+from typing import Final, NamedTuple
+
+from django.conf import settings
 
 from analytics import formulas
 from analytics.figures.curve import Step
-from analytics.figures.energy import Span, meter_steps, vehicle_steps
+from analytics.figures.energy import Span, Steps, Stretch, meter_steps, vehicle_steps
 from analytics.figures.sharing import Slice
+from analytics.sql import STATEMENTS
+from fleet.stores.statements import Statement
+
+_shared_hours: Final = Statement(STATEMENTS / "shared_hours.sql")
 
 # The AC of each vehicle of a slice, in kWh, by id.
 Shares = dict[str, float]
 
 
+class Calculated(NamedTuple):
+    """The shares of a slice; all readings that they follow from lie within `reads`."""
+
+    shares: Shares
+    reads: Stretch | None
+
+
 def shared_energies(slices: Iterable[Slice]) -> dict[Slice, Shares]:
-    """Return how the vehicles of each slice share the AC of its meter."""
+    """Return how the vehicles of each slice share the AC of its meter.
+
+    Full hours come from what is stored of them, if it is current; the rest step by step.
+    """
     asked = list(dict.fromkeys(cut for cut in slices if cut.is_shared))
     if not asked:
         return {}
-    meters = meter_steps(cut.meter for cut in asked)
-    around: dict[str, Span] = {}
-    for cut in asked:
-        steps = meters.get(cut.meter.device_id, [])
-        first, last = _overlapping(steps, cut.meter)
-        if first < last:
-            for vehicle_id in cut.vehicle_ids:
-                span = Span(vehicle_id, steps[first].starts_at, steps[last - 1].ends_at)
-                around[vehicle_id] = _hull(around.get(vehicle_id), span)
-    spans = [span for span in around.values() if span.starts_at < span.ends_at]
-    taken = {
-        vehicle_id: Taken(steps) for vehicle_id, steps in vehicle_steps(spans).items()
-    }
-    return {
-        cut: _split(cut, meters.get(cut.meter.device_id, []), taken) for cut in asked
-    }
-
-
-def _hull(one: Span | None, other: Span) -> Span:
-    if one is None:
-        return other
-    return Span(
-        one.device_id,
-        min(one.starts_at, other.starts_at),
-        max(one.ends_at, other.ends_at),
+    rows = _shared_hours.rows(
+        {
+            "meter_ids": [cut.meter.device_id for cut in asked],
+            "starts_at": [cut.meter.starts_at for cut in asked],
+            "ends_at": [cut.meter.ends_at for cut in asked],
+            "vehicle_ids": ["\n".join(sorted(cut.vehicle_ids)) for cut in asked],
+            "default_max_power_kw": settings.DEFAULT_MAX_POWER_KW,
+        }
     )
+    found = {cut: dict.fromkeys(sorted(cut.vehicle_ids), 0.0) for cut in asked}
+    rest: dict[Slice, Slice] = {}
+    for row in rows:
+        cut = asked[row.number - 1]
+        if row.energies_kwh:
+            found[cut] = dict(zip(found[cut], row.energies_kwh, strict=True))
+        for starts_at, ends_at in zip(row.starts_at or (), row.ends_at or (), strict=True):
+            piece = Slice(Span(cut.meter.device_id, starts_at, ends_at), cut.vehicle_ids)
+            rest[piece] = cut
+    for piece, calculated in calculated_shares(rest).items():
+        whole = found[rest[piece]]
+        for vehicle_id, energy_kwh in calculated.shares.items():
+            whole[vehicle_id] += energy_kwh
+    return found
 
 
-def _overlapping(steps: Sequence[Step], span: Span) -> tuple[int, int]:
-    """Return the first step that has a part in `span`, and the one after the last."""
+def calculated_shares(slices: Iterable[Slice]) -> dict[Slice, Calculated]:
+    """Return the shares of slices step by step, from history; four statements for intervals."""
+    asked = list(slices)
+    meters = meter_steps(cut.meter for cut in asked)
+    spans = [
+        Span(vehicle_id, *bounds)
+        for cut in asked
+        if (bounds := _intervals_of(meters, cut.meter))
+        for vehicle_id in cut.vehicle_ids
+    ]
+    vehicles = vehicle_steps(spans)
+    taken = {vehicle_id: Taken(own.steps) for vehicle_id, own in vehicles.items()}
+    return {
+        cut: Calculated(
+            _split(cut, _steps_of(meters, cut.meter), taken),
+            _reads([meters.get(cut.meter.device_id), *map(vehicles.get, cut.vehicle_ids)]),
+        )
+        for cut in asked
+    }
+
+
+def _steps_of(meters: Mapping[str, Steps], span: Span) -> Sequence[Step]:
+    """Return the steps that have a part in `span`."""
+    found = meters.get(span.device_id)
+    steps = found.steps if found else []
     first = bisect_left(steps, span.starts_at, key=lambda step: step.ends_at)
     last = bisect_left(steps, span.ends_at, key=lambda step: step.starts_at)
-    return first, last
+    return steps[first:last]
+
+
+def _intervals_of(meters: Mapping[str, Steps], span: Span) -> Stretch | None:
+    """Return the span of the intervals of all steps that have a part in `span`."""
+    steps = _steps_of(meters, span)
+    if not steps or steps[0].starts_at >= steps[-1].ends_at:
+        return None
+    return steps[0].starts_at, steps[-1].ends_at
+
+
+def _reads(of_devices: Iterable[Steps | None]) -> Stretch | None:
+    reads = [own.reads if own else None for own in of_devices]
+    known = [span for span in reads if span]
+    if len(known) < len(reads):
+        return None
+    return min(first for first, _ in known), max(last for _, last in known)
 
 
 def _split(cut: Slice, steps: Sequence[Step], taken: dict[str, "Taken"]) -> Shares:
     vehicle_ids = sorted(cut.vehicle_ids)
     shares: dict[str, float] = defaultdict(float, dict.fromkeys(vehicle_ids, 0.0))
     nothing = Taken([])
-    for step in steps[slice(*_overlapping(steps, cut.meter))]:
+    for step in steps:
         ac_kwh = _part(step, cut.meter)
         if not ac_kwh:
             continue
@@ -103,7 +156,9 @@ class Taken:
 
     def _until(self, at: datetime) -> float:
         whole = bisect_right(self._ends_at, at)
-        so_far_kwh = self._so_far_kwh[whole] + self._at_instants_kwh[bisect_left(self._instants, at)]
+        so_far_kwh = (
+            self._so_far_kwh[whole] + self._at_instants_kwh[bisect_left(self._instants, at)]
+        )
         if whole < len(self._steps):
             step = self._steps[whole]
             if step.starts_at < at:

@@ -20,12 +20,12 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from analytics.figures import whole_fleet
+from analytics.figures.accounts import Unlinked
 from analytics.figures.cache import cached_performance, cached_unlinked_energy, read_of_vehicle
 from analytics.figures.explain import Explanation, explanation
 from analytics.figures.performance import (
     Performance,
     UnknownVehicle,
-    Unlinked,
     vehicle_account,
     vehicle_performance,
 )

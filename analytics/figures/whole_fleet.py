@@ -11,7 +11,8 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from analytics import formulas
-from analytics.figures.performance import AcSource, Coverage, DataPoints, Period
+from analytics.figures.accounts import AcSource
+from analytics.figures.performance import Coverage, DataPoints, Period
 from analytics.formulas import Health, Reason
 from analytics.models import FleetDay, VehicleDay
 from fleet.http import csv_answers

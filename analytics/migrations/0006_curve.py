@@ -1,10 +1,14 @@
 from pathlib import Path
 
+import django.contrib.postgres.fields
+import fleet.models
+import psqlextra.manager.manager
 from django.db import migrations, models
 
 FUNCTIONS = Path(__file__).parents[1] / "sql" / "curve.sql"
 _SPAN = "(text, timestamptz, timestamptz, text, float8, float8, float8, float8, timestamptz, timestamptz)"
 DROP_FUNCTIONS = f'''
+    DROP FUNCTION analytics_rules_of_shares;
     DROP FUNCTION analytics_vehicle_after;
     DROP FUNCTION analytics_meter_after;
     DROP FUNCTION analytics_vehicle_span{_SPAN};
@@ -96,5 +100,25 @@ class Migration(migrations.Migration):
             model_name='vehiclehour',
             name='energy_register',
             field=models.CharField(choices=[('interval', 'interval: energy since the previous reading'), ('counter', 'counter: a lifetime register'), ('session_counter', 'session counter: starts again at each plug-in')], max_length=16),
+        ),
+        migrations.CreateModel(
+            name='SharedHour',
+            fields=[
+                ('pk', models.CompositePrimaryKey('meter_id', 'hour', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('hour', models.DateTimeField()),
+                ('reads_from', models.DateTimeField()),
+                ('reads_until', models.DateTimeField()),
+                ('energies_ac_kwh', django.contrib.postgres.fields.ArrayField(base_field=models.FloatField(), size=None)),
+                ('meter_id', fleet.models.DeviceIdField(db_collation='C', max_length=64)),
+                ('vehicle_ids', models.TextField()),
+                ('rules', models.TextField()),
+            ],
+            options={
+                'abstract': False,
+                'base_manager_name': 'objects',
+            },
+            managers=[
+                ('objects', psqlextra.manager.manager.PostgresManager()),
+            ],
         ),
     ]

@@ -6,7 +6,7 @@ whether or not the hour has been rolled up. The work to do is a list of marks.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -15,9 +15,9 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from analytics.models import MeterHour, VehicleHour
+from analytics.rollups import shared_hours
 from analytics.sql import STATEMENTS
-from fleet.models import Meter, Vehicle
+from fleet.links import EARLIEST
 from fleet.stores import stopping
 from fleet.stores.statements import Statement
 from ingestion.history.partitions import ensure_partitions, is_missing_partition
@@ -31,33 +31,41 @@ QUIET: Final = timedelta(minutes=1)
 # Writers of the same devices wait for one batch at most: about 20 ms, and about 100 ms.
 SETTLED_AT_ONCE: Final = 500
 SUMMED_UP_AT_ONCE: Final = 1_000
+# A year of these devices is some minutes of work, between which new hours have their turn.
+OUTDATED_AT_ONCE: Final = 50
 
 
 @dataclass(frozen=True)
 class _HourlyStatements:
     """The statements for the hours of one kind of device."""
 
+    name: str
     changed: type[ChangedMeterHour | ChangedVehicleHour]
     settle: Statement
     mark: Statement
     take_changed: Statement
     sum_up: Statement
+    mark_outdated: Statement
 
 
 _HOURLY: Final = (
     _HourlyStatements(
+        "meter",
         ChangedMeterHour,
         Statement(STATEMENTS / "settle_meters.sql"),
         Statement(STATEMENTS / "mark_meter_hours.sql"),
         Statement(STATEMENTS / "take_changed_meter_hours.sql"),
         Statement(STATEMENTS / "sum_up_meter_hours.sql"),
+        Statement(STATEMENTS / "mark_outdated_meter_hours.sql"),
     ),
     _HourlyStatements(
+        "vehicle",
         ChangedVehicleHour,
         Statement(STATEMENTS / "settle_vehicles.sql"),
         Statement(STATEMENTS / "mark_vehicle_hours.sql"),
         Statement(STATEMENTS / "take_changed_vehicle_hours.sql"),
         Statement(STATEMENTS / "sum_up_vehicle_hours.sql"),
+        Statement(STATEMENTS / "mark_outdated_vehicle_hours.sql"),
     ),
 )
 
@@ -65,17 +73,20 @@ _HOURLY: Final = (
 def roll_up() -> int:
     """Settle the hours that are over, and roll up those that have changed and been quiet since.
 
-    Returns how many were rolled up. Pauses after each batch for half as long as it took: nobody
-    waits for sums, but writers share the machine.
+    Hours that were summed up by other rules follow, some devices at a time. Returns how many were
+    rolled up. Pauses after each batch for half as long as it took: nobody waits for sums, but
+    writers share the machine.
     """
-    settle()
     total = 0
-    began = time.monotonic()
-    for summed_up in sum_up_changed():
-        total += summed_up
-        time.sleep((time.monotonic() - began) / 2)
+    while True:
+        settle()
         began = time.monotonic()
-    return total
+        for summed_up in sum_up_changed():
+            total += summed_up
+            time.sleep((time.monotonic() - began) / 2)
+            began = time.monotonic()
+        if not mark_outdated():
+            return total
 
 
 def settle() -> None:
@@ -90,12 +101,35 @@ def settle() -> None:
 
 
 def sum_up_changed() -> Iterator[int]:
-    """Roll up the hours that are marked as changed and quiet; yield how many, batch by batch."""
+    """Roll up the hours that are marked as changed and quiet; yield how many, batch by batch.
+
+    Afterwards, what they change of how vehicles share meters.
+    """
     changed_before = timezone.now() - QUIET
+    due: set[shared_hours.MeterAt] = set()
     for kind in _HOURLY:
-        while taken := _sum_up_some(kind, changed_before):
+        while taken := _sum_up_some(kind, changed_before, due):
             yield taken
             stopping.check()
+    shared_hours.calculate(due)
+
+
+def mark_outdated() -> int:
+    """Mark the hours of some devices whose energy is counted by other rules now.
+
+    Returns how many devices these were; until their hours are rolled up, their figures come from
+    history.
+    """
+    marked = 0
+    for kind in _HOURLY:
+        (row,) = kind.mark_outdated.rows(
+            {
+                "most": OUTDATED_AT_ONCE,
+                "default_max_power_kw": settings.DEFAULT_MAX_POWER_KW,
+            }
+        )
+        marked += row.devices
+    return marked
 
 
 def mark(starts_at: datetime, ends_at: datetime, device_id: str | None = None) -> int:
@@ -112,13 +146,10 @@ def mark(starts_at: datetime, ends_at: datetime, device_id: str | None = None) -
     return marked
 
 
-def mark_all_of(device: Meter | Vehicle, **_: Any) -> None:
-    """Mark all hours of `device` for another roll-up; until then its figures come from history."""
-    of_device = {"meter_id" if isinstance(device, Meter) else "vehicle_id": device.pk}
-    hours = (MeterHour if isinstance(device, Meter) else VehicleHour).objects.filter(**of_device)
-    oldest = hours.order_by("hour").first()
-    if oldest:
-        mark(oldest.hour, timezone.now(), device.pk)
+def mark_after_link(meter_ids: Iterable[str] = (), **_: Any) -> None:
+    """Mark the hours of meters whose links have changed, so that their shares are calculated."""
+    for meter_id in shared_hours.meters_shared(meter_ids):
+        mark(EARLIEST, timezone.now(), meter_id)
 
 
 def pending() -> int:
@@ -126,30 +157,40 @@ def pending() -> int:
     return sum(kind.changed.objects.count() for kind in _HOURLY)
 
 
-def _sum_up_some(kind: _HourlyStatements, changed_before: datetime) -> int:
-    """Roll up one batch; return how many marks it removed. Creates missing partitions."""
+def _sum_up_some(
+    kind: _HourlyStatements, changed_before: datetime, due: set[shared_hours.MeterAt]
+) -> int:
+    """Roll up one batch; return how many marks it removed. Creates missing partitions.
+
+    Adds the hours of meters to `due` whose shares have to be calculated.
+    """
     try:
-        return _sum_up_in_one_transaction(kind, changed_before)
+        return _sum_up_in_one_transaction(kind, changed_before, due)
     except IntegrityError as error:
         if not is_missing_partition(error):
             raise
         ensure_partitions(
             kind.changed.objects.order_by("pk").values_list("hour", flat=True)[:SUMMED_UP_AT_ONCE]
         )
-        return _sum_up_in_one_transaction(kind, changed_before)
+        return _sum_up_in_one_transaction(kind, changed_before, due)
 
 
-def _sum_up_in_one_transaction(kind: _HourlyStatements, changed_before: datetime) -> int:
+def _sum_up_in_one_transaction(
+    kind: _HourlyStatements, changed_before: datetime, due: set[shared_hours.MeterAt]
+) -> int:
     with transaction.atomic():
+        shared_hours.lock()
         taken = kind.take_changed.rows(
             {"changed_before": changed_before, "most": SUMMED_UP_AT_ONCE}
         )
         if taken:
             # A separate statement: it sees everything committed when the marks were taken.
+            device_ids = [row.device_id for row in taken]
             hours = [row.hour for row in taken]
+            due |= shared_hours.take(kind.name, device_ids, hours)
             kind.sum_up.rows(
                 {
-                    "device_ids": [row.device_id for row in taken],
+                    "device_ids": device_ids,
                     "hours": hours,
                     "first": min(hours),
                     "last": max(hours) + HOUR,

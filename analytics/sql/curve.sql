@@ -298,3 +298,51 @@ AS $$
     ORDER BY reading.measured_at, reading.received_at DESC, reading.id DESC
     LIMIT 1
 $$;
+
+-- By which rules the energy of a meter is counted, and that of vehicles that share it, whose ids are
+-- separated by line feeds.
+CREATE OR REPLACE FUNCTION analytics_rules_of_shares(
+    id_of_meter text, ids_of_vehicles text, default_max_power_kw float8
+) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+    SELECT string_agg(
+        concat(register.rules, '|', device.cadence_seconds, '|', device.rolls_over_at_kwh),
+        E'\n' ORDER BY device.position, device.id
+    )
+    FROM (
+        SELECT
+            0 AS position,
+            meter.meter_id AS id,
+            meter.energy_register,
+            meter.scale,
+            meter.max_power_kw,
+            meter.rolls_over_at_kwh,
+            meter.interval_seconds,
+            cadence.cadence_seconds
+        FROM fleet_meter AS meter
+        LEFT JOIN analytics_metercadence AS cadence ON cadence.meter_id = meter.meter_id
+        WHERE meter.meter_id = id_of_meter
+        UNION ALL
+        SELECT
+            1 AS position,
+            vehicle.vehicle_id AS id,
+            vehicle.energy_register,
+            vehicle.scale,
+            vehicle.max_power_kw,
+            vehicle.rolls_over_at_kwh,
+            vehicle.interval_seconds,
+            cadence.cadence_seconds
+        FROM fleet_vehicle AS vehicle
+        LEFT JOIN analytics_vehiclecadence AS cadence ON cadence.vehicle_id = vehicle.vehicle_id
+        WHERE vehicle.vehicle_id = ANY(string_to_array(ids_of_vehicles, E'\n'))
+    ) AS device
+    CROSS JOIN LATERAL analytics_register(
+        device.energy_register,
+        device.scale,
+        device.max_power_kw,
+        device.interval_seconds,
+        device.cadence_seconds,
+        default_max_power_kw
+    ) AS register
+$$;

@@ -1,0 +1,45 @@
+-- Mark the hours of some meters whose energy is counted by other rules than when their hours were marked last:
+-- another register, scale, maximum power or cadence. Returns how many meters these were.
+--
+-- Parameters: most bigint, how many meters; default_max_power_kw float8, for counters without one of their
+-- own.
+--
+-- Leans on the primary keys of the registry, cadences, sums and marks.
+WITH outdated AS (
+    SELECT
+        cadence.meter_id,
+        register.rules
+    FROM analytics_metercadence AS cadence
+    INNER JOIN fleet_meter AS device ON device.meter_id = cadence.meter_id
+    CROSS JOIN LATERAL analytics_register(
+        device.energy_register,
+        device.scale,
+        device.max_power_kw,
+        device.interval_seconds,
+        cadence.cadence_seconds,
+        %(default_max_power_kw)s::float8
+    ) AS register
+    WHERE cadence.marked_rules <> register.rules
+    ORDER BY cadence.meter_id
+    LIMIT %(most)s
+),
+marked AS (
+    INSERT INTO ingestion_changedmeterhour (meter_id, hour, changed_at)
+    SELECT
+        hour.meter_id,
+        hour.hour,
+        hour.hour
+    FROM outdated
+    INNER JOIN analytics_meterhour AS hour ON hour.meter_id = outdated.meter_id
+    WHERE hour.rules <> outdated.rules
+    ORDER BY hour.meter_id, hour.hour
+    ON CONFLICT (meter_id, hour) DO NOTHING
+),
+kept AS (
+    UPDATE analytics_metercadence AS cadence
+    SET marked_rules = outdated.rules
+    FROM outdated
+    WHERE cadence.meter_id = outdated.meter_id
+    RETURNING 1
+)
+SELECT count(*) AS devices FROM kept
