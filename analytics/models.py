@@ -21,8 +21,8 @@ class MeterHour(PostgresPartitionedModel):
     """One hour of one meter, each timestamp counted once; written only by `rollups.hourly`.
 
     Valid as long as it has no `ChangedMeterHour`, and its `rules` are still those of the meter:
-    what decides how its energy is counted. An hour without a row is calculated from history. Values are
-    in kWh, by the scale of the meter.
+    what decides how its energy is counted. An hour without a row is calculated from history.
+    Values are in kWh, by the scale of the meter.
 
     The energy is that of the steps between the readings of the hour; of an interval register, also
     the first reading. Of a counter, it is meant only if the hour `is_plain`: all that it takes to
