@@ -1,4 +1,7 @@
-"""How complete the readings of a window are, and when that leaves health unknown."""
+"""How often devices report, and when a figure says too little for a verdict on health.
+
+What coverage is: `test_coverage_cases`.
+"""
 
 from datetime import timedelta
 
@@ -7,6 +10,7 @@ import pytest
 from analytics.models import MeterCadence, VehicleCadence
 from analytics.rollups.cadence import learn_cadences
 from fleet.links import link_vehicle
+from fleet.models import Meter, Vehicle
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 
@@ -65,10 +69,10 @@ def test_repeats_are_no_readings_of_their_own(api):
 
 
 def test_cadence_is_learned_from_the_last_hundred_readings(api):
-    report(vehicle_reading, "V1", at("01:00"), MINUTE, 200)
-    report(vehicle_reading, "V1", at("06:00"), 2 * MINUTE, 100)
+    report(vehicle_reading, "V1", at("00:00"), MINUTE, 200)
+    report(vehicle_reading, "V1", at("03:20"), 5 * MINUTE, 100)
 
-    assert cadence() == 120.0
+    assert cadence() == 300.0
 
 
 def test_cadence_is_learned_anew_every_day(api, clock):
@@ -103,124 +107,63 @@ def test_every_device_is_looked_at_once_however_many(api):
 # --- Coverage ---------------------------------------------------------------------------------
 
 
-def test_coverage_is_unknown_without_a_cadence_and_health_is_judged_without_it(api):
+@pytest.mark.parametrize(("readings", "coverage"), [(9, None), (10, 1.0)])
+def test_repeats_do_not_make_up_for_readings_that_are_missing(api, readings, coverage):
     link_vehicle("V1", "M1", at("00:00"))
-    report(meter_reading, "M1", at("09:00"), MINUTE, 9)
-    report(vehicle_reading, "V1", at("09:00"), MINUTE, 9, kwh=0.9)
-    learn_cadences()
+    report(meter_reading, "M1", at("09:00"), MINUTE, 10)
+    for _ in range(2):
+        report(vehicle_reading, "V1", at("09:00"), MINUTE, readings)
 
-    judged = figure(api)
-
-    assert judged["coverage"] == {"vehicle": None, "meter": None}
-    assert (judged["health"], judged["reason"]) == ("healthy", None)
-
-
-def test_coverage_is_readings_received_of_those_expected(api):
-    link_vehicle("V1", "M1", at("00:00"))
-    report(meter_reading, "M1", at("00:00"), 30 * MINUTE, 24)
-    report(vehicle_reading, "V1", at("02:00"), HOUR, 10)
-    learn_cadences()
-
-    # The vehicle: 10 of 12. The meter: 24 of 24.
-    assert figure(api)["coverage"] == {"vehicle": 0.833, "meter": 1.0}
-
-
-def test_coverage_is_one_at_most(api):
-    report(vehicle_reading, "V1", at("00:00"), HOUR, 12)
-    learn_cadences()
-    report(vehicle_reading, "V1", at("00:30"), HOUR, 12)  # and twice as often since
-
-    assert figure(api)["coverage"]["vehicle"] == 1.0
-
-
-def test_repeats_do_not_make_up_for_readings_that_are_missing(api):
-    report(vehicle_reading, "V1", at("00:00"), HOUR, 10)
-    report(vehicle_reading, "V1", at("00:00"), HOUR, 10)
-    learn_cadences()
-
-    assert figure(api)["coverage"]["vehicle"] == 0.833
-
-
-def test_span_in_which_not_one_reading_is_expected_has_no_coverage(api):
-    report(vehicle_reading, "V1", at("00:00"), HOUR, 12)
-    learn_cadences()
-
-    assert figure(api, "10:10", "10:40")["coverage"]["vehicle"] is None
-
-
-def test_coverage_of_the_meter_is_that_of_the_linked_part(api):
-    link_vehicle("V1", "M1", at("10:00"))
-    report(meter_reading, "M1", at("10:00"), 10 * MINUTE, 12)  # silent before
-    report(vehicle_reading, "V1", at("00:00"), HOUR, 12)
-    learn_cadences()
-
-    assert figure(api)["coverage"] == {"vehicle": 1.0, "meter": 1.0}
-    assert figure(api)["dataPoints"]["meter"] == 12
+    # The meter's last reading is a minute after the ninth of the vehicle.
+    assert figure(api, end="09:09")["coverage"]["vehicle"] is None
+    assert figure(api)["coverage"]["vehicle"] == coverage
 
 
 def test_coverage_of_two_meters_one_after_the_other(api):
+    Meter.objects.create(meter_id="M1", interval_seconds=1800.0)
+    Meter.objects.create(meter_id="M2", interval_seconds=1800.0)
+    Vehicle.objects.create(vehicle_id="V1", interval_seconds=1800.0)
     link_vehicle("V1", "M1", at("00:00"))
     link_vehicle("V1", "M2", at("06:00"))
-    report(meter_reading, "M1", at("00:00") - 12 * HOUR, HOUR, 15)  # falls silent at 03:00
-    report(meter_reading, "M2", at("06:00"), 30 * MINUTE, 12)
-    record([vehicle_reading("V1")], NOON)
-    learn_cadences()
+    report(meter_reading, "M1", at("00:30"), 30 * MINUTE, 6)  # falls silent at 03:00
+    report(meter_reading, "M2", at("06:30"), 30 * MINUTE, 12)
+    report(vehicle_reading, "V1", at("00:30"), 30 * MINUTE, 24)
 
-    # 3 of 6 and 12 of 12.
-    assert figure(api)["coverage"]["meter"] == round(15 / 18, 3)
+    # 2 kWh DC an hour: 6 of 12, and all of 12.
+    assert figure(api)["coverage"] == {"vehicle": 1.0, "meter": 0.75}
 
 
-def test_one_meter_of_unknown_cadence_leaves_the_coverage_unknown(api):
+def test_time_to_come_is_no_gap(api):
     link_vehicle("V1", "M1", at("00:00"))
-    link_vehicle("V1", "M2", at("06:00"))
-    report(meter_reading, "M1", at("00:00"), 30 * MINUTE, 12)
-    report(meter_reading, "M2", at("06:00"), 30 * MINUTE, 3)
-    record([vehicle_reading("V1")], NOON)
-    learn_cadences()
+    report(meter_reading, "M1", at("06:00"), 10 * MINUTE, 37)
+    report(vehicle_reading, "V1", at("06:00"), 10 * MINUTE, 37)
 
-    assert figure(api)["coverage"]["meter"] is None
-
-
-def test_vehicle_without_a_link_has_no_coverage_of_a_meter(api):
-    report(meter_reading, "M1", at("00:00"), HOUR, 12)
-    report(vehicle_reading, "V1", at("00:00"), HOUR, 12)
-    learn_cadences()
-
-    assert figure(api)["acSource"] == "fleet"
-    assert figure(api)["coverage"] == {"vehicle": 1.0, "meter": None}
-
-
-def test_nothing_is_expected_of_the_future(api):
-    report(vehicle_reading, "V1", at("06:00"), 10 * MINUTE, 36)
-    learn_cadences()
-
-    assert figure(api, "06:00", "11:00", day=16)["coverage"]["vehicle"] == 1.0
-    assert figure(api, "00:00", "11:00", day=16)["coverage"]["vehicle"] == 0.5
+    assert figure(api, "06:00", "11:00", day=16)["coverage"] == {"vehicle": 1.0, "meter": 1.0}
 
 
 def test_window_that_lies_in_the_future_has_no_coverage(api):
+    link_vehicle("V1", "M1", at("00:00"))
+    report(meter_reading, "M1", at("00:00"), HOUR, 12)
     report(vehicle_reading, "V1", at("00:00"), HOUR, 12)
-    learn_cadences()
 
-    assert figure(api, "13:00", "11:00", day=16)["coverage"]["vehicle"] is None
+    assert figure(api, "13:00", "11:00", day=16)["coverage"] == {"vehicle": None, "meter": None}
 
 
 # --- What it means for health -----------------------------------------------------------------
 
 
 @pytest.fixture
-def half_of_a_vehicles_readings(api):
-    """Hourly readings, of which 5 came between 00:00 and 10:00; the meter's are complete."""
+def vehicle_that_falls_silent(api):
+    """From 08:00 to 10:12 the meter reports each minute, the vehicle until 09:00."""
     link_vehicle("V1", "M1", at("00:00"))
-    report(meter_reading, "M1", at("00:00"), HOUR, 12, kwh=1.0)
-    report(vehicle_reading, "V1", at("00:00") - 24 * HOUR, HOUR, 20)
-    report(vehicle_reading, "V1", at("03:00"), HOUR, 5, kwh=1.8)
+    report(meter_reading, "M1", at("08:01"), MINUTE, 132, kwh=0.1)
+    report(vehicle_reading, "V1", at("08:01"), MINUTE, 60, kwh=0.18)
     learn_cadences()
 
 
-@pytest.mark.usefixtures("half_of_a_vehicles_readings")
-def test_half_of_the_readings_is_enough_to_judge(api):
-    judged = figure(api, end="10:00")
+@pytest.mark.usefixtures("vehicle_that_falls_silent")
+def test_half_of_the_energy_is_enough_to_judge(api):
+    judged = figure(api, "08:00", "10:00")
 
     assert judged["coverage"] == {"vehicle": 0.5, "meter": 1.0}
     assert (judged["efficiencyRatio"], judged["health"], judged["reason"]) == (
@@ -230,34 +173,21 @@ def test_half_of_the_readings_is_enough_to_judge(api):
     )
 
 
-@pytest.mark.usefixtures("half_of_a_vehicles_readings")
-def test_health_is_unknown_under_half_of_the_readings(api):
-    judged = figure(api, end="11:00")
+@pytest.mark.usefixtures("vehicle_that_falls_silent")
+def test_health_is_unknown_under_half_of_the_energy(api):
+    judged = figure(api, "08:00", "10:12")
 
-    assert judged["coverage"]["vehicle"] == 0.455
+    assert judged["coverage"]["vehicle"] == 0.455  # 6 of 13.2 kWh
     assert judged["efficiencyRatio"] == 81.82  # is served all the same
     assert (judged["health"], judged["reason"]) == ("unknown", "low_coverage")
 
 
-@pytest.mark.usefixtures("half_of_a_vehicles_readings")
+@pytest.mark.usefixtures("vehicle_that_falls_silent")
 def test_how_much_coverage_is_enough_is_a_setting(api, settings):
     settings.MIN_COVERAGE = 0.4
-    assert figure(api, end="11:00")["health"] == "degraded"
+    assert figure(api, "08:00", "10:12")["health"] == "degraded"
     settings.MIN_COVERAGE = 0.6
-    assert figure(api, end="10:00")["reason"] == "low_coverage"
-
-
-def test_low_coverage_of_the_meter_leaves_health_unknown_too(api):
-    link_vehicle("V1", "M1", at("00:00"))
-    report(meter_reading, "M1", at("00:00") - 24 * HOUR, HOUR, 20)
-    report(meter_reading, "M1", at("00:00"), HOUR, 5)
-    report(vehicle_reading, "V1", at("00:00"), HOUR, 12, kwh=0.3)
-    learn_cadences()
-
-    judged = figure(api)
-
-    assert judged["coverage"] == {"vehicle": 1.0, "meter": 0.417}
-    assert (judged["health"], judged["reason"]) == ("unknown", "low_coverage")
+    assert figure(api, "08:00", "10:00")["reason"] == "low_coverage"
 
 
 @pytest.mark.parametrize(
@@ -284,8 +214,8 @@ def test_how_much_energy_is_enough_is_a_setting(api, settings):
 def test_it_is_the_vehicles_own_part_of_the_ac_that_has_to_be_enough(api):
     link_vehicle("V1", "M1", at("00:00"))
     link_vehicle("V2", "M1", at("00:00"))
-    record([meter_reading("M1", kwh=20.0), vehicle_reading("V1", kwh=1.0)], NOON)
-    record([vehicle_reading("V2", kwh=19.0)], NOON)
+    record([meter_reading("M1", "10:00", 0.0), meter_reading("M1", "11:00", 20.0)], NOON)
+    record([vehicle_reading("V1", "10:30", 1.0), vehicle_reading("V2", "10:30", 19.0)], NOON)
 
     assert figure(api)["reason"] == "too_little_energy"
 
@@ -301,17 +231,3 @@ def test_health_is_unknown_without_ac(api):
         "unknown",
         "no_ac",
     )
-
-
-def test_of_several_reasons_the_plainest_is_named(api):
-    link_vehicle("V1", "M1", at("00:00"))
-    report(vehicle_reading, "V1", at("00:00") - 24 * HOUR, HOUR, 20)
-    record([vehicle_reading("V1", kwh=0.5)], NOON)
-    learn_cadences()
-    assert figure(api)["reason"] == "no_ac"
-
-    record([meter_reading("M1", kwh=1.0)], NOON)
-    assert figure(api)["reason"] == "too_little_energy"
-
-    record([meter_reading("M1", "11:01", kwh=9.0)], NOON)
-    assert figure(api)["reason"] == "low_coverage"
