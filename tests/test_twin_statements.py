@@ -22,7 +22,7 @@ SUMS_OF_HOURS = (
 )
 # Vehicles are at meters, and not the other way round.
 NO_TWINS = {"take_shared_*_hours"}
-# The battery temperature, which has sums for vehicles only; each as often as it is in the statement.
+# The battery temperature, which has sums for vehicles only; each as often as it occurs.
 VEHICLES_ALONE = {
     "sum_up_*_hours": (
         ", battery_temp_celsius_sum, battery_temp_readings",

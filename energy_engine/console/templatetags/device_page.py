@@ -25,7 +25,7 @@ register = template.Library()
 
 _SOURCES: Final = {
     "linked": "the meter served this vehicle alone",
-    "shared": "several vehicles were linked to the meter; its hourly AC is split by their DC",
+    "shared": "several vehicles were linked to the meter; each step of its AC is split by their DC",
     "fleet": "no link in this window; a share of the AC of all meters without a link",
     "none": "no AC to compare with",
 }

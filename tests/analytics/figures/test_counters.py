@@ -54,7 +54,7 @@ class Counter:
         self.sum_up()
         from_sums = self.energy()
         assert from_sums.hours_rolled_up > 0
-        # Also what is suspect and where nothing was reported; what the last readings are may differ.
+        # Also what is suspect, and where nothing was reported; not what the last readings are.
         differ = {"hours_rolled_up": 0, "ends_with": None}
         assert from_sums._replace(**differ) == from_history._replace(**differ)
         return from_sums.energy_kwh, from_sums.suspect_steps

@@ -6,6 +6,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import NamedTuple
 
 from hypothesis import given, settings
@@ -44,7 +45,7 @@ class Reading(NamedTuple):
 
 @st.composite
 def histories(draw: st.DrawFn, ends_at: datetime | None = None) -> list[Reading]:
-    """Return readings that rise, stand still, dip, leap and start again; up to `ends_at`, if any."""
+    """Return readings that rise, stand still, dip, leap and start again; up to `ends_at`."""
     moves = draw(st.lists(st.tuples(MOVES, PAUSES_SECONDS), min_size=1, max_size=25))
     values = [draw(st.sampled_from(VALUES))]
     at, times = NOON, [NOON]
@@ -65,7 +66,7 @@ def singles(readings: Sequence[Reading]) -> list[Block]:
 
 def block_of(readings: Sequence[Reading]) -> Block:
     rose = [
-        after for before, after in zip(readings, readings[1:], strict=False)
+        after for before, after in pairwise(readings)
         if after.kwh > before.kwh
     ]  # fmt: skip
     return Block(
@@ -89,7 +90,7 @@ def goes_on(register: Register, before: Reading, after: Reading) -> bool:
 def stretches(draw: st.DrawFn, register: Register, readings: list[Reading]) -> list[list[Reading]]:
     """Cut readings into stretches that are blocks: where they have to be cut, and anywhere else."""
     cut = [readings[:1]]
-    for before, after in zip(readings, readings[1:], strict=False):
+    for before, after in pairwise(readings):
         if goes_on(register, before, after) and not draw(st.booleans()):
             cut[-1].append(after)
         else:
@@ -118,7 +119,7 @@ def step_by_step(
     judged = judge(register, [block_of(stretch) for stretch in cut])
     for stretch, step, is_ignored in zip(cut, judged.steps, judged.is_ignored, strict=True):
         yield stretch[0], step, is_ignored
-        for before, after in zip(stretch, stretch[1:], strict=False):
+        for before, after in pairwise(stretch):
             inner = None if is_ignored else Step(before.at, after.at, after.kwh - before.kwh)
             yield after, inner, is_ignored
 

@@ -1,5 +1,5 @@
 """What a figure is made of, told so that it can be followed by hand; and how a shared meter is
-split hour by hour."""
+split step by step."""
 
 from datetime import timedelta
 
@@ -63,6 +63,8 @@ def test_explanation_of_a_linked_vehicle_as_a_whole(api):
             "corrected": 0,
             "suspectSteps": 0,
             "cadenceSeconds": None,
+            "firstStep": None,
+            "lastStep": None,
         },
         "meters": [
             {
@@ -78,6 +80,8 @@ def test_explanation_of_a_linked_vehicle_as_a_whole(api):
                 "corrected": 0,
                 "suspectSteps": 0,
                 "cadenceSeconds": None,
+                "firstStep": None,
+                "lastStep": None,
             }
         ],
         "splits": [
@@ -174,10 +178,63 @@ def test_suspect_steps_and_cadence_of_each_device_are_told(api):
     told = explained(api)
     (meter,) = told["meters"]
 
-    assert (meter["suspectSteps"], meter["cadenceSeconds"]) == (2, 60.0)
-    assert meter["energyKwh"] == pytest.approx(0.4 + 0.5)
+    assert (meter["suspectSteps"], meter["cadenceSeconds"]) == (1, 60.0)
+    assert meter["energyKwh"] == pytest.approx(1.1)
     assert (told["vehicle"]["suspectSteps"], told["vehicle"]["cadenceSeconds"]) == (0, None)
-    assert told["figure"]["suspectSteps"] == 2
+    assert told["figure"]["suspectSteps"] == 1
+
+
+@pytest.mark.parametrize("is_summed_up", [False, True])
+def test_steps_that_the_bounds_of_a_span_cut_are_told(api, clock, is_summed_up):
+    link_vehicle("V1", "M1", at("10:00"))
+    for time, ac_kwh, dc_kwh in (
+        ("08:55", 1.0, 0.5),
+        ("09:55", 10.0, 9.0),
+        ("10:10", 3.0, 2.4),
+        ("10:50", 8.0, 6.0),
+        ("11:05", 6.0, 4.5),
+    ):
+        record([meter_reading("M1", time, ac_kwh), vehicle_reading("V1", time, dc_kwh)], NOON)
+    if is_summed_up:
+        clock.shift(hourly.QUIET)
+        hourly.roll_up()
+
+    told = explained(api, query="start=2026-07-15T09:15:00Z&end=2026-07-15T11:00:00Z")
+
+    # 40 of 60 minutes of 9 kWh, 2.4 and 6, and 10 of 15 minutes of 4.5.
+    assert told["vehicle"]["energyKwh"] == pytest.approx(6 + 2.4 + 6 + 3, abs=1e-9)
+    assert told["vehicle"]["firstStep"] == {
+        "start": "2026-07-15T08:55:00Z",
+        "end": "2026-07-15T09:55:00Z",
+        "energyKwh": 9.0,
+        "energyInSpanKwh": 6.0,
+    }
+    last = told["vehicle"]["lastStep"]
+    assert (times(last), last["energyKwh"], last["energyInSpanKwh"]) == (("10:50", "11:05"), 4.5, 3)
+    # The meter's span begins with the link: 10 of 15 minutes of 3 kWh, 8, and 4 of 6.
+    (meter,) = told["meters"]
+    assert meter["energyKwh"] == pytest.approx(2 + 8 + 4, abs=1e-9)
+    first, last = meter["firstStep"], meter["lastStep"]
+    assert (times(first), first["energyKwh"], first["energyInSpanKwh"]) == (
+        ("09:55", "10:10"),
+        3.0,
+        2.0,
+    )
+    assert (times(last), last["energyKwh"], last["energyInSpanKwh"]) == (("10:50", "11:05"), 6, 4)
+
+
+def test_step_that_is_longer_than_the_span_is_cut_at_both_ends(api):
+    Vehicle.objects.create(vehicle_id="V1", energy_register="counter")
+    record([vehicle_reading("V1", "06:00", 100.0), vehicle_reading("V1", "11:00", 110.0)], NOON)
+
+    vehicle = explained(api, query="start=2026-07-15T07:00:00Z&end=2026-07-15T09:00:00Z")["vehicle"]
+
+    assert (vehicle["counted"], vehicle["energyKwh"]) == (0, 4.0)
+    assert vehicle["firstStep"] == vehicle["lastStep"]
+    assert (times(vehicle["firstStep"]), vehicle["firstStep"]["energyInSpanKwh"]) == (
+        ("06:00", "11:00"),
+        4.0,
+    )
 
 
 def test_formula_has_the_numbers_of_the_linked_part(api):
@@ -207,16 +264,15 @@ def test_splits_add_up_to_the_figure(api):
 
     assert [(split["meterId"], *times(split)) for split in told["splits"]] == [
         ("M1", "06:00", "09:20"),
-        ("M2", "09:20", "10:00"),
-        ("M2", "10:00", "11:00"),
-        ("M2", "11:00", "12:00"),
+        ("M2", "09:20", "12:00"),
     ]
     for name in ("energyConsumedAc", "energyDeliveredDc"):
         total = sum(split[name] for split in told["splits"])
         assert total == pytest.approx(told["figure"][name], abs=1e-9)
     for split, meter in zip(told["splits"], told["meters"], strict=True):
-        assert split["energyConsumedAc"] == split["meterEnergyAc"] * split["share"]
-        assert split["meterEnergyAc"] == meter["energyKwh"]
+        shared_kwh = split["meterEnergyAc"] * split["share"]
+        assert split["energyConsumedAc"] == pytest.approx(shared_kwh, abs=1e-9)
+        assert split["meterEnergyAc"] == pytest.approx(meter["energyKwh"], abs=1e-9)
         assert times(split) == times(meter)
 
 
@@ -270,7 +326,7 @@ def test_explanation_costs_the_same_statements_however_long(api, statements_sent
     assert sent == [5]  # links, DC, AC; deliveries of the vehicle, and of its meters
 
 
-# --- A shared meter, hour by hour -------------------------------------------------------------
+# --- A shared meter, step by step -------------------------------------------------------------
 
 
 def share(api, vehicle_id: str) -> tuple[float, float | None]:
@@ -289,23 +345,26 @@ def two_at_a_meter(api):
 
 
 @pytest.mark.usefixtures("two_at_a_meter")
-def test_shared_meter_is_split_hour_by_hour(api):
-    # 09: 10 kWh for V1 alone. 10: 20 kWh, 4 of 16 for V1.
-    record([meter_reading("M1", "09:10", 10.0), vehicle_reading("V1", "09:10", 9.0)], NOON)
-    record([meter_reading("M1", "10:10", 20.0)], NOON)
-    record([vehicle_reading("V1", "10:10", 4.0), vehicle_reading("V2", "10:20", 12.0)], NOON)
+def test_shared_meter_is_split_step_by_step(api):
+    # Up to 10:00: 10 kWh for V1 alone. Up to 11:00: 20 kWh, 4 of 16 for V1.
+    readings = [("09:00", 0.0, 0.0, 0.0), ("10:00", 10.0, 9.0, 0.0), ("11:00", 20.0, 4.0, 12.0)]
+    for time, ac_kwh, first_kwh, second_kwh in readings:
+        record([meter_reading("M1", time, ac_kwh)], NOON)
+        record([vehicle_reading("V1", time, first_kwh)], NOON)
+        record([vehicle_reading("V2", time, second_kwh)], NOON)
 
     # Over the window it would be 13 of 25, 15.6 kWh and 83.33 %, for both of them.
     assert share(api, "V1") == (10 + 5, 86.67)
     assert share(api, "V2") == (15, 80.0)
     shares = [split["share"] for split in explained(api)["splits"]]
-    assert shares == [0.5, 1.0, 0.25, 0.5]  # 08 and 11: none took any
+    assert shares == [0.5]  # 15 of 30
 
 
 @pytest.mark.usefixtures("two_at_a_meter")
-def test_hour_in_which_none_took_any_is_split_equally(api):
-    record([meter_reading("M1", "09:10", 0.4)], NOON)  # standby
-    record([meter_reading("M1", "10:10", 20.0), vehicle_reading("V1", "10:10", 16.0)], NOON)
+def test_step_in_which_none_took_any_is_split_equally(api):
+    record([meter_reading("M1", "09:00", 0.0), meter_reading("M1", "10:00", 0.4)], NOON)  # standby
+    record([vehicle_reading("V1", "10:00", 0.0), vehicle_reading("V1", "11:00", 16.0)], NOON)
+    record([meter_reading("M1", "11:00", 20.0)], NOON)
 
     assert share(api, "V1") == (20.2, 79.21)
     assert share(api, "V2") == (0.2, 0.0)
@@ -313,22 +372,22 @@ def test_hour_in_which_none_took_any_is_split_equally(api):
 
 def test_third_vehicle_joins_amid_an_hour(api, two_at_a_meter):
     link_vehicle("V3", "M1", at("10:30"))
-    record([meter_reading("M1", "10:15", 9.0)], NOON)
-    record([vehicle_reading("V1", "10:15", 2.0), vehicle_reading("V2", "10:15", 4.0)], NOON)
-    record([meter_reading("M1", "10:45", 12.0)], NOON)
-    record([vehicle_reading(f"V{number}", "10:45", 3.0) for number in (1, 2)], NOON)
-    record([vehicle_reading("V3", "10:15", 50.0), vehicle_reading("V3", "10:45", 6.0)], NOON)
+    for time, ac_kwh, *dc_kwh in (
+        ("10:00", 0.0, 0.0, 0.0, 0.0),
+        ("10:30", 9.0, 2.0, 4.0, 50.0),
+        ("11:00", 12.0, 3.0, 3.0, 6.0),
+    ):
+        record([meter_reading("M1", time, ac_kwh)], NOON)
+        vehicles = zip(("V1", "V2", "V3"), dc_kwh, strict=True)
+        record([vehicle_reading(id_, time, kwh) for id_, kwh in vehicles], NOON)
 
     # Up to 10:30: 9 kWh as 2 to 4. After: 12 kWh as 3 to 3 to 6. The 50 kWh came from elsewhere.
     assert share(api, "V1") == (3 + 3, 83.33)
     assert share(api, "V2") == (6 + 3, 77.78)
     assert share(api, "V3") == (6, 100.0)
     assert [times(split) for split in explained(api, "V1")["splits"]] == [
-        ("08:00", "09:00"),
-        ("09:00", "10:00"),
-        ("10:00", "10:30"),
-        ("10:30", "11:00"),
-        ("11:00", "12:00"),
+        ("08:00", "10:30"),
+        ("10:30", "12:00"),
     ]
 
 

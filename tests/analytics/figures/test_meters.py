@@ -21,29 +21,33 @@ def test_vehicle_that_is_alone_has_all_of_the_meter():
 
     account = meter_account("M1", MORNING)
 
-    assert account.served == [Served("V1", 10.0, 8.0)]
+    assert account.served == [Served("V1", 10.0, 8.0, 0.0)]
     assert (account.ac.energy_kwh, account.linked_ac_kwh, account.linked_dc_kwh) == (10, 10, 8)
     assert account.efficiency_percent == account.served[0].efficiency_percent == 80.0
 
 
-def test_shared_hour_is_split_by_dc():
+def test_shared_step_is_split_by_dc():
     link_vehicle("V1", "M1", at("06:00"))
     link_vehicle("V2", "M1", at("06:00"))
-    record([meter_reading("M1", "09:30", 10.0)], NOON)
-    record([vehicle_reading("V1", "09:30", 2.0), vehicle_reading("V2", "09:30", 6.0)], NOON)
+    record([meter_reading("M1", "09:00", 0.0), meter_reading("M1", "09:30", 10.0)], NOON)
+    record([vehicle_reading("V1", "09:10", 2.0), vehicle_reading("V2", "09:20", 6.0)], NOON)
 
-    assert meter_account("M1", MORNING).served == [Served("V2", 7.5, 6.0), Served("V1", 2.5, 2.0)]
+    assert meter_account("M1", MORNING).served == [
+        Served("V2", 7.5, 6.0, 0.0),
+        Served("V1", 2.5, 2.0, 0.0),
+    ]
 
 
 def test_part_is_that_of_the_vehicles_own_figure():
     link_vehicle("V1", "M1", at("06:00"))
     link_vehicle("V2", "M1", at("09:40"))
-    record([meter_reading("M1", "09:30", 4.0), meter_reading("M1", "09:50", 10.0)], NOON)
-    record([vehicle_reading("V1", "09:50", 2.0), vehicle_reading("V2", "09:50", 6.0)], NOON)
+    record([meter_reading("M1", "09:30", 4.0), meter_reading("M1", "09:50", 12.0)], NOON)
+    record([vehicle_reading("V1", "09:45", 2.0), vehicle_reading("V2", "09:45", 4.0)], NOON)
 
     parts = {part.vehicle_id: part.energy_ac_kwh for part in meter_account("M1", MORNING).served}
 
-    assert parts == {"V1": 6.5, "V2": 7.5}
+    # 4, the first half of 12, and a third of the other; two thirds.
+    assert parts == {"V1": 4 + 6 + 2, "V2": 4.0}
     for vehicle_id, energy_ac_kwh in parts.items():
         assert vehicle_performance(vehicle_id, MORNING).energy_ac_kwh == energy_ac_kwh
 
@@ -51,10 +55,10 @@ def test_part_is_that_of_the_vehicles_own_figure():
 def test_other_meters_of_a_vehicle_are_left_out():
     link_vehicle("V1", "M1", at("06:00"))
     link_vehicle("V1", "M2", at("10:00"))
-    record([meter_reading("M1", "09:30", 4.0), meter_reading("M2", "10:30", 7.0)], NOON)
-    record([vehicle_reading("V1", "09:30", 3.0), vehicle_reading("V1", "10:30", 5.0)], NOON)
+    record([meter_reading("M1", "09:30", 4.0), meter_reading("M2", "11:30", 7.0)], NOON)
+    record([vehicle_reading("V1", "09:30", 3.0), vehicle_reading("V1", "11:30", 5.0)], NOON)
 
-    assert meter_account("M1", MORNING).served == [Served("V1", 4.0, 3.0)]
+    assert meter_account("M1", MORNING).served == [Served("V1", 4.0, 3.0, 0.0)]
 
 
 def test_ac_without_a_link_is_nobodys():

@@ -66,15 +66,36 @@ def test_of_one_timestamp_twice_in_a_batch_the_later_one_counts():
 
 def test_window_is_half_open():
     yesterday = NOON - timedelta(hours=24)
-    early, first, last, now = (vehicle_reading("V1", kwh=kwh) for kwh in (1.0, 2.0, 4.0, 8.0))
+    ids = ("EARLY", "FIRST", "LAST", "NOW")
+    early, first, last, now = (vehicle_reading(id_, kwh=2.0) for id_ in ids)
     early.measured_at = yesterday - timedelta(microseconds=1)
     first.measured_at = yesterday
     last.measured_at = NOON - timedelta(microseconds=1)
     now.measured_at = NOON
     record([early, first, last, now], NOON)
 
-    assert figures().energy_dc_kwh == 6
-    assert (figures().period.start, figures().period.end) == (yesterday, NOON)
+    # First readings, whose steps lie at their instants.
+    assert [figures(id_).energy_dc_kwh for id_ in ids] == [0, 2, 2, 0]
+    period = figures("FIRST").period
+    assert (period.start, period.end) == (yesterday, NOON)
+
+
+def test_steps_count_with_the_part_that_lies_in_the_window():
+    yesterday = NOON - timedelta(hours=24)
+    readings = [vehicle_reading("V1", kwh=kwh) for kwh in (0.0, 4.0, 0.0, 8.0)]
+    times = (
+        yesterday - timedelta(minutes=15),
+        yesterday + timedelta(minutes=45),
+        NOON - timedelta(minutes=30),
+        NOON + timedelta(minutes=10),
+    )
+    for reading, measured_at in zip(readings, times, strict=True):
+        reading.measured_at = measured_at
+    record(readings, NOON)
+
+    # 45 of 60 minutes of 4 kWh, 30 of 40 minutes of 8.
+    assert figures().energy_dc_kwh == pytest.approx(3 + 6, abs=1e-9)
+    assert figures().data_points.vehicle == 2
 
 
 def test_window_across_the_turn_of_a_month_reads_both_partitions(clock):
@@ -86,15 +107,15 @@ def test_window_across_the_turn_of_a_month_reads_both_partitions(clock):
     assert figures().energy_dc_kwh == 2
 
 
-def test_reading_belongs_to_the_link_in_force_at_its_timestamp():
+def test_energy_belongs_to_the_link_that_was_in_force_while_it_flowed():
     link_vehicle("V1", "M1", at("08:00"))
     link_vehicle("V1", "M2", at("10:00"))
     record(
         [
-            meter_reading("M1", "09:00", 10.0),
-            meter_reading("M1", "10:00", 100.0),  # V1 has left
-            meter_reading("M2", "09:59", 100.0),  # V1 has not come yet
-            meter_reading("M2", "10:00", 20.0),
+            meter_reading("M1", "09:30", 10.0),
+            meter_reading("M1", "10:30", 8.0),  # half of it after V1 has left
+            meter_reading("M2", "09:45", 100.0),  # V1 has not come yet
+            meter_reading("M2", "10:15", 32.0),  # half of it before V1 came
             vehicle_reading("V1", "09:00", 9.0),
             vehicle_reading("V1", "10:00", 15.0),
         ],
@@ -103,7 +124,7 @@ def test_reading_belongs_to_the_link_in_force_at_its_timestamp():
 
     figure = figures()
 
-    assert (figure.energy_ac_kwh, figure.energy_dc_kwh) == (30, 24)
+    assert (figure.energy_ac_kwh, figure.energy_dc_kwh) == (10 + 4 + 16, 24)
     assert (figure.efficiency_percent, figure.meter_id) == (80.0, "M2")
 
 
@@ -142,9 +163,10 @@ def test_shared_meter_is_split_by_dc():
     link_vehicle("V2", "M1", at("08:00"))
     record(
         [
-            meter_reading("M1", kwh=100.0),
-            vehicle_reading("V1", kwh=30.0),
-            vehicle_reading("V2", kwh=60.0),
+            meter_reading("M1", "10:00", 0.0),
+            meter_reading("M1", "11:00", 100.0),
+            vehicle_reading("V1", "10:30", 30.0),
+            vehicle_reading("V2", "10:30", 60.0),
         ],
         NOON,
     )
@@ -173,9 +195,10 @@ def test_meter_is_a_vehicles_own_until_another_joins_it():
         [
             meter_reading("M1", "09:00", 10.0),
             vehicle_reading("V1", "09:00", 9.0),
+            meter_reading("M1", "10:10", 0.0),
             meter_reading("M1", "11:00", 20.0),
-            vehicle_reading("V1", "11:00", 6.0),
-            vehicle_reading("V2", "11:00", 12.0),
+            vehicle_reading("V1", "10:30", 6.0),
+            vehicle_reading("V2", "10:30", 12.0),
         ],
         NOON,
     )

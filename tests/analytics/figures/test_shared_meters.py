@@ -45,54 +45,18 @@ def add_touching_link(vehicle_id: str, meter_id: str, starts_at: datetime) -> No
 # --- Pieces of a series -----------------------------------------------------------------------
 
 
-@pytest.fixture
-def two_at_a_meter(api):
-    """V1 and V2 take 6 kWh DC each between 10:00 and 11:00, of the 12 kWh AC of M1."""
-    for vehicle_id in ("V1", "V2"):
-        link_vehicle(vehicle_id, "M1", at("00:00"))
-    record([meter_reading("M1", "10:05", 8.0), meter_reading("M1", "10:35", 4.0)], NOON)
-    record([vehicle_reading("V1", "10:05", 3.0), vehicle_reading("V1", "10:35", 3.0)], NOON)
-    record([vehicle_reading("V2", "10:35", 6.0)], NOON)
-
-
 def quarters(api, window: str) -> list[float]:
     series = get(api, f"{PATH}/V1/series?{window}&granularity=15m")
     return [point["energyConsumedAc"] for point in series["points"]]
-
-
-def test_pieces_of_an_hour_take_the_share_of_the_hour(api, two_at_a_meter):
-    figure = get(api, f"{PATH}/V1?{HOUR}")
-
-    assert figure["energyConsumedAc"] == 6.0
-    assert quarters(api, HOUR) == [4.0, 0, 2.0, 0]
-
-
-def test_pieces_of_a_window_that_cuts_an_hour_take_the_share_of_what_it_leaves(api, two_at_a_meter):
-    # From 10:30 on V1 takes 3 of 9 kWh.
-    half = "start=2026-07-15T10:30:00Z&end=2026-07-15T11:00:00Z"
-
-    assert get(api, f"{PATH}/V1?{half}")["energyConsumedAc"] == pytest.approx(4 / 3, abs=1e-9)
-    assert quarters(api, half) == [pytest.approx(4 / 3, abs=1e-9), 0]
-
-
-def test_days_that_begin_at_half_past_take_the_share_of_the_hour(api, clock, two_at_a_meter):
-    # As at 10:05 and 10:35, on either side of midnight in India.
-    clock.move_to(NOON + timedelta(days=1))
-    record([meter_reading("M1", "18:05", 8.0), meter_reading("M1", "18:35", 4.0)], NOON)
-    record([vehicle_reading("V1", "18:05", 3.0), vehicle_reading("V1", "18:35", 3.0)], NOON)
-    record([vehicle_reading("V2", "18:35", 6.0)], NOON)
-
-    window = "start=2026-07-15T18:00:00Z&end=2026-07-15T19:00:00Z"
-    series = get(api, f"{PATH}/V1/series?{window}&granularity=day&tz=Asia/Kolkata")
-
-    assert [point["energyConsumedAc"] for point in series["points"]] == [4.0, 2.0]
 
 
 def test_rounding_leaves_the_sum_of_pieces_as_it_is(api):
     # A third of 1 kWh, in 28 quarters of an hour: 0.0119047619… each.
     for vehicle_id in ("V1", "V2", "V3"):
         link_vehicle(vehicle_id, "M1", at("00:00"))
-    times = [f"{hour:02}:{minute}" for hour in range(7) for minute in ("05", "20", "35", "50")]
+    record([meter_reading("M1", "00:00", 0.0)], NOON)
+    times = [f"{hour:02}:{minute}" for hour in range(7) for minute in ("15", "30", "45")]
+    times += [f"{hour:02}:00" for hour in range(1, 8)]
     record([meter_reading("M1", time, 1 / 28) for time in times], NOON)
 
     window = "start=2026-07-15T00:00:00Z&end=2026-07-15T07:00:00Z"
@@ -179,13 +143,15 @@ def _assert_pieces_add_up(api, vehicle_id: str, start: datetime, end: datetime) 
 def two_halves_of_an_hour(api):
     """Between 10:00 and 11:00 M1 draws 20 kWh AC; V1 takes 10.8 of the 12 kWh DC, V2 1.2.
 
-    So V1 has 18 of the 20 kWh. By half hours it would be 14: 10 · 10/10 + 10 · 0.8/2.
+    It is one step of M1, so V1 has 18 of the 20 kWh, evenly. By half hours it would be 14:
+    10 · 10/10 + 10 · 0.8/2.
     """
     for vehicle_id in ("V1", "V2"):
         link_vehicle(vehicle_id, "M1", at("00:00"))
-    record([meter_reading("M1", "10:15", 10.0), meter_reading("M1", "10:45", 10.0)], NOON)
-    record([vehicle_reading("V1", "10:15", 10.0), vehicle_reading("V1", "10:45", 0.8)], NOON)
-    record([vehicle_reading("V2", "10:45", 1.2)], NOON)
+    record([meter_reading("M1", "10:00", 0.0), meter_reading("M1", "11:00", 20.0)], NOON)
+    record([vehicle_reading("V1", "10:00", 0.0), vehicle_reading("V1", "10:30", 10.0)], NOON)
+    record([vehicle_reading("V1", "11:00", 0.8)], NOON)
+    record([vehicle_reading("V2", "10:30", 0.0), vehicle_reading("V2", "11:00", 1.2)], NOON)
 
 
 def shares(api) -> list[float]:
@@ -206,8 +172,7 @@ def test_links_that_touch_are_one(api, two_halves_of_an_hour, vehicle_id):
     add_touching_link(vehicle_id, "M1", at("10:30"))
 
     assert shares(api) == [18.0, 2.0]
-    # 10 · 0.9 in either half.
-    assert quarters(api, HOUR) == [0, 9.0, 0, 9.0]
+    assert quarters(api, HOUR) == [4.5, 4.5, 4.5, 4.5]
 
 
 def test_links_that_touch_are_one_in_an_explanation(api, two_halves_of_an_hour):
@@ -242,5 +207,5 @@ def test_gap_between_links_is_none_of_them(api, two_halves_of_an_hour):
         vehicle_id="V1", meter_id="M1", valid_during=(at("10:31"), None)
     )
 
-    # 10 · 10/10 + 10 · 0.8/2: what V1 has of the half hours, each by itself.
-    assert shares(api)[0] == 14.0
+    # All of the minute between them is V2's.
+    assert shares(api) == [59 / 60 * 18, 59 / 60 * 2 + 20 / 60]

@@ -41,9 +41,9 @@ def rows(api, query: str = "") -> dict[str, dict]:
 @pytest.fixture
 def mixed_fleet(api):
     """A vehicle of each kind that there is: alone, sharing, unlinked, silent, with a counter."""
-    link_vehicle("ALONE", "M1", at("00:00"))
+    link_vehicle("ALONE", "M1", at("00:00") - timedelta(hours=1))
     for vehicle_id in ("SHARE1", "SHARE2"):
-        link_vehicle(vehicle_id, "M2", at("00:00"))
+        link_vehicle(vehicle_id, "M2", at("00:00") - timedelta(hours=1))
     link_vehicle("PARTLY", "M3", at("09:30"))
     Vehicle.objects.create(vehicle_id="SILENT")
     Vehicle.objects.create(vehicle_id="COUNTER", energy_register="counter", max_power_kw=30.0)
@@ -82,8 +82,8 @@ def test_row_of_each_vehicle_is_its_single_figure(api, mixed_fleet, summed_up):
         assert set(row) - set(single) == COLUMNS_OF_A_ROW
     sources = {row["acSource"] for row in listed.values()}
     assert sources == {"linked", "shared", "fleet", "none"}
-    assert listed["COUNTER"]["suspectSteps"] == 2
-    assert listed["ALONE"]["coverage"] == {"vehicle": 0.5, "meter": 1.0}
+    assert listed["COUNTER"]["suspectSteps"] == 1
+    assert listed["ALONE"]["coverage"] == {"vehicle": 1.0, "meter": 1.0}
 
 
 def test_fleet_is_the_same_in_portions(api, mixed_fleet, monkeypatch):
@@ -427,9 +427,9 @@ def test_meter_shows_its_ac_and_what_became_of_it_while_vehicles_were_linked(api
     assert (m2.energy_ac_kwh, m2.linked_ac_kwh) == (36.0, 36.0)
     assert m2.linked_dc_kwh == pytest.approx(36 * 0.4 + 9 * 0.6)
     assert (m2.efficiency_percent, m2.health) == (55.0, "critical")
-    assert (m2.readings, m2.coverage, m2.reason) == (36, 0.5, None)
-    # Linked from 09:30 on: of 36 readings those at 09:40 and later, seven.
-    assert (m3.energy_ac_kwh, m3.linked_ac_kwh) == (54.0, 10.5)
+    assert (m2.readings, m2.coverage, m2.reason) == (36, 1.0, None)
+    # Linked from 09:30 on: of 36 readings half of that at 09:40, and the six later ones.
+    assert (m3.energy_ac_kwh, m3.linked_ac_kwh) == (54.0, 0.75 + 6 * 1.5)
     assert (unlinked.energy_ac_kwh, unlinked.linked_ac_kwh) == (162.0, 0.0)
     assert (unlinked.efficiency_percent, unlinked.health) == (None, "unknown")
 
@@ -437,8 +437,8 @@ def test_meter_shows_its_ac_and_what_became_of_it_while_vehicles_were_linked(api
 class TestTrend:
     @pytest.fixture
     def two_days(self, api):
-        """1 kWh of AC and 0.9 of DC at 11:30 and 12:30 of yesterday, 2 and 1.6 at 11:30 today."""
-        for clock_time, ac, dc in (("11:30", 1.0, 0.9), ("12:30", 1.0, 0.9)):
+        """1 kWh of AC and 0.9 of DC at 11:30 and 12:50 of yesterday, 2 and 1.6 at 11:30 today."""
+        for clock_time, ac, dc in (("11:30", 1.0, 0.9), ("12:50", 1.0, 0.9)):
             readings = [meter_reading("M1", clock_time, ac), vehicle_reading("V1", clock_time, dc)]
             for reading in readings:
                 reading.measured_at -= timedelta(days=1)

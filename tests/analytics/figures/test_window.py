@@ -178,21 +178,22 @@ def test_period_is_served_in_utc_whatever_the_offset_it_was_asked_with(api, vehi
 def test_start_is_in_the_window_and_end_is_not(api):
     record(
         [
-            vehicle_reading("V1", "08:59:59.999999", 1.0),
+            vehicle_reading("V1", "07:00", 1.0),
             vehicle_reading("V1", "09:00", 2.0),
-            vehicle_reading("V1", "09:59:59.999999", 4.0),
-            vehicle_reading("V1", "10:00", 8.0),
+            vehicle_reading("V1", "11:00", 4.0),
         ],
         NOON,
     )
+    # So far apart that each lies at its instant.
 
     def dc(start: str, end: str) -> float:
         query = f"start=2026-07-15T{start}Z&end=2026-07-15T{end}Z"
         return api.get(f"{PATH}?{query}").json()["energyDeliveredDc"]
 
-    assert dc("09:00:00", "10:00:00") == 6
-    assert dc("09:00:00.000001", "10:00:00.000001") == 12
-    assert dc("08:00:00", "09:00:00") + dc("09:00:00", "11:00:00") == dc("08:00:00", "11:00:00")
+    assert dc("09:00:00", "11:00:00") == 2
+    assert dc("09:00:00.000001", "11:00:00.000001") == 4
+    assert (dc("07:00:00", "09:00:00"), dc("09:00:00", "11:30:00")) == (1, 6)
+    assert dc("07:00:00", "11:30:00") == 7
 
 
 def test_window_clipped_amid_hours_is_the_same_with_and_without_sums(api):
@@ -201,8 +202,8 @@ def test_window_clipped_amid_hours_is_the_same_with_and_without_sums(api):
         times = [f"{hour:02}:{minute:02}" for minute in (5, 20, 35, 50)]
         record([vehicle_reading("V1", time, 0.75) for time in times], NOON)
         record([meter_reading("M1", time, 1.0) for time in times], NOON)
-    # 07:35 and 07:50; 08, 09 and 10 as a whole; 11:05 and 11:20.
-    query = "start=2026-07-15T07:30:00Z&end=2026-07-15T11:25:00Z"
+    # 4 kWh AC an hour. 07:35 and 07:50; 08, 09 and 10 as a whole; 11:05 and 11:20.
+    query = "start=2026-07-15T07:30:00Z&end=2026-07-15T11:30:00Z"
 
     from_history = api.get(f"{PATH}?{query}").json()
     hourly.roll_up()
