@@ -11,7 +11,7 @@ from django.conf import settings
 
 from analytics.figures.cache import cached_unlinked_energy, read_of_fleet, read_of_vehicle
 from analytics.figures.energy import Energy, Span, meter_energies
-from analytics.figures.explain import Counted, Split, explanation
+from analytics.figures.explain import Counted, CutStep, Explanation, Split, explanation
 from analytics.figures.meters import meter_account
 from analytics.figures.performance import (
     Performance,
@@ -128,6 +128,7 @@ def what_it_is_made_of(vehicle: Vehicle, window: Window) -> dict[str, Any]:
         "formula": made_of.formula,
         "fleet": made_of.fleet,
         "counted": [("Vehicle", made_of.vehicle), *_by_meter(made_of.meters)],
+        "cut_steps": _cut_steps(made_of)[:_SHOWN_AT_MOST],
         "links": _links(made_of.splits),
         "splits": made_of.splits[:_SHOWN_AT_MOST],
         "more_splits": len(made_of.splits[_SHOWN_AT_MOST:]),
@@ -167,6 +168,17 @@ def _by_meter(counted: Iterable[Counted]) -> list[tuple[str, Counted]]:
         so_far = meters.get(span.device_id)
         meters[span.device_id] = _together(so_far, span) if so_far else span
     return [("Meter", of_meter) for of_meter in meters.values()]
+
+
+def _cut_steps(made_of: Explanation) -> list[tuple[str, str, CutStep]]:
+    """Return the steps that the bounds of spans cut, each with its kind of device and its id."""
+    steps: list[tuple[str, str, CutStep]] = []
+    for what, span in [("Vehicle", made_of.vehicle), *(("Meter", part) for part in made_of.meters)]:
+        for step in (span.first_step, span.last_step):
+            # One that is longer than the span is both.
+            if step and (what, span.device_id, step) not in steps:
+                steps.append((what, span.device_id, step))
+    return steps
 
 
 def _together(one: Counted, other: Counted) -> Counted:

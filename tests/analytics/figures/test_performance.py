@@ -298,7 +298,7 @@ def test_figure_costs_the_same_statements_however_many_readings(statements_sent,
     for number in range(readings):
         kwh = meter_reading("M1"), vehicle_reading("V1"), vehicle_reading("V2")
         for reading in kwh:
-            reading.measured_at = at("00:00") + timedelta(seconds=number * 40)
+            reading.measured_at = at("00:00") + number * timedelta(hours=12) / readings
         record(kwh, NOON)
 
     with statements_sent() as sent:
@@ -306,6 +306,7 @@ def test_figure_costs_the_same_statements_however_many_readings(statements_sent,
 
     assert figure.ac_source == source
     assert figure.data_points.vehicle == readings
-    # Links, DC, AC; for the fleet also which devices have no link, and their AC and DC, which the
-    # API asks for once a minute at most.
-    assert sent == [5 if source == "fleet" else 3]
+    # Links, DC, AC; of a shared meter also how it is shared, by the hour and step by step; for the
+    # fleet also which devices have no link, and their AC and DC, which the API asks for once a
+    # minute at most.
+    assert sent == [{"linked": 3, "shared": 8, "fleet": 5}[source]]

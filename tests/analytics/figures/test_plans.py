@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from django.db import connection
 
-from analytics.figures import energy
+from analytics.figures.history import METERS, VEHICLES
 from analytics.figures.window import Window
 from analytics.rollups import hourly
 from energy_engine.environment import ROOT
@@ -37,22 +37,30 @@ def record_hours_before(ends_at: datetime, devices: int = 20) -> None:
 
 def plan(statement: Statement, device_id: str, window: Window) -> dict[str, object]:
     """Return the plan of an energy statement as it runs: planned once, for any parameters."""
+    around = timedelta(hours=3)
+    first, last = window.starts_at - around, window.ends_at + around
+    # What is before, the window, and what is after: a step may reach into it from either side.
     values = {
-        "device_ids": [device_id],
-        "starts_at": [window.starts_at],
-        "ends_at": [window.ends_at],
-        "first": window.starts_at,
-        "last": window.ends_at,
+        "device_ids": [device_id] * 3,
+        "starts_at": [first, window.starts_at, window.ends_at],
+        "ends_at": [window.starts_at, window.ends_at, last],
+        "roles": [-1, 0, 1],
+        "first": first,
+        "last": last,
+        "window_starts_at": window.starts_at,
+        "window_ends_at": window.ends_at,
+        "default_max_power_kw": 400.0,
     }
     numbered = re.sub(
         r"%\((\w+)\)[sb]", lambda found: f"${[*values].index(found[1]) + 1}", statement._sql
     )
-    types = "text[], timestamptz[], timestamptz[], timestamptz, timestamptz"
+    types = "text[], timestamptz[], timestamptz[], smallint[]" + 4 * ", timestamptz" + ", float8"
     with connection.cursor() as cursor:
         cursor.execute(f"PREPARE figure ({types}) AS {numbered}")
         try:
             cursor.execute(
-                "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE figure (%s, %s, %s, %s, %s)",
+                "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)"
+                " EXECUTE figure (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
                 [*values.values()],
             )
             (found,) = cursor.fetchone()
@@ -73,7 +81,7 @@ def read_tables(node: dict) -> set[str]:
     }
 
 
-STATEMENTS = [(energy._meter_energy, "M7", "meter"), (energy._vehicle_energy, "V7", "vehicle")]
+STATEMENTS = [(METERS.blocks, "M7", "meter"), (VEHICLES.blocks, "V7", "vehicle")]
 
 
 @pytest.mark.parametrize(("statement", "device_id", "kind"), STATEMENTS)
@@ -81,7 +89,8 @@ def test_figure_reads_only_the_partitions_of_its_window_by_their_keys(statement,
     record_hours_before(NOON - timedelta(days=30))
     record_hours_before(NOON)
 
-    found = plan(statement, device_id, Window(NOON - timedelta(days=1), NOON))
+    window = Window(NOON - timedelta(hours=3), NOON - timedelta(minutes=30))
+    found = plan(statement, device_id, window)
 
     assert read_tables(found) == {f"ingestion_{kind}reading_2026_07"}
     scans = [one["Node Type"] for one in nodes(found) if "reading" in one.get("Relation Name", "")]
@@ -90,7 +99,7 @@ def test_figure_reads_only_the_partitions_of_its_window_by_their_keys(statement,
 
 @pytest.mark.parametrize(("statement", "device_id", "kind"), STATEMENTS)
 def test_longer_history_makes_a_figure_read_no_more(statement, device_id, kind):
-    window = Window(NOON - timedelta(hours=3), NOON)
+    window = Window(NOON - timedelta(hours=3), NOON - timedelta(minutes=30))
     record_hours_before(NOON)
     hourly.roll_up()
     short = plan(statement, device_id, window)["Shared Hit Blocks"]
@@ -109,7 +118,7 @@ def test_statements_of_history_are_short_enough_for_the_driver_to_remember():
         str(path)
         for path in statements
         # Those of last week run when a person asks for them, now and then.
-        if path.name != "functions.sql"
+        if path.name != "curve.sql"
         and not path.stem.endswith("_last_week")
         and len(Statement(path)._sql) >= 4096
     ]

@@ -83,10 +83,10 @@ def test_series_is_by_the_hour_in_utc_unless_told(api):
 
 def test_point_has_figures_of_its_own(api):
     link_vehicle("V1", "M1", at("00:00"))
-    record([meter_reading("M1", "10:00", 0.0), vehicle_reading("V1", "10:00", 0.0)], NOON)
-    record([meter_reading("M1", "10:59:59", 10.0), meter_reading("M1", "11:59:59", 20.0)], NOON)
-    record([vehicle_reading("V1", "10:59:59", 9.0, battery_temp_celsius=30.0)], NOON)
-    record([vehicle_reading("V1", "11:59:59", 16.0, battery_temp_celsius=34.0)], NOON)
+    record([meter_reading("M1", "10:00", 0.0), meter_reading("M1", "11:00", 10.0)], NOON)
+    record([meter_reading("M1", "12:00", 20.0), vehicle_reading("V1", "12:00", 16.0)], NOON)
+    record([vehicle_reading("V1", "10:00", 0.0, battery_temp_celsius=30.0)], NOON)
+    record([vehicle_reading("V1", "11:00", 9.0, battery_temp_celsius=34.0)], NOON)
 
     ten, eleven = points(api, "window=2h")
 

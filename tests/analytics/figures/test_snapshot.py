@@ -161,9 +161,9 @@ def test_look_costs_the_same_statements_however_many_vehicles(api, statements_se
     with statements_sent() as sent:
         snapshot.refresh()
 
-    # Vehicles; links, DC, AC; devices without a link, their AC and DC, two to keep that; keep the
-    # vehicles; meters, their AC; keep the meters; keep the fleet.
-    assert sent == [14]
+    # Vehicles; links, DC, AC, three for how meters are shared; devices without a link, their AC and
+    # DC, two to keep that; keep the vehicles; meters, their AC; keep the meters; keep the fleet.
+    assert sent == [17]
 
 
 # --- Energy of the devices without a link -----------------------------------------------------
