@@ -205,3 +205,17 @@ def test_interval_goes_on_from_the_last_reading_of_the_block_before():
         Step(after[0].first_at, after[1].first_at, None),
     ]
     assert (judged.opened, judged.certain_from) == ([], 1)
+
+
+def test_dip_that_lasts_may_be_a_roll_over_later():
+    rolls_over = COUNTER._replace(max_power_kw=11.0, rolls_over_at_kwh=100.0)
+    seconds = {0: 0.0, 10: 0.5, 20: 1.0, 30: 0.0, 24 * 3600: 0.0, 24 * 3600 + 10: 0.5}
+    readings = [Reading(NOON + timedelta(seconds=after), kwh) for after, kwh in seconds.items()]
+
+    one_by_one = judge(rolls_over, singles(readings))
+    cut = opened(rolls_over, [[one] for one in readings[:3]] + [readings[3:5], readings[5:]])
+
+    assert one_by_one.is_ignored == [False, False, True, True, False, True]
+    assert [is_ignored for _, _, is_ignored in step_by_step(rolls_over, cut)] == [
+        *one_by_one.is_ignored
+    ]

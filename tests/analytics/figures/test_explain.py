@@ -323,8 +323,7 @@ def test_explanation_costs_the_same_statements_however_long(api, statements_sent
     with statements_sent() as sent:
         explained(api, query=f"window={window}")
 
-    # Links, DC, AC; how the meter is shared; DC of those who share it; deliveries of the vehicle, and
-    # of its meters.
+    # Links, DC, AC; how the meter is shared; DC of those who share it; deliveries of both.
     assert sent == [11]
 
 

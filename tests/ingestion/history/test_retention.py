@@ -253,9 +253,10 @@ def test_figures_of_what_is_kept_are_those_of_before_to_the_last_digit(history, 
 
     assert figure(api, *window) == before
     assert before["energyDeliveredDc"] > 0
-    # The step from the last reading of May, as corrected, to the first one of June.
+    # From the last reading of May, as corrected, to the first one of June: 97 of 118.75 hours.
     if hours == 0:
-        assert before["energyDeliveredDc"] == 702.25 - 603.0
+        june_kwh = (651 - 603) * 97 / 118.75 + 702.25 - 651
+        assert before["energyDeliveredDc"] == pytest.approx(june_kwh, abs=1e-9)
 
 
 def test_reading_that_replaced_the_last_one_that_went_is_what_a_counter_goes_on_from(history, api):
@@ -263,7 +264,9 @@ def test_reading_that_replaced_the_last_one_that_went_is_what_a_counter_goes_on_
     last_of_may = APRIL + timedelta(days=60, hours=2.25)
     deliver(vehicle_reading("V1", kwh=620.0), last_of_may, NOON + timedelta(seconds=2))
 
-    assert figure(api, JUNE, JUNE + timedelta(days=20))["energyDeliveredDc"] == 702.25 - 620.0
+    june_kwh = (651 - 620) * 97 / 118.75 + 702.25 - 651
+    of_june = figure(api, JUNE, JUNE + timedelta(days=20))
+    assert of_june["energyDeliveredDc"] == pytest.approx(june_kwh, abs=1e-9)
 
 
 def test_sums_of_what_has_gone_are_not_made_anew(history):
@@ -513,7 +516,8 @@ def test_what_is_brought_back_gives_every_figure_of_before(history, folder, api,
 
 
 def test_figures_are_refused_until_all_of_a_span_is_back(history, folder, api):
-    window = APRIL, APRIL + timedelta(days=29)
+    # The last step that it cuts ends on the 26th.
+    window = APRIL, APRIL + timedelta(days=24)
     before = figure(api, *window)
     apply()
 
