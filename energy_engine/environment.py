@@ -332,8 +332,8 @@ VARIABLES = (
     Variable(
         "MIN_COVERAGE",
         0.5,
-        "Minimum coverage for health to be calculated: the part of the energy that flowed while the "
-        "device at the other end reported, from 0 to 1. Below it, health is unknown.",
+        "Minimum coverage for health to be calculated: the part of the energy that flowed while "
+        "the device at the other end reported, from 0 to 1. Below it, health is unknown.",
         at_least=0,
         at_most=1,
     ),

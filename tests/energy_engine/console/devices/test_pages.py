@@ -205,7 +205,8 @@ class TestFigure:
 
     def test_meter_shows_for_whom_its_ac_was(self, console, v1):
         link_vehicle("V2", "M1", at("11:00"))
-        record([vehicle_reading("V2", "11:30", 2.0)], NOON)
+        record([vehicle_reading("V2", "11:30", 2.0), meter_reading("M1", "11:00", 0.0)], NOON)
+        record([vehicle_reading(id_, "11:00", 0.0) for id_ in ("V1", "V2")], NOON)
 
         content = shown(console, page_of("meter", "M1"))
         assert "AC 10.000 kWh AC while vehicles were linked 10.000 kWh" in content
@@ -274,15 +275,34 @@ class TestWhy:
 
     def test_split_of_a_shared_meter_is_told(self, console, v1):
         link_vehicle("V2", "M1", at("11:00"))
-        record([vehicle_reading("V2", "11:30", 2.0)], NOON)
+        record([vehicle_reading("V2", "11:30", 2.0), meter_reading("M1", "11:00", 0.0)], NOON)
+        record([vehicle_reading(id_, "11:00", 0.0) for id_ in ("V1", "V2")], NOON)
         content = self.why(console)
 
-        assert "is split by their DC" in content
+        assert "each step of the meter is split by the DC that they took meanwhile" in content
         assert "V1, V2 10.000000 8.000000 10.000000 80.0 % 8.000000" in content
 
-    def test_hours_beyond_the_first_fifty_are_counted_and_the_api_has_them(self, console, v1):
+    def test_steps_that_the_window_cuts_are_told(self, console, v1):
+        record([meter_reading("M1", "11:00", 0.0), vehicle_reading("V1", "11:00", 0.0)], NOON)
+        content = self.why(console, "?start=2026-07-15T11:10:00Z&end=2026-07-15T11:24:00Z")
+
+        # 14 of 30 minutes.
+        assert (
+            "Vehicle V1, 2026-07-15 11:00:00 to 2026-07-15 11:30:00 UTC: 3.733333 of 8 kWh"
+            in content
+        )
+        assert (
+            "Meter M1, 2026-07-15 11:00:00 to 2026-07-15 11:30:00 UTC: 4.666667 of 10 kWh"
+            in content
+        )
+        assert "the part that lies in the span counts" in content
+        assert "A step is" not in self.why(console)
+
+    def test_periods_beyond_the_first_fifty_are_counted_and_the_api_has_them(self, console, v1):
         link_vehicle("V3", "M2", NOON - timedelta(days=3))
-        link_vehicle("V4", "M2", NOON - timedelta(days=3))
+        for hours in range(72):  # comes and goes
+            meter_id = "M2" if hours % 2 else "M3"
+            link_vehicle("V4", meter_id, NOON - timedelta(days=3) + timedelta(hours=hours))
         content = html(console, page_of("vehicle", "V3", "why") + "?window=3d")
         assert "22 more periods not shown" in content
         assert content.count("<tr>") == 2 + 2 + 50
