@@ -73,7 +73,7 @@ class Curve:
         self.readings = device.readings
         self.steps: list[Step] = []
         self.suspects: list[datetime] = []
-        self.rules: list[int] = []
+        self.rules: set[str] = set()
         if device.register == "interval":
             self._follow_intervals(device)
         else:
@@ -83,16 +83,17 @@ class Curve:
         before: datetime | None = None
         for at, value, _ in device.readings:
             begins = _interval_begins(before, at, device.cadence_seconds)
-            before = at
             kwh = value * device.scale
-            if (
-                device.max_power_kw is not None
-                and begins < at
-                and kwh > 1.1 * device.max_power_kw * _hours(at - begins + MINUTE)
-            ):
+            power_kw = device.max_power_kw
+            if power_kw is not None and begins < at and kwh > most_kwh(power_kw, at - begins):
                 self.suspects.append(at)
+                self.rules.add("interval: not plausible")
             else:
                 self.steps.append(Step(begins, at, kwh))
+                kind = "at its instant" if begins == at else "spread over a cadence"
+                kind = "spread from the one before" if begins == before else kind
+                self.rules.add(f"interval: {kind}")
+            before = at
 
     def _follow_counter(self, device: Device) -> None:
         readings = [(at, value * device.scale) for at, value, _ in device.readings]
@@ -106,9 +107,9 @@ class Curve:
             power_kw = settings.DEFAULT_MAX_POWER_KW
         for number, (at, v) in enumerate(readings[1:], 1):
             w = next((later for _, later in readings[number + 1 :] if later != v), None)
-            most = 1.1 * power_kw * _hours(at - rose_at + MINUTE)
+            most = most_kwh(power_kw, at - rose_at)
             verdict = judged(b, v, w, lambda rise, most=most: rise <= most, device)
-            self.rules.append(verdict.rule)
+            self.rules.add(f"{device.register}: rule {verdict.rule}")
             if verdict.is_suspect:
                 self.suspects.append(at)
             if verdict.kwh is not None:
@@ -180,8 +181,9 @@ def _interval_begins(
     return at - cadence
 
 
-def _hours(length: timedelta) -> float:
-    return length.total_seconds() / 3600
+def most_kwh(power_kw: float, length: timedelta) -> float:
+    """Return the energy up to which a rise in that time is plausible."""
+    return 1.1 * power_kw * (length + MINUTE).total_seconds() / 3600
 
 
 class World(NamedTuple):
@@ -196,13 +198,10 @@ class World(NamedTuple):
         """Return what is committed at this moment."""
         return cls(_devices("meter", "ac", "NULL"), _devices("vehicle", "dc"), _links())
 
-    def rules_hit(self) -> set[tuple[str, int]]:
-        """Return which rules of counters apply somewhere, by register."""
-        return {
-            (device.register, rule)
-            for device in (*self.meters.values(), *self.vehicles.values())
-            for rule in Curve(device).rules
-        }
+    def rules_hit(self) -> set[str]:
+        """Return which rules of registers decide something in it."""
+        devices = (*self.meters.values(), *self.vehicles.values())
+        return set().union(*(Curve(device).rules for device in devices))
 
 
 class Weighed(NamedTuple):
@@ -221,6 +220,16 @@ class Weighed(NamedTuple):
         return self.covered_kwh / self.kwh
 
 
+class Account(NamedTuple):
+    """A vehicle's AC, and the DC that it is compared with."""
+
+    source: str = "none"
+    ac: Weighed = Weighed()
+    dc: Weighed = Weighed()
+    meter_readings: int = 0
+    suspects: int = 0
+
+
 def figures(
     world: World,
     vehicle_id: str,
@@ -233,64 +242,78 @@ def figures(
     A vehicle without a link in the window `around` a piece shares the AC of all meters without one,
     over that window. Nothing else depends on what cuts time.
     """
-    window_start, window_end = around or (start, end)
-    meters, vehicles = (
-        {i: Curve(device) for i, device in of.items()} for of in (world.meters, world.vehicles)
-    )
-    own = vehicles[vehicle_id]
-    overlapping = [
+    around = around or (start, end)
+    own = Curve(world.vehicles[vehicle_id])
+    links = [
         link
         for link in world.links
-        if link[2] < window_end and (link[3] is None or link[3] > window_start)
+        if link[2] < around[1] and (link[3] is None or link[3] > around[0])
     ]
-    ac, compared_dc = Weighed(), Weighed()
-    own_readings = own.read_in(start, end)
-    dc = own.kwh(start, end)
-    source, meter_readings, suspects = "none", 0, own.suspects_in(start, end)
-    if any(vehicle == vehicle_id for vehicle, *_ in overlapping):
-        source = "linked"
-        for meter_id, begins, ends, beside in _together(
-            vehicle_id, window_start, window_end, overlapping
-        ):
-            source = "shared" if len(beside) > 1 else source
-            begins, ends = max(begins, start), min(ends, end)
-            if begins >= ends:
-                continue
-            meter = meters[meter_id]
-            meter_readings += len(meter.read_in(begins, ends))
-            suspects += meter.suspects_in(begins, ends)
-            for step in meter.steps:
-                kwh = (
-                    step.kwh * step.part(begins, ends) * _share(step, vehicle_id, beside, vehicles)
-                )
-                ac = ac.plus(kwh, own.covered(*_overlap(step, begins, ends)))
-            for step in own.steps:
-                kwh = step.kwh * step.part(begins, ends)
-                compared_dc = compared_dc.plus(kwh, meter.covered(*_overlap(step, begins, ends)))
-    elif own_readings or dc:
-        free = [curve for i, curve in meters.items() if i not in {link[1] for link in overlapping}]
-        alike = [c for i, c in vehicles.items() if i not in {link[0] for link in overlapping}]
-        all_readings = sum(len(meter.read_in(window_start, window_end)) for meter in free)
-        all_ac = sum(meter.kwh(window_start, window_end) for meter in free)
-        if all_readings or all_ac:
-            all_dc = sum(vehicle.kwh(window_start, window_end) for vehicle in alike)
-            source, meter_readings = "fleet", all_readings
-            ac, compared_dc = Weighed(all_ac * dc / all_dc if dc else 0.0), Weighed(dc)
-    temps = [reading.temp for reading in own_readings if reading.temp is not None]
-    is_metered = source in ("linked", "shared")
+    readings, dc_kwh = own.read_in(start, end), own.kwh(start, end)
+    account = Account()
+    if any(vehicle == vehicle_id for vehicle, *_ in links):
+        account = _of_its_meters(world, vehicle_id, start, end, around, links)
+    elif readings or dc_kwh:
+        account = _of_the_fleet(world, dc_kwh, around, links)
+    temps = [reading.temp for reading in readings if reading.temp is not None]
+    ac_kwh, compared_kwh = account.ac.kwh, account.dc.kwh
+    is_metered = account.source in ("linked", "shared")
     return {
-        "energyConsumedAc": ac.kwh,
-        "energyDeliveredDc": dc,
-        "efficiencyRatio": 100 * compared_dc.kwh / ac.kwh if ac.kwh > 0 else None,
+        "energyConsumedAc": ac_kwh,
+        "energyDeliveredDc": dc_kwh,
+        "efficiencyRatio": 100 * compared_kwh / ac_kwh if ac_kwh > 0 else None,
         "averageBatteryTemp": sum(temps) / len(temps) if temps else None,
-        "acSource": source,
-        "dataPoints": {"vehicle": len(own_readings), "meter": meter_readings},
+        "acSource": account.source,
+        "dataPoints": {"vehicle": len(readings), "meter": account.meter_readings},
         "coverage": {
-            "vehicle": ac.coverage(len(own_readings)) if is_metered else None,
-            "meter": compared_dc.coverage(meter_readings) if is_metered else None,
+            "vehicle": account.ac.coverage(len(readings)) if is_metered else None,
+            "meter": account.dc.coverage(account.meter_readings) if is_metered else None,
         },
-        "suspectSteps": suspects,
+        "suspectSteps": own.suspects_in(start, end) + account.suspects,
     }
+
+
+def _of_its_meters(
+    world: World,
+    vehicle_id: str,
+    start: datetime,
+    end: datetime,
+    around: tuple[datetime, datetime],
+    links: list[Link],
+) -> Account:
+    vehicles = {i: Curve(device) for i, device in world.vehicles.items()}
+    own = vehicles[vehicle_id]
+    source, ac, dc, readings, suspects = "linked", Weighed(), Weighed(), 0, 0
+    for meter_id, begins, ends, beside in _together(vehicle_id, *around, links):
+        source = "shared" if len(beside) > 1 else source
+        begins, ends = max(begins, start), min(ends, end)
+        if begins >= ends:
+            continue
+        meter = Curve(world.meters[meter_id])
+        readings += len(meter.read_in(begins, ends))
+        suspects += meter.suspects_in(begins, ends)
+        for step in meter.steps:
+            if kwh := step.kwh * step.part(begins, ends):
+                share = _share(step, vehicle_id, beside, vehicles)
+                ac = ac.plus(kwh * share, own.covered(*_overlap(step, begins, ends)))
+        for step in own.steps:
+            if kwh := step.kwh * step.part(begins, ends):
+                dc = dc.plus(kwh, meter.covered(*_overlap(step, begins, ends)))
+    return Account(source, ac, dc, readings, suspects)
+
+
+def _of_the_fleet(
+    world: World, dc_kwh: float, around: tuple[datetime, datetime], links: list[Link]
+) -> Account:
+    linked = {device_id for link in links for device_id in link[:2]}
+    free = [Curve(device) for i, device in world.meters.items() if i not in linked]
+    alike = [Curve(device) for i, device in world.vehicles.items() if i not in linked]
+    readings = sum(len(meter.read_in(*around)) for meter in free)
+    ac_kwh = sum(meter.kwh(*around) for meter in free)
+    if not readings and not ac_kwh:
+        return Account()
+    share = dc_kwh / sum(vehicle.kwh(*around) for vehicle in alike) if dc_kwh else 0.0
+    return Account("fleet", Weighed(ac_kwh * share), Weighed(dc_kwh), readings)
 
 
 def _share(step: Step, vehicle_id: str, beside: list[str], vehicles: dict[str, Curve]) -> float:
