@@ -6,12 +6,14 @@ products, with other numbers.
 """
 
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
 
+from tests.analytics.figures import reference
+from tests.analytics.figures.broken_rules import OF_REGISTERS, broken
 from tests.analytics.figures.field import DAY, HOUR, MINUTE, Field
-from tests.analytics.figures.reference import Curve, Device, Reading
 
 START = datetime(2026, 7, 14, tzinfo=UTC)
 END = START + timedelta(hours=36)
@@ -192,17 +194,27 @@ CASES = [pytest.param(case, id=case.name) for case in REPORTED + LIMITS]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_reference_gives_the_energy_of_the_rules(case, settings):
-    curve = Curve(_device(case))
-
-    assert curve.kwh(START, END) == pytest.approx(case.kwh, abs=1e-9)
-    assert curve.suspects_in(START, END) == case.suspects
+def test_reference_gives_the_energy_of_the_rules(case):
+    assert judged(reference, case) == (pytest.approx(case.kwh, abs=1e-9), case.suspects)
 
 
-def _device(case: Case) -> Device:
+@pytest.mark.parametrize("name", OF_REGISTERS)
+def test_cases_find_each_rule_that_is_broken(name):
+    judge = broken(name)
+
+    assert any(
+        judged(judge, case) != (pytest.approx(case.kwh, abs=1e-9), case.suspects)
+        for case in REPORTED + LIMITS
+    )
+
+
+def judged(judge: ModuleType, case: Case) -> tuple[float, int]:
+    """Return energy and suspect steps of a case, as `judge` has it."""
     of_case = dict(case.settings)
-    readings = [Reading(START + after, value) for after, value in case.readings]
-    return Device(readings, of_case.pop("energy_register", "interval"), **of_case)
+    readings = [judge.Reading(START + after, value) for after, value in case.readings]
+    device = judge.Device(readings, of_case.pop("energy_register", "interval"), **of_case)
+    curve = judge.Curve(device)
+    return curve.kwh(START, END), curve.suspects_in(START, END)
 
 
 @pytest.mark.parametrize("device_id", ["M1", "V1"])

@@ -47,14 +47,25 @@ from ingestion import writer
 from ingestion.history.partitions import ensure_partitions
 from ingestion.readings import MeterReading, VehicleReading
 from ingestion.writer import record
-from tests.analytics.figures import reference
+from tests.analytics.figures import broken_rules, reference
+from tests.analytics.figures.histories import (
+    DEFAULT_MAX_POWER_KW,
+    METERS,
+    VEHICLES,
+    Delivered,
+    bursts,
+    deliveries,
+    device_settings,
+    devices,
+    minutes,
+    reading,
+)
 from tests.analytics.figures.reference import World, figures
 from tests.conftest import NOON, Api
 
 STEPS = int(os.environ.get("TRUTH_STEPS", "2000"))
 STEPS_OF_AN_EXAMPLE = 50
 
-VEHICLES, METERS = ["V1", "V2", "V3"], ["M1", "M2", "M3"]
 TABLES = (
     "ingestion_meterreading, ingestion_vehiclereading, ingestion_changedmeterhour, "
     "ingestion_changedvehiclehour, ingestion_meterregister, ingestion_vehicleregister, "
@@ -63,76 +74,8 @@ TABLES = (
     "analytics_fleetday, analytics_unlinkedday, "
     "fleet_meterlivestate, fleet_vehiclelivestate, fleet_vehiclemeterlink"
 )
-MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
-# A grid, so that timestamps repeat and fall on the bounds of hours and windows.
-minutes = st.integers(-60, 36).map(lambda number: 5 * number * MINUTE)
-temps = st.sampled_from([None, 20.0, 31.5])
-devices = st.sampled_from(VEHICLES + METERS)
-# Eighths of a kWh are exact, and none is just as much as a power allows in whole minutes.
-DEFAULT_MAX_POWER_KW = 37.0
-kwh = st.sampled_from([0.0, 0.125, 1.0, 2.5, 7.0, 40.0, 41.5])
-# What a register does from one reading to the next, given its value and its highest value so far.
-MOVES: dict[str, Callable[[float, float], float]] = {
-    "rises": lambda value, _: value + 1.25,
-    "rises a little": lambda value, _: value + 0.125,
-    "rises much": lambda value, _: value + 30.0,
-    "stands still": lambda value, _: value,
-    "sinks": lambda value, _: max(0.0, value - 0.125),
-    "leaps": lambda value, _: value + 4096.0,
-    "is back": lambda _, highest: highest,
-    "is at zero": lambda _, highest: 0.0,
-    "begins anew": lambda _, highest: 0.25,
-    "is another": lambda value, _: value // 2,
-}
-PAUSES = [MINUTE, 5 * MINUTE, 15 * MINUTE, 40 * MINUTE, 80 * MINUTE]
-OFFSETS = [0 * SECOND, 0 * SECOND, 13 * SECOND]
-THE_DAY_BEFORE_YESTERDAY = timedelta(days=-2)
 # In a partition that may go to the archive.
 LONG_AGO = datetime(2026, 5, 20, 12, tzinfo=UTC) - NOON
-
-Delivered = tuple[str, timedelta, float, float | None]
-
-
-@st.composite
-def bursts(draw: st.DrawFn) -> list[Delivered]:
-    """Readings of one device that follow each other, as one of its registers would have it."""
-    device, pause, offset = (
-        draw(of) for of in (devices, st.sampled_from(PAUSES), st.sampled_from(OFFSETS))
-    )
-    at = draw(minutes) + offset
-    value = highest = draw(st.sampled_from([0.0, 5.0, 100.0, 4990.0]))
-    readings = [(device, at, value, None)]
-    if draw(st.integers(0, 9)) == 0:
-        readings.append((device, THE_DAY_BEFORE_YESTERDAY + offset, max(0.0, value - 8.0), None))
-    for move in draw(st.lists(st.sampled_from(sorted(MOVES)), min_size=1, max_size=6)):
-        at += pause
-        value = MOVES[move](value, highest)
-        highest = max(highest, value) if move != "leaps" else highest
-        readings.append((device, at, value, draw(temps)))
-    return readings
-
-
-@st.composite
-def amounts(draw: st.DrawFn) -> list[Delivered]:
-    """Readings of one device on a grid: energy of intervals."""
-    device, pause = draw(devices), draw(st.sampled_from(PAUSES))
-    at = draw(minutes) + draw(st.sampled_from(OFFSETS))
-    values = draw(st.lists(kwh, min_size=2, max_size=10))
-    return [(device, at + n * pause, value, None) for n, value in enumerate(values)]
-
-
-deliveries = st.one_of(
-    st.lists(st.tuples(devices, minutes, kwh, temps), min_size=1, max_size=6), bursts(), amounts()
-)
-device_settings = st.fixed_dictionaries(
-    {
-        "energy_register": st.sampled_from(["interval", "counter", "session_counter"]),
-        "scale": st.sampled_from([1.0, 1.0, 0.5, 0.001]),
-        "max_power_kw": st.sampled_from([None, None, 11.0]),
-        "interval_seconds": st.sampled_from([None, None, 60.0, 900.0]),
-        "rolls_over_at_kwh": st.sampled_from([None, None, 5000.0]),
-    }
-)
 
 
 class Actor:
@@ -260,7 +203,7 @@ class Truth(RuleBasedStateMachine):
             return
         self.received += 1
         received_at = NOON + timedelta(seconds=self.received - 5 * late)
-        each.write([_reading(*one) for one in delivered], received_at)
+        each.write([reading(*one) for one in delivered], received_at)
 
     @rule(delivered=deliveries)
     def write_and_commit(self, delivered: list[tuple]) -> None:
@@ -278,9 +221,7 @@ class Truth(RuleBasedStateMachine):
         if not self.is_archived:
             self._let_all_finish()
             ensure_partitions([NOON + LONG_AGO])
-            record(
-                [_reading(device, LONG_AGO + at, *rest) for device, at, *rest in delivered], NOON
-            )
+            record([reading(device, LONG_AGO + at, *rest) for device, at, *rest in delivered], NOON)
 
     @rule()
     def archive_what_is_long_ago(self) -> None:
@@ -437,16 +378,6 @@ class Truth(RuleBasedStateMachine):
             assert served[name] == wanted, (name, served, expected)
 
 
-def _reading(
-    device: str, at: timedelta, kwh: float, temp: float | None
-) -> MeterReading | VehicleReading:
-    if device in METERS:
-        return MeterReading(meter_id=device, energy_ac_kwh=kwh, measured_at=NOON + at)
-    return VehicleReading(
-        vehicle_id=device, energy_dc_kwh=kwh, battery_temp_celsius=temp, measured_at=NOON + at
-    )
-
-
 def _covered(part: float | None) -> object:
     """Within an hour that is covered in part, coverage is near enough."""
     return part if part is None else pytest.approx(part, abs=0.02)
@@ -528,13 +459,28 @@ def test_this_test_finds_late_readings_that_leave_no_mark(api, clock, monkeypatc
         run(api, clock, monkeypatch, 20_000, (Phase.generate,))
 
 
+# By hand, each of them: TRUTH_BREAKS=all. These are the ones that no worked example looks for.
+BREAKS = (
+    list(broken_rules.RULES)
+    if os.environ.get("TRUTH_BREAKS") == "all"
+    else ["a leap is counted", "shared equally", "no archive"]
+)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", BREAKS)
+def test_this_test_finds_each_rule_that_is_broken(api, clock, monkeypatch, name):
+    with pytest.raises((AssertionError, Flaky)):
+        run(api, clock, monkeypatch, 20_000, (Phase.generate,), broken_rules.broken(name))
+
+
 @pytest.mark.django_db(transaction=True)
 def test_rollup_waits_for_a_writer_that_has_not_committed(clock):
     """Found by the test above only after thousands of steps, where settling does not wait."""
     Vehicle.objects.create(pk="V1")
-    record([_reading("V1", timedelta(hours=-3), 1.0, None)], NOON)
+    record([reading("V1", timedelta(hours=-3), 1.0, None)], NOON)
     each, roller = Writer(), Actor()
-    each.write([_reading("V1", timedelta(hours=-2), 2.0, None)], NOON)
+    each.write([reading("V1", timedelta(hours=-2), 2.0, None)], NOON)
     roller.do(hourly.roll_up)
     roller.settle(lambda: False)
     assert roller.is_busy
