@@ -30,6 +30,7 @@ MOVES: dict[str, Callable[[float, float], float]] = {
     "leaps": lambda value, _: value + 4096.0,
     "is back": lambda _, highest: highest,
     "is at zero": lambda _, highest: 0.0,
+    "rolls over": lambda _, highest: 0.5,
     "begins anew": lambda _, highest: 0.25,
     "is another": lambda value, _: value // 2,
 }
@@ -47,7 +48,7 @@ def bursts(draw: st.DrawFn) -> list[Delivered]:
         draw(of) for of in (devices, st.sampled_from(PAUSES), st.sampled_from(OFFSETS))
     )
     at = draw(minutes) + offset
-    value = highest = draw(st.sampled_from([0.0, 5.0, 100.0, 4990.0]))
+    value = highest = draw(st.sampled_from([0.0, 5.0, 100.0, 126.5, 4996.0]))
     readings = [(device, at, value, None)]
     if draw(st.integers(0, 9)) == 0:
         readings.append((device, THE_DAY_BEFORE_YESTERDAY + offset, max(0.0, value - 8.0), None))
@@ -74,10 +75,10 @@ deliveries = st.one_of(
 device_settings = st.fixed_dictionaries(
     {
         "energy_register": st.sampled_from(["interval", "counter", "session_counter"]),
-        "scale": st.sampled_from([1.0, 1.0, 0.5, 0.001]),
+        "scale": st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.001]),
         "max_power_kw": st.sampled_from([None, None, 11.0]),
         "interval_seconds": st.sampled_from([None, None, 60.0, 900.0]),
-        "rolls_over_at_kwh": st.sampled_from([None, None, 5000.0]),
+        "rolls_over_at_kwh": st.sampled_from([None, 128.0, 5000.0]),
     }
 )
 
