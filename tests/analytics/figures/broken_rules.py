@@ -75,8 +75,8 @@ OF_CURVES: Final[Mapping[str, tuple[str, str]]] = {
         "ORDER BY measured_at, received_at, id",
         "ORDER BY measured_at, received_at DESC, id DESC",
     ),
-    "coverage by time": ("self.covered_kwh + kwh * covered", "self.covered_kwh + covered"),
-    "everything is covered": ("return self.covered_kwh / self.kwh", "return 1.0"),
+    "everything is covered": ("exactly_kwh, kwh * other.covered(*span))", "kwh)"),
+    "nothing is covered": ("exactly_kwh, kwh * other.covered(*span))", "0.0)"),
 }
 RULES: Final = {**OF_REGISTERS, **OF_CURVES}
 

@@ -205,19 +205,27 @@ class World(NamedTuple):
 
 
 class Weighed(NamedTuple):
-    """Energy, and how much of it flowed while the other device reported."""
+    """Energy, and the least and the most of it that flowed while the other device reported.
+
+    The two differ by what an hour that is covered in part may be taken for: for the energy that
+    flowed in its covered part, or for as large a part of its energy.
+    """
 
     kwh: float = 0.0
-    covered_kwh: float = 0.0
+    least_covered_kwh: float = 0.0
+    most_covered_kwh: float = 0.0
 
-    def plus(self, kwh: float, covered: float) -> "Weighed":
-        return Weighed(self.kwh + kwh, self.covered_kwh + kwh * covered)
+    def plus(self, kwh: float, *covered_kwh: float) -> "Weighed":
+        least_kwh, most_kwh = min(covered_kwh), max(covered_kwh)
+        return Weighed(
+            self.kwh + kwh, self.least_covered_kwh + least_kwh, self.most_covered_kwh + most_kwh
+        )
 
-    def coverage(self, readings: int) -> float | None:
-        """Return the covered part; None without energy, or with too few readings to judge by."""
+    def coverage(self, readings: int) -> tuple[float, float] | None:
+        """Return the covered part, at least and at most; None if there is nothing to judge by."""
         if readings < ENOUGH_READINGS or self.kwh <= 0:
             return None
-        return self.covered_kwh / self.kwh
+        return self.least_covered_kwh / self.kwh, self.most_covered_kwh / self.kwh
 
 
 class Account(NamedTuple):
@@ -292,13 +300,10 @@ def _of_its_meters(
         meter = Curve(world.meters[meter_id])
         readings += len(meter.read_in(begins, ends))
         suspects += meter.suspects_in(begins, ends)
-        for step in meter.steps:
-            if kwh := step.kwh * step.part(begins, ends):
-                share = _share(step, vehicle_id, beside, vehicles)
-                ac = ac.plus(kwh * share, own.covered(*_overlap(step, begins, ends)))
-        for step in own.steps:
-            if kwh := step.kwh * step.part(begins, ends):
-                dc = dc.plus(kwh, meter.covered(*_overlap(step, begins, ends)))
+        for hour in _hours(begins, ends):
+            shares = [_share(step, vehicle_id, beside, vehicles) for step in meter.steps]
+            ac = _weighed(ac, meter.steps, shares, hour, own)
+            dc = _weighed(dc, own.steps, [1.0] * len(own.steps), hour, meter)
     return Account(source, ac, dc, readings, suspects)
 
 
@@ -314,6 +319,30 @@ def _of_the_fleet(
         return Account()
     share = dc_kwh / sum(vehicle.kwh(*around) for vehicle in alike) if dc_kwh else 0.0
     return Account("fleet", Weighed(ac_kwh * share), Weighed(dc_kwh), readings)
+
+
+def _weighed(
+    so_far: Weighed,
+    steps: list[Step],
+    shares: list[float],
+    span: tuple[datetime, datetime],
+    other: Curve,
+) -> Weighed:
+    """Add the energy of a span, at most an hour, weighed by what the other device reported."""
+    kwh = exactly_kwh = 0.0
+    for step, share in zip(steps, shares, strict=True):
+        if part_kwh := step.kwh * share * step.part(*span):
+            kwh += part_kwh
+            exactly_kwh += part_kwh * other.covered(*_overlap(step, *span))
+    return so_far.plus(kwh, exactly_kwh, kwh * other.covered(*span))
+
+
+def _hours(start: datetime, end: datetime) -> Iterable[tuple[datetime, datetime]]:
+    """Cut [start, end) at whole hours."""
+    while start < end:
+        hour = start.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+        yield start, min(hour, end)
+        start = hour
 
 
 def _share(step: Step, vehicle_id: str, beside: list[str], vehicles: dict[str, Curve]) -> float:
