@@ -32,10 +32,14 @@ VEHICLES_ALONE = {
     ),
     "*_blocks": (
         ", block.battery_temp_celsius_sum, block.battery_temp_readings",
+    ),
+    "analytics_*_blocks": (
+        ", battery_temp_celsius_sum float8, battery_temp_readings bigint",
+        ", block.battery_temp_celsius_sum::float8, block.battery_temp_readings::bigint",
         ", sums.battery_temp_celsius_sum, sums.battery_temp_readings",
         ", counted.battery_temp_celsius_sum, counted.battery_temp_readings",
         *2 * (SUMS_OF_HOURS,),
-        *3 * (", 0 AS battery_temp_celsius_sum, 0 AS battery_temp_readings",),
+        ", 0 AS battery_temp_celsius_sum, 0 AS battery_temp_readings",
     ),
     "analytics_*_span": (
         ", battery_temp_celsius_sum float8, battery_temp_readings bigint",

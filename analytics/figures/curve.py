@@ -213,7 +213,9 @@ class _Counting:
         self._go_on_from(block)
 
     def _ignore(self, number: int, block: Block, *, is_suspect: bool) -> None:
-        if block.readings > 1 and (block.rises or is_suspect):
+        # The same value may be plausible later on: as a rise, or as a register that rolled over.
+        may_change = is_suspect or self._register.rolls_over_at_kwh is not None
+        if block.readings > 1 and (block.rises or may_change):
             self._opened.append(number)
         at = block.first_at
         self._steps.append(Step(at, at, None) if is_suspect else None)

@@ -68,13 +68,17 @@ def vehicle_energies(spans: Iterable[Span]) -> dict[Span, Energy]:
 
 def _energies(source: Source, spans: Iterable[Span]) -> dict[Span, Energy]:
     of_devices: dict[str, dict[Span, None]] = defaultdict(dict)
+    empty: dict[Span, Energy] = {}
     for span in spans:
-        of_devices[span.device_id][span] = None
+        if span.starts_at < span.ends_at:
+            of_devices[span.device_id][span] = None
+        else:
+            empty[span] = Energy()
     bounds = {
         device_id: sorted({bound for span in own for bound in span[1:]})
         for device_id, own in of_devices.items()
     }
-    return {
+    return empty | {
         span: energy
         for device_id, history in histories(source, bounds).items()
         for span, energy in _of_spans(history, of_devices[device_id])

@@ -9,6 +9,10 @@ FUNCTIONS = Path(__file__).parents[1] / "sql" / "curve.sql"
 _SPAN = "(text, timestamptz, timestamptz, text, float8, float8, float8, float8, timestamptz, timestamptz)"
 DROP_FUNCTIONS = f'''
     DROP FUNCTION analytics_rules_of_shares;
+    DROP FUNCTION analytics_vehicle_blocks;
+    DROP FUNCTION analytics_meter_blocks;
+    DROP FUNCTION analytics_vehicle_beyond;
+    DROP FUNCTION analytics_meter_beyond;
     DROP FUNCTION analytics_vehicle_after;
     DROP FUNCTION analytics_meter_after;
     DROP FUNCTION analytics_vehicle_span{_SPAN};
@@ -30,7 +34,6 @@ class Migration(migrations.Migration):
     # The columns and functions of the version before stay: it may still run meanwhile. Its sums have
     # no rules, so they are not valid, and are made anew.
     operations = [
-        migrations.RunSQL(FUNCTIONS.read_text(), DROP_FUNCTIONS),
         migrations.AddField(
             model_name='metercadence',
             name='marked_rules',
@@ -121,4 +124,5 @@ class Migration(migrations.Migration):
                 ('objects', psqlextra.manager.manager.PostgresManager()),
             ],
         ),
+        migrations.RunSQL(FUNCTIONS.read_text(), DROP_FUNCTIONS),
     ]
