@@ -120,7 +120,7 @@ def test_fleet_is_looked_at_with_cadences_that_are_just_learned():
 
     assert VehicleCadence.objects.get().cadence_seconds == 3600
     day = VehicleDay.objects.get()
-    assert (day.energy_dc_kwh, day.vehicle_coverage) == (12.0, 0.5)
+    assert (day.energy_dc_kwh, day.vehicle_coverage) == (12.0, None)
     assert FleetDay.objects.get().energy_dc_kwh == 12.0
 
 
