@@ -30,9 +30,7 @@ VEHICLES_ALONE = {
         ", battery_temp_celsius_sum = EXCLUDED.battery_temp_celsius_sum,"
         " battery_temp_readings = EXCLUDED.battery_temp_readings",
     ),
-    "*_blocks": (
-        ", block.battery_temp_celsius_sum, block.battery_temp_readings",
-    ),
+    "*_blocks": (", block.battery_temp_celsius_sum, block.battery_temp_readings",),
     "analytics_*_blocks": (
         ", battery_temp_celsius_sum float8, battery_temp_readings bigint",
         ", block.battery_temp_celsius_sum::float8, block.battery_temp_readings::bigint",
