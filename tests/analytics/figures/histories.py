@@ -48,7 +48,7 @@ def bursts(draw: st.DrawFn) -> list[Delivered]:
         draw(of) for of in (devices, st.sampled_from(PAUSES), st.sampled_from(OFFSETS))
     )
     at = draw(minutes) + offset
-    value = highest = draw(st.sampled_from([0.0, 5.0, 100.0, 126.5, 4996.0]))
+    value = highest = draw(st.sampled_from([0.0, 5.0, 100.0, 126.5, 126.5, 4996.0]))
     readings = [(device, at, value, None)]
     if draw(st.integers(0, 9)) == 0:
         readings.append((device, THE_DAY_BEFORE_YESTERDAY + offset, max(0.0, value - 8.0), None))
@@ -78,7 +78,7 @@ device_settings = st.fixed_dictionaries(
         "scale": st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.001]),
         "max_power_kw": st.sampled_from([None, None, 11.0]),
         "interval_seconds": st.sampled_from([None, None, 60.0, 900.0]),
-        "rolls_over_at_kwh": st.sampled_from([None, 128.0, 5000.0]),
+        "rolls_over_at_kwh": st.sampled_from([None, 128.0, 128.0, 5000.0]),
     }
 )
 
