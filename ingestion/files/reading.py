@@ -8,6 +8,7 @@ import csv
 import gzip
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,10 +28,10 @@ from ingestion.readings import MAX_LINE_BYTES, Decoded, DeviceKind, ItemError, d
 
 # The best size for one statement of the writer; a few blocks are in memory at a time.
 BLOCK_LINES: Final = 10_000
-# However few lines that is; checked after each of these portions, of `_ROOM` at most.
+# However few lines that is; checked after each of these portions, of `ROOM` at most.
 MAX_BLOCK_BYTES: Final = 4 * 1024 * 1024
 _LINES_AT_ONCE: Final = 32
-_ROOM: Final = _LINES_AT_ONCE * MAX_LINE_BYTES
+ROOM: Final = _LINES_AT_ONCE * MAX_LINE_BYTES
 _LENGTH_OF_EMPTY_LINE: Final = len("\r\n")
 
 _UNTIMED: Final = (
@@ -47,7 +48,8 @@ class Block:
     """Some lines of a file: the JSON `objects[i]` is from `lines[i]`; `last_line` was read last.
 
     `errors` has the lines that are not an object at all. `position_bytes` is roughly how much of
-    the file has been read.
+    the file has been read. `notes` counts what is no reading and no error, such as a state
+    `unavailable`. In a zip, line n of `member` is line `lines_before` + n.
     """
 
     objects: list[bytes]
@@ -55,6 +57,9 @@ class Block:
     last_line: int
     position_bytes: int
     errors: list[ItemError] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+    member: str = ""
+    lines_before: int = 0
 
 
 def blocks(path: Path, after_line: int = 0) -> Iterator[Block]:
@@ -94,13 +99,13 @@ def _named(path: Path) -> Iterator[None]:
     """Turn errors of reading `path` into `Unreadable`, with the file's name."""
     try:
         yield
-    except (EOFError, zlib.error, gzip.BadGzipFile, csv.Error, _NotThatFormat) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile, csv.Error, NotThatFormat) as error:
         raise Unreadable(f"{path}: {error}") from None
     except OSError as error:
         raise Unreadable(f"{path}: {error.strerror or error}") from None
 
 
-class _NotThatFormat(Exception):
+class NotThatFormat(Exception):
     """The file does not have the format that its name says."""
 
 
@@ -122,7 +127,7 @@ def _ndjson_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
 
 
 def _some_lines(lines: Iterator[bytes], number: int) -> list[bytes]:
-    """Return the lines of a block, after line `number`. Errors: `_NotThatFormat`."""
+    """Return the lines of a block, after line `number`. Errors: `NotThatFormat`."""
     some: list[bytes] = []
     size_bytes = 0
     while size_bytes < MAX_BLOCK_BYTES and len(some) < BLOCK_LINES:
@@ -138,18 +143,18 @@ def _some_lines(lines: Iterator[bytes], number: int) -> list[bytes]:
 
 
 def _require_an_end(ends: bool, length: int, line: int) -> None:
-    """Errors: `_NotThatFormat`, if `length` exceeds the limit and the line has not ended."""
+    """Errors: `NotThatFormat`, if `length` exceeds the limit and the line has not ended."""
     if length > MAX_LINE_BYTES and not ends:
-        raise _NotThatFormat(f"line {line:,} has more than {MAX_LINE_BYTES:,} bytes")
+        raise NotThatFormat(f"line {line:,} has more than {MAX_LINE_BYTES:,} bytes")
 
 
-class _CsvLines:
+class CsvLines:
     """The lines of a CSV, none longer than allowed; `room` is how much may still be read."""
 
     def __init__(self, text: TextIOWrapper) -> None:
         self._text = text
         self.number = 0
-        self.room = _ROOM
+        self.room = ROOM
 
     def __iter__(self) -> Iterator[str]:
         for line in iter(partial(self._text.readline, MAX_LINE_BYTES + 1), ""):
@@ -160,7 +165,7 @@ class _CsvLines:
             # Empty lines belong to no row, and there may be any number of them.
             self.room -= length if length > _LENGTH_OF_EMPTY_LINE else 0
             if self.room < 0:
-                raise _NotThatFormat(
+                raise NotThatFormat(
                     f"a row has more than {MAX_LINE_BYTES:,} bytes: "
                     f"it does not end by line {self.number:,}"
                 )
@@ -170,12 +175,12 @@ class _CsvLines:
 def _csv_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
     # A byte that is not UTF-8 makes its cell invalid, not the file.
     with TextIOWrapper(_unzipped(raw), "utf-8-sig", errors="replace", newline="") as text:
-        source = _CsvLines(text)
+        source = CsvLines(text)
         reader = csv.reader(source, skipinitialspace=True)
         columns = _Columns(next(reader, []))
         filled = filter(None, reader)
         while reader.line_num < after_line and next(filled, None) is not None:
-            source.room = _ROOM
+            source.room = ROOM
         while rows := _some_rows(filled, reader, source):
             errors = [columns.wrong_length(n, row) for n, row in rows if len(row) != columns.count]
             if errors:
@@ -186,19 +191,19 @@ def _csv_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
 
 
 def _some_rows(
-    filled: Iterator[list[str]], reader: Any, source: _CsvLines
+    filled: Iterator[list[str]], reader: Any, source: CsvLines
 ) -> list[tuple[int, list[str]]]:
     """Return the rows of a block, each with the number of its last line."""
     rows: list[tuple[int, list[str]]] = []
     size = 0
     while size < MAX_BLOCK_BYTES and len(rows) < BLOCK_LINES:
-        source.room = _ROOM
+        source.room = ROOM
         at_once = min(_LINES_AT_ONCE, BLOCK_LINES - len(rows))
         more = [(reader.line_num, row) for row in islice(filled, at_once)]
         if not more:
             break
         rows += more
-        size += _ROOM - source.room
+        size += ROOM - source.room
     return rows
 
 
@@ -219,9 +224,9 @@ def _parquet_blocks(raw: IO[bytes], after_line: int) -> Iterator[Block]:
             position = size_bytes * number // file.metadata.num_rows
             yield Block(objects, list(range(first, number + 1)), number, position)
     except pyarrow.ArrowException as error:
-        raise _NotThatFormat(f"not a Parquet file of readings: {error}") from None
+        raise NotThatFormat(f"not a Parquet file of readings: {error}") from None
     except parquet.UnfitParquet as error:
-        raise _NotThatFormat(str(error)) from None
+        raise NotThatFormat(str(error)) from None
 
 
 class _Columns:
@@ -232,9 +237,9 @@ class _Columns:
         self._places = {name: place for place, name in enumerate(header) if name in KNOWN_FIELDS}
         self.names = list(self._places)
         if len(self.names) < sum(name in KNOWN_FIELDS for name in header):
-            raise _NotThatFormat("a column appears twice in the header")
+            raise NotThatFormat("a column appears twice in the header")
         if not self._places.keys() & set(ID_FIELDS) or "timestamp" not in self._places:
-            raise _NotThatFormat(
+            raise NotThatFormat(
                 "columns must be named as in the API: timestamp, meterId or vehicleId, …"
             )
 
