@@ -18,6 +18,7 @@ from ingestion.files import reading
 from ingestion.files.formats import ID_FIELDS, Unreadable, format_of
 from ingestion.files.lines import Devices, Line
 from ingestion.files.mapping import Format, Map, require_applicable
+from ingestion.files.nem12 import is_nem12, nem12_lines
 from ingestion.files.opening import Member, members
 from ingestion.files.reading import Block, NotThatFormat
 from ingestion.files.table import Choose, Columns, Converter, mapped, table_lines
@@ -93,6 +94,10 @@ class Source:
             return _is_known_only_here(sample)
 
     def _lines(self, member: Member) -> Iterator[Line]:
+        told = self.mapping.format
+        if told == "nem12" or (told is None and is_nem12(_first_line(member, self.mapping))):
+            require_applicable(self.mapping, "nem12")
+            return nem12_lines(member, self.mapping, self._devices)
         return table_lines(member, self.mapping, self._devices, self._choose)
 
     @staticmethod
@@ -116,12 +121,19 @@ def _is_known_only_here(sample: bytes) -> bool:
     names = [name.strip() for name in next(csv.reader([first], skipinitialspace=True), [])]
     if "timestamp" in names and set(names) & set(ID_FIELDS):
         return True
-    return not (sample.strip() and _says_more(sample))
+    return not (sample.strip() and (is_nem12(first) or _says_more(sample)))
 
 
 def _says_more(sample: bytes) -> bool:
     """Return whether it has a header at all, so that an error can name its columns."""
     return b"\n" in sample or b"\r" in sample
+
+
+def _first_line(member: Member, mapping: Map) -> str:
+    with member.text(mapping.encoding) as text:
+        lines = iter(reading.CsvLines(text))
+        # Some meter data agents begin with an empty line.
+        return next((line.strip() for line in lines if line.strip()), "")
 
 
 # --- Blocks -------------------------------------------------------------------------------------
