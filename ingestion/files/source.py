@@ -16,6 +16,7 @@ import msgspec
 
 from ingestion.files import reading
 from ingestion.files.formats import ID_FIELDS, Unreadable, format_of
+from ingestion.files.green_button import green_button_lines, is_xml
 from ingestion.files.lines import Devices, Line
 from ingestion.files.mapping import Format, Map, require_applicable
 from ingestion.files.nem12 import is_nem12, nem12_lines
@@ -25,7 +26,7 @@ from ingestion.files.table import Choose, Columns, Converter, mapped, table_line
 from ingestion.readings import DeviceKind
 
 # Of a file whose content tells its format.
-_OTHER_ENDINGS: Final = (".zip", ".tsv", ".tsv.gz")
+_OTHER_ENDINGS: Final = (".xml", ".xml.gz", ".zip", ".tsv", ".tsv.gz")
 _PRODUCTS: Final[dict[Format, Choose]] = {
     "csv": mapped,
 }
@@ -91,10 +92,13 @@ class Source:
             # Nothing but commas and the API's names, or nothing that anyone knows.
             member = members(self.path, cast("IO[bytes]", raw))[0]
             sample = member.sample()
-            return _is_known_only_here(sample)
+            return not is_xml(sample) and _is_known_only_here(sample)
 
     def _lines(self, member: Member) -> Iterator[Line]:
         told = self.mapping.format
+        if told == "green-button" or (told is None and is_xml(member.sample())):
+            require_applicable(self.mapping, "green-button")
+            return green_button_lines(member, self.mapping, self._devices)
         if told == "nem12" or (told is None and is_nem12(_first_line(member, self.mapping))):
             require_applicable(self.mapping, "nem12")
             return nem12_lines(member, self.mapping, self._devices)
