@@ -21,6 +21,7 @@ from ingestion.files.lines import Devices, Line
 from ingestion.files.mapping import Format, Map, require_applicable
 from ingestion.files.nem12 import is_nem12, nem12_lines
 from ingestion.files.opening import Member, members
+from ingestion.files.products import evcc, home_assistant, recognized, teslamate
 from ingestion.files.reading import Block, NotThatFormat
 from ingestion.files.table import Choose, Columns, Converter, mapped, table_lines
 from ingestion.readings import DeviceKind
@@ -29,6 +30,9 @@ from ingestion.readings import DeviceKind
 _OTHER_ENDINGS: Final = (".xml", ".xml.gz", ".zip", ".tsv", ".tsv.gz")
 _PRODUCTS: Final[dict[Format, Choose]] = {
     "csv": mapped,
+    "evcc": evcc,
+    "teslamate": teslamate,
+    "home-assistant": home_assistant,
 }
 
 
@@ -107,6 +111,8 @@ class Source:
     @staticmethod
     def _choose(columns: Columns, mapping: Map, devices: Devices) -> Converter:
         said = mapping.format
+        if said is None and not mapping.columns and mapping.layout == "long":
+            said = recognized(columns.names)
         require_applicable(mapping, said or "csv")
         return _PRODUCTS[said or "csv"](columns, mapping, devices)
 
