@@ -1,10 +1,8 @@
 """Import readings from files, by the rules of the API, while the engine keeps running."""
 
-import csv
 import gc
-import os
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -22,19 +20,26 @@ from tqdm import tqdm
 
 from fleet.stores.batching import Overloaded
 from fleet.stores.statements import Statement
-from ingestion.files.formats import Unreadable, format_of
-from ingestion.files.reading import Block, blocks, decode_block
+from ingestion.files.formats import Unreadable
+from ingestion.files.mapping import FORMATS, Map, read_map
+from ingestion.files.reading import Block, decode_block
+from ingestion.files.source import Source
+from ingestion.files.spreadsheets import refuse, written_as_numbers
 from ingestion.history.archive import ArchiveFailed, fetch
 from ingestion.history.retention import restore
 from ingestion.history.retention.tables import RetentionFailed
+from ingestion.importing import summary
+from ingestion.importing.beside import Checkpoint, Done, Report
+from ingestion.importing.registry import Registry, known
 from ingestion.intake import record_known
 from ingestion.lanes import Lanes
-from ingestion.readings import Decoded, ItemError, of_any_age
+from ingestion.readings import Decoded, of_any_age
 from ingestion.sql import STATEMENTS
 
 BLOCKS_AHEAD: Final = 3
 # With the waits between them about 6 seconds, in which PostgreSQL may restart.
 ATTEMPTS: Final = 6
+SHOWN: Final = 10
 
 _NOT_NOW: Final = (OperationalError, InterfaceError, Overloaded)
 _identity = Statement(STATEMENTS / "database_identity.sql")
@@ -45,7 +50,9 @@ class Command(BaseCommand):
 
     help = (
         "Import readings from CSV, NDJSON (either also gzipped) or Parquet files, whose columns "
-        "are named as in the API. Importing a file again changes no figures."
+        "are named as in the API; from any other CSV, as a map says; and from NEM12, Green Button "
+        "and exports of evcc, TeslaMate and Home Assistant; also in a zip. Importing a file again "
+        "changes no figures."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -55,25 +62,39 @@ class Command(BaseCommand):
             action="store_true",
             help="restore files from the archive: accept readings of any age; FILE may be a URL",
         )
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="read the files, print the first readings as they would be stored, and store none",
+        )
+        _add_map_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             with _no_search_for_cycles():
                 if options["archived"]:
+                    _require_nothing_else(options)
                     self._bring_back(options["files"])
                 else:
-                    self._take([Path(file) for file in options["files"]])
+                    self._take(_sources(options), is_dry_run=options["dry_run"])
         except (Unreadable, ArchiveFailed, RetentionFailed) as error:
             raise CommandError(str(error)) from None
         except OSError as error:
             raise CommandError(f"{error.filename}: {error.strerror}") from None
 
-    def _take(self, paths: list[Path]) -> None:
-        for path in paths:
-            format_of(path.name)
-            path.open("rb").close()
-        for path in paths:
-            self.stdout.write(_import(path))
+    def _take(
+        self, sources: list[Source], *, is_dry_run: bool = False, archived: bool = False
+    ) -> None:
+        for source in sources:
+            source.path.open("rb").close()
+        rejected = []
+        for source in sources:
+            result = _rehearse(source) if is_dry_run else _import(source, archived=archived)
+            self.stdout.write(result.summary)
+            if result.done.rejected and not result.done.accepted:
+                rejected.append(f"{source.path}: every line was rejected")
+        if rejected and not archived:
+            raise CommandError("; ".join(rejected))
 
     def _bring_back(self, files: list[str]) -> None:
         with restore.bringing_back(), of_any_age():
@@ -82,10 +103,72 @@ class Command(BaseCommand):
                     self._bring_back_one(fetch(file, Path(folder)) if "://" in file else Path(file))
 
     def _bring_back_one(self, path: Path) -> None:
-        self._take([path])
-        if _Report.of(path).exists():
+        self._take([Source(path)], archived=True)
+        if Report.of(path).exists():
             raise RetentionFailed(f"{path.name} is not completely restored: lines were rejected")
         restore.bring_back(path.name)
+
+
+# --- The map ------------------------------------------------------------------------------------
+
+# Options and what they say; a map has the same keys.
+_OPTIONS: Final[dict[str, dict[str, Any]]] = {
+    "format": {"choices": FORMATS, "help": "what the file is, if it is not recognized"},
+    "separator": {"metavar": "CHARACTER", "help": "between cells, or tab; found if not given"},
+    "decimal": {"choices": (".", ","), "help": "the decimal mark; a point if not given"},
+    "thousands": {"metavar": "CHARACTER", "help": "between groups of three digits"},
+    "encoding": {"metavar": "NAME", "help": "such as cp1252; UTF-8 or a byte order mark if not"},
+    "unit": {"metavar": "UNIT", "help": "of energy: Wh, kWh (if not given), MWh or GWh"},
+    "time_format": {"metavar": "FORMAT", "help": "such as '%%d.%%m.%%Y %%H:%%M', unix or unix_ms"},
+    "tz": {"metavar": "ZONE", "help": "of times without an offset, such as Europe/Berlin"},
+    "stamped": {"choices": ("end", "start"), "help": "which end of its interval a time is"},
+    "interval": {"metavar": "LENGTH", "help": "of times stamped at the start, such as 15m"},
+    "layout": {"choices": ("long", "wide"), "help": "wide: a column for each device"},
+    "kind": {"choices": ("meter", "vehicle"), "help": "of devices that nothing else tells"},
+    "meter": {"metavar": "ID", "help": "the whole file is of this meter"},
+    "vehicle": {"metavar": "ID", "help": "the whole file is of this vehicle"},
+    "register": {
+        "choices": ("interval", "counter", "session_counter"),
+        "help": "what the values are; new devices are registered so",
+    },
+    "skip_lines": {"type": int, "metavar": "N", "help": "lines before the header"},
+}
+
+
+def _add_map_arguments(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("files as they are", "see docs/importing.md")
+    group.add_argument("--map", metavar="FILE.toml", help="the options below, in a file")
+    for name, told in _OPTIONS.items():
+        group.add_argument(f"--{name.replace('_', '-')}", dest=name, **told)
+    group.add_argument(
+        "--column",
+        action="append",
+        type=_column,
+        default=[],
+        metavar="FIELD=NAME",
+        help="the column that has a field of the API; may be repeated",
+    )
+
+
+def _column(text: str) -> tuple[str, str]:
+    field, _, name = text.partition("=")
+    if not field or not name:
+        raise ArgumentTypeError("must be FIELD=NAME, such as timestamp=Time")
+    return field, name
+
+
+def _require_nothing_else(options: dict[str, Any]) -> None:
+    """Errors: `CommandError`, if more is said of files of the archive, which are as they were."""
+    others = [name for name in ("dry_run", "map", "column", *_OPTIONS) if options[name]]
+    if others:
+        raise CommandError(f"--archived excludes --{others[0].replace('_', '-')}")
+
+
+def _sources(options: dict[str, Any]) -> list[Source]:
+    """Errors: `Unreadable`."""
+    given = {name: options.get(name) for name in _OPTIONS} | {"columns": dict(options["column"])}
+    mapping = read_map(Path(options["map"]) if options["map"] else None, given)
+    return [Source(Path(file), mapping) for file in options["files"]]
 
 
 @contextmanager
@@ -98,32 +181,26 @@ def _no_search_for_cycles() -> Iterator[None]:
         gc.enable()
 
 
-class _Done(msgspec.Struct, frozen=True):
-    """How far a file has been imported: all of this is committed."""
+class _Result(NamedTuple):
+    """How far a file came, and what to print of it."""
 
-    last_line: int = 0
-    position_bytes: int = 0
-    accepted: int = 0
-    rejected: int = 0
-    report_bytes: int = 0
-
-    @property
-    def lines(self) -> int:
-        return self.accepted + self.rejected
+    done: Done
+    summary: str
 
 
-def _import(path: Path) -> str:
-    """Import one file; return a summary. Errors: `Unreadable`, `CommandError`."""
-    began = time.perf_counter()
-    checkpoint = _Checkpoint(path)
+def _import(source: Source, *, archived: bool) -> _Result:
+    """Import one file. Errors: `Unreadable`, `CommandError`."""
+    began, path = time.perf_counter(), source.path
+    checkpoint = Checkpoint(path, database=_database_identity(), mapping=_as_text(source.mapping))
     start = done = checkpoint.load()
-    report = _Report(path, start.report_bytes)
+    report = Report(path, start.report_bytes)
+    run = _Run(source, report, archived)
     try:
         with ExitStack() as stack:
             progress = stack.enter_context(_progress(path, start))
             lanes = stack.enter_context(Lanes("import"))
-            for written in _ahead(_written(path, start.last_line, lanes)):
-                done = written.outcome(done, report)
+            for written in _ahead(run.written(start.last_line, lanes)):
+                done = run.outcome(written, done)
                 checkpoint.save(done)
                 _show(progress, start, done)
     except (*_NOT_NOW, KeyboardInterrupt) as error:
@@ -131,7 +208,29 @@ def _import(path: Path) -> str:
     except Unreadable as error:
         raise Unreadable(f"{error}; {_how_to_go_on(path, done)}" if done.lines else error) from None
     checkpoint.clear()
-    return _summary(path, start, done, report, time.perf_counter() - began)
+    return _Result(done, run.summary(start, done, time.perf_counter() - began))
+
+
+def _rehearse(source: Source) -> _Result:
+    """Read one file as an import would, and store nothing. Errors: `Unreadable`."""
+    done, devices, shown = Done(), summary.Devices(), list[str]()
+    with _progress(source.path, done) as progress:
+        for block in source.blocks():
+            decoded = decode_block(block, timezone.now())
+            _require_readings(source.path, block, decoded)
+            refuse(decoded, written_as_numbers(decoded.readings))
+            shown += summary.as_taken(decoded, block, SHOWN - len(shown))
+            devices.add(decoded.readings)
+            done = summary.added(done, block, decoded.readings, decoded.errors, 0)
+            _show(progress, Done(), done)
+    lines = [f"{source.path}: {done.accepted:,} readings would be imported, {done.rejected:,} not"]
+    lines += [f"  {line}" for line in shown]
+    lines += [f"  {line}" for line in (*summary.details(done, devices), *summary.reasons(done))]
+    return _Result(done, "\n".join(lines + [f"  Note: {line}" for line in source.remarks()]))
+
+
+def _as_text(mapping: Map) -> str:
+    return "" if mapping == Map() else msgspec.json.encode(mapping).decode()
 
 
 def _reason(error: BaseException) -> str:
@@ -140,21 +239,11 @@ def _reason(error: BaseException) -> str:
     return f"The database is not available: {error or type(error).__name__}"
 
 
-def _how_to_go_on(path: Path, done: _Done) -> str:
+def _how_to_go_on(path: Path, done: Done) -> str:
     return (
         f"{path} is imported up to line {done.last_line:,}; "
         "run the same command to continue from there, nothing counts twice"
     )
-
-
-def _summary(path: Path, start: _Done, done: _Done, report: "_Report", seconds: float) -> str:
-    rate = (done.lines - start.lines) / max(seconds, 1e-3)
-    lines = [f"{path}: {done.accepted:,} readings in {seconds:.1f} s: {rate:,.0f} readings/s"]
-    if start.lines:
-        lines.append(f"  continued after line {start.last_line:,}, where an earlier run stopped")
-    if done.rejected:
-        lines.append(f"  {done.rejected:,} lines rejected; see {report.path} for the reasons")
-    return "\n".join(lines)
 
 
 # --- Blocks ------------------------------------------------------------------------------------
@@ -163,32 +252,61 @@ def _summary(path: Path, start: _Done, done: _Done, report: "_Report", seconds: 
 class _Written(NamedTuple):
     """A block that is being written to the database."""
 
-    path: Path
     block: Block
     decoded: Decoded
     parts: "list[Future[Decoded]]"
 
-    def outcome(self, before: _Done, report: "_Report") -> _Done:
+
+class _Run:
+    """The import of one file."""
+
+    def __init__(self, source: Source, report: Report, archived: bool) -> None:
+        self._source = source
+        self._report = report
+        self._archived = archived
+        self._registry = Registry()
+        self._devices = summary.Devices()
+
+    def written(self, after_line: int, lanes: Lanes) -> Iterator[_Written]:
+        """Yield the blocks of the file, each submitted to the lanes and not waited for."""
+        for block in self._source.blocks(after_line):
+            received_at = timezone.now()
+            decoded = decode_block(block, received_at)
+            _require_readings(self._source.path, block, decoded)
+            # The archive has what was stored, whatever its ids look like.
+            if not self._archived and (suspects := written_as_numbers(decoded.readings)):
+                refuse(decoded, suspects - known(suspects))
+            self._registry.notice(self._source.registers)
+            yield _Written(block, decoded, lanes.submit(decoded, received_at, _record))
+
+    def outcome(self, written: _Written, before: Done) -> Done:
         """Wait until the block is committed; report its rejected lines; return the new progress."""
-        parts = [part.result() for part in self.parts]
-        errors = [error for part in parts for error in part.errors] + self.decoded.errors
-        report.write(sorted(errors, key=lambda error: error.index))
-        return _Done(
-            last_line=self.block.last_line,
-            position_bytes=self.block.position_bytes,
-            accepted=before.accepted + sum(len(part.readings) for part in parts),
-            rejected=before.rejected + len(errors),
-            report_bytes=report.size_bytes,
+        parts = [part.result() for part in written.parts]
+        errors = [error for part in parts for error in part.errors] + written.decoded.errors
+        block = written.block
+        self._report.write(
+            sorted(errors, key=lambda error: error.index), block.member, block.lines_before
         )
+        readings = [reading for part in parts for reading in part.readings]
+        self._registry.set_new(self._source.registers, self._devices.add(readings))
+        return summary.added(before, block, readings, errors, self._report.size_bytes)
 
-
-def _written(path: Path, after_line: int, lanes: Lanes) -> Iterator[_Written]:
-    """Yield the blocks of a file, each submitted to the lanes and not waited for."""
-    for block in blocks(path, after_line):
-        received_at = timezone.now()
-        decoded = decode_block(block, received_at)
-        _require_readings(path, block, decoded)
-        yield _Written(path, block, decoded, lanes.submit(decoded, received_at, _record))
+    def summary(self, start: Done, done: Done, seconds: float) -> str:
+        """Return what to print at the end."""
+        path = self._source.path
+        rate = (done.lines - start.lines) / max(seconds, 1e-3)
+        lines = [f"{path}: {done.accepted:,} readings in {seconds:.1f} s: {rate:,.0f} readings/s"]
+        if start.lines:
+            lines.append(
+                f"  continued after line {start.last_line:,}, where an earlier run stopped"
+            )
+        lines += [f"  {line}" for line in summary.details(done, self._devices)]
+        if done.rejected:
+            report = self._report.path
+            lines.append(f"  {done.rejected:,} lines rejected; see {report} for the reasons")
+            lines += [f"    {line}" for line in summary.reasons(done)]
+        remarks = [*self._source.remarks(), *self._registry.remarks(self._source.registers)]
+        return "\n".join(lines + [f"  Note: {line}" for line in remarks])
 
 
 def _ahead(written: Iterator[_Written]) -> Iterator[_Written]:
@@ -232,73 +350,6 @@ def _record(part: Decoded, received_at: datetime) -> None:
             attempt += 1
 
 
-# --- Beside the file ---------------------------------------------------------------------------
-
-
-class _Report:
-    """`FILE.rejected.csv`: the rejected lines; absent if there are none."""
-
-    def __init__(self, path: Path, size_bytes: int) -> None:
-        """Keep the first `size_bytes` of an earlier report."""
-        self.path = self.of(path)
-        if size_bytes and self.path.exists():
-            os.truncate(self.path, size_bytes)
-        else:
-            self.path.unlink(missing_ok=True)
-
-    @staticmethod
-    def of(path: Path) -> Path:
-        return path.with_name(f"{path.name}.rejected.csv")
-
-    @property
-    def size_bytes(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    def write(self, errors: list[ItemError]) -> None:
-        if not errors:
-            return
-        is_new = not self.path.exists()
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if is_new:
-                writer.writerow(("line", "field", "code", "message"))
-            writer.writerows((e.index, e.field, e.code, e.message) for e in errors)
-
-
-class _Checkpoint:
-    """`FILE.progress.json`: how far a file is imported into this database; removed at the end.
-
-    It is ignored for another file or another database.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.with_name(f"{path.name}.progress.json")
-        status = path.stat()
-        self._of = f"{status.st_size}/{status.st_mtime_ns}/{_database_identity()}"
-
-    def load(self) -> _Done:
-        try:
-            saved = msgspec.json.decode(self._file.read_bytes(), type=_Saved)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return _Done()
-        return saved.done if saved.of == self._of else _Done()
-
-    def save(self, done: _Done) -> None:
-        new = self._file.with_name(f"{self._file.name}.new")
-        new.write_bytes(msgspec.json.encode(_Saved(self._of, done)))
-        new.replace(self._file)
-
-    def clear(self) -> None:
-        self._file.unlink(missing_ok=True)
-
-
-class _Saved(msgspec.Struct):
-    """The contents of a checkpoint."""
-
-    of: str
-    done: _Done
-
-
 def _database_identity() -> str:
     try:
         (row,) = _identity.rows({})
@@ -312,7 +363,7 @@ def _database_identity() -> str:
 # --- Progress ----------------------------------------------------------------------------------
 
 
-def _progress(path: Path, start: _Done) -> Any:
+def _progress(path: Path, start: Done) -> Any:
     return tqdm(
         total=path.stat().st_size,
         initial=start.position_bytes,
@@ -323,7 +374,7 @@ def _progress(path: Path, start: _Done) -> Any:
     )
 
 
-def _show(progress: Any, start: _Done, done: _Done) -> None:
+def _show(progress: Any, start: Done, done: Done) -> None:
     seconds = max(progress.format_dict["elapsed"], 1e-3)
     rate = (done.lines - start.lines) / seconds
     progress.set_postfix_str(f"{rate:,.0f} readings/s", refresh=False)

@@ -170,13 +170,14 @@ def test_second_run_changes_no_figure(tmp_path, api):
 def test_reading_without_timestamp_is_rejected_as_it_would_count_twice(tmp_path):
     untimed = {"vehicleId": "V1", "kwhDeliveredDc": 1}
     path = written(tmp_path / "day.ndjson", ndjson(untimed, VEHICLE, untimed | {"timestamp": None}))
-    table = written(tmp_path / "day.csv", "vehicleId,kwhDeliveredDc,timestamp\nV1,1,\n")
+    rows = f"V1,1,\nV1,1,{TIME}\n"
+    table = written(tmp_path / "day.csv", f"vehicleId,kwhDeliveredDc,timestamp\n{rows}")
 
     run(path, table)
 
     assert rejected(path) == [("1", "timestamp", "missing"), ("3", "timestamp", "missing")]
     assert rejected(table) == [("2", "timestamp", "missing")]
-    assert VehicleReading.objects.count() == 1
+    assert VehicleReading.objects.count() == 2
 
 
 # --- Rejected lines ---------------------------------------------------------------------------
@@ -269,7 +270,8 @@ def test_what_parquet_cannot_say_is_rejected_by_row(tmp_path):
         timestamp=pyarrow.array([at("11:00").replace(tzinfo=None)], pyarrow.timestamp("us")),
     )
 
-    run(path, naive)
+    with pytest.raises(CommandError, match=r"naive\.parquet: every line was rejected"):
+        run(path, naive)
 
     assert rejected(path) == [
         ("2", "kwhDeliveredDc", "wrong_type"),
@@ -309,7 +311,7 @@ def test_report_of_an_earlier_run_goes_where_nothing_is_rejected_any_more(tmp_pa
     [
         ("day.txt", b"", "must end in"),
         ("day.csv", b"", "must be named as in the API"),
-        ("day.csv", b"vehicleId;timestamp\n", "must be named as in the API"),
+        ("day.csv", b"vehicleId;timestamp\n", "no column is named kwhDeliveredDc"),
         ("day.csv", b"vehicleId,vehicleId,timestamp\n", "appears twice"),
         ("day.csv.gz", b"vehicleId,timestamp\n", "Not a gzipped file"),
         ("day.ndjson", b"vehicleId,timestamp\nV1,\n", "has no readings"),

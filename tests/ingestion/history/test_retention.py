@@ -552,7 +552,8 @@ def test_file_that_lacks_readings_does_not_pass_for_the_whole(history, folder, a
 def test_older_than_the_horizon_is_taken_from_the_archive_alone(history, folder):
     apply()
     path = next(folder.glob("*vehiclereading_2025_04*"))
-    call_command("import_readings", str(path), stdout=StringIO())
+    with pytest.raises(CommandError, match="every line was rejected"):
+        call_command("import_readings", str(path), stdout=StringIO())
 
     assert stored() == []
     assert "HISTORY_HORIZON_DAYS" in path.with_name(f"{path.name}.rejected.csv").read_text()
