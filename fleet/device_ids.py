@@ -4,9 +4,10 @@ import re
 from typing import Final
 
 DEVICE_ID_MAX_LENGTH: Final = 64
-DEVICE_ID_PATTERN: Final = "[A-Za-z0-9_][A-Za-z0-9._:-]{0,63}"
+DEVICE_ID_PATTERN: Final = "[A-Za-z0-9_][A-Za-z0-9._:*+@~#()=-]{0,63}"
 DEVICE_ID_RULE: Final = (
-    "1 to 64 characters: letters, digits and . _ : -, beginning with a letter, a digit or _"
+    "1 to 64 characters: letters, digits and . _ : - * + @ ~ # ( ) =, "
+    "beginning with a letter, a digit or _"
 )
 
 _many_ids = re.compile(f"(?:{DEVICE_ID_PATTERN}\n)*")

@@ -96,7 +96,7 @@ def maybe(values: st.SearchStrategy[Value]) -> st.SearchStrategy[Value]:
 
 NOW = datetime.now(UTC)
 IDS = pool(
-    st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,63}", fullmatch=True),
+    st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._:*+@~#()=-]{0,63}", fullmatch=True),
     st.from_regex(r"[ -/<\n\x00é][A-Z]{0,9}", fullmatch=True)
     | st.sampled_from(["", "A" * 65, 7, True, [], "V\n", "a b"]),
 )

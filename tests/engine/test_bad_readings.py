@@ -19,7 +19,10 @@ pytestmark = pytest.mark.xdist_group("bad input")
 
 ID = {"meter": "meterId", "vehicle": "vehicleId"}
 ENERGY = {"meter": "kwhConsumedAc", "vehicle": "kwhDeliveredDc"}
-ID_RULE = "1 to 64 characters: letters, digits and . _ : -, beginning with a letter, a digit or _"
+ID_RULE = (
+    "1 to 64 characters: letters, digits and . _ : - * + @ ~ # ( ) =, "
+    "beginning with a letter, a digit or _"
+)
 ENERGY_RULE = "a number from 0 to 1,000,000,000"
 LIMITS = {
     ("meter", "voltage"): "a number from 0 to 1,000,000",
@@ -149,6 +152,12 @@ def test_time_11_minutes_ahead_is_refused_and_one_of_9_is_not(engine):
         "A\u202eB",
         "<script>",
         "=cmd",
+        "*star",
+        "#hash",
+        "A&B",
+        "A%20B",
+        "A,B",
+        "A?B",
         "'; DROP TABLE fleet_meter; --",
         "%00",
     ],

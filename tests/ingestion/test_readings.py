@@ -68,7 +68,9 @@ def test_item_tells_its_kind_by_type_or_by_its_id(item, kind):
 
 
 @pytest.mark.parametrize(
-    "device_id", ["V", "_", "0", "a.b_c:d-e", "V" * 64], ids=lambda value: value[:9]
+    "device_id",
+    ["V", "_", "0", "a.b_c:d-e", "DE*8PY*E1", "a+@~#()=", "V" * 64],
+    ids=lambda value: value[:9],
 )
 def test_well_formed_id_is_accepted(device_id):
     assert len(decoded(GOOD | {"vehicleId": device_id}).readings) == 1

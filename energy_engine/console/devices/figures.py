@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -133,7 +133,7 @@ def what_it_is_made_of(vehicle: Vehicle, window: Window) -> dict[str, Any]:
         "splits": made_of.splits[:_SHOWN_AT_MOST],
         "more_splits": len(made_of.splits[_SHOWN_AT_MOST:]),
         "is_shared": any(len(split.vehicle_ids) > 1 for split in made_of.splits),
-        "api_path": f"/v1/analytics/performance/{vehicle.pk}/explain?{_query(window)}",
+        "api_path": f"/v1/analytics/performance/{quote(vehicle.pk, ':')}/explain?{_query(window)}",
     }
 
 
