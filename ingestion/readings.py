@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from enum import StrEnum
-from itertools import islice
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -22,20 +21,16 @@ from fleet.http.wire import (
     DECODE_ERRORS,
     Buffer,
     FieldError,
-    MalformedBody,
     field_error,
     require_utf8,
     rule,
 )
+from ingestion.items import require_count, split
 
-MAX_READINGS: Final = 50_000
 # Of a stream or a file; no reading is nearly as long.
 MAX_LINE_BYTES: Final = 64 * 1024
 MAX_AHEAD: Final = timedelta(minutes=10)
 _ANY_AGE: Final = timedelta(days=36_500)
-_TOO_MANY: Final = f"A JSON body may hold at most {MAX_READINGS:,} readings"
-# 20 per reading: more belong to an array of tiny items, which would only fill memory.
-_MOST_COMMAS: Final = 20 * MAX_READINGS
 
 DeviceId = Annotated[
     str,
@@ -132,10 +127,6 @@ class _TooNew(FieldError):
     reading: Reading
 
 
-class TooManyReadings(ValueError):
-    """A body with more than `MAX_READINGS` readings."""
-
-
 class _KindOf(msgspec.Struct):
     """The part of a reading that determines its kind."""
 
@@ -163,17 +154,11 @@ _bodies = {
 _items = {kind: msgspec.json.Decoder(struct) for kind, struct in _STRUCTS.items()}
 _kind_of = msgspec.json.Decoder(_KindOf)
 _timestamp_of = msgspec.json.Decoder(_TimestampOf)
-_raw_items = msgspec.json.Decoder(list[msgspec.Raw])
-_raw_item = msgspec.json.Decoder(msgspec.Raw)
 _takes_any_age: ContextVar[bool] = ContextVar("takes_any_age", default=False)
 # msgspec rounds times finer than a microsecond; the API rejects them.
 _finer_than_microseconds = re.compile(rb":\d\d:\d\d\.\d{7}")
 # An escaped ASCII character, which could belong to such a time.
 _ESCAPED_ASCII: Final = b"\\u00"
-# 30 per reading, for the same reason: each takes a third of a microsecond to check.
-_MOST_MARKS: Final = 30 * MAX_READINGS
-# Tokens that show where the items of an array end: strings, complete or not, and punctuation.
-_marks = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
 
 
 def decode(body: Buffer, kind: DeviceKind | None, received_at: datetime) -> Decoded:
@@ -191,7 +176,7 @@ def decode(body: Buffer, kind: DeviceKind | None, received_at: datetime) -> Deco
         except DECODE_ERRORS:
             return _decode_items(body, kind, received_at)
         readings = value if isinstance(value, list) else [value]
-        _require_count(len(readings))
+        require_count(len(readings))
         _stamp(readings, received_at)
         if _all_valid(readings, body, kind, received_at):
             return Decoded(readings, range(len(readings)), [], isinstance(value, list))
@@ -216,11 +201,6 @@ def decode_lines(lines: bytes, kind: DeviceKind | None, received_at: datetime) -
 def device_id(reading: Reading) -> str:
     """Return the id of the device that measured `reading`."""
     return reading.meter_id if isinstance(reading, MeterReading) else reading.vehicle_id
-
-
-def _require_count(count: int) -> None:
-    if count > MAX_READINGS:
-        raise TooManyReadings(_TOO_MANY)
 
 
 def _stamp(readings: list[Reading], received_at: datetime) -> None:
@@ -264,8 +244,7 @@ def _horizon() -> timedelta:
 
 
 def _decode_items(body: Buffer, kind: DeviceKind | None, received_at: datetime) -> Decoded:
-    items, is_array = _split(body)
-    _require_count(len(items))
+    items, is_array = split(body)
     return _judged(items, kind, received_at, is_array)
 
 
@@ -289,45 +268,6 @@ def _judged(
             indexes.append(index)
     decoded.indexes = indexes
     return decoded
-
-
-def _split(body: Buffer) -> tuple[list[bytes], bool]:
-    is_array = body.lstrip(b" \t\r\n").startswith(b"[")
-    if body.count(b",") > _MOST_COMMAS:
-        raise TooManyReadings(_TOO_MANY)
-    try:
-        items = _raw_items.decode(body) if is_array else [_raw_item.decode(body)]
-    except DECODE_ERRORS as error:
-        items_by_marks = _split_by_marks(body) if is_array else None
-        if items_by_marks is None:
-            raise MalformedBody(error) from None
-        return items_by_marks, True
-    return [bytes(item) for item in items], is_array
-
-
-def _split_by_marks(body: Buffer) -> list[bytes] | None:
-    """Split an array at the commas between its items, even if an item is not valid JSON.
-
-    So an item that is malformed or nested too deeply fails alone. None if it is unclear where the
-    items end.
-    """
-    items: list[bytes] = []
-    depth = start = 0
-    for mark in islice(_marks.finditer(body), _MOST_MARKS):
-        end, sign = mark.start(), mark[0]
-        if sign == b"," and depth == 1:
-            items.append(bytes(body[start:end]).strip())
-            start = end + 1
-        elif sign in (b"[", b"{"):
-            depth += 1
-            start = start or end + 1
-        elif sign in (b"]", b"}"):
-            depth -= 1
-            if depth == 0:
-                items.append(bytes(body[start:end]).strip())
-                is_whole = sign == b"]" and not body[end + 1 :].strip() and all(items)
-                return items if is_whole else None
-    return None
 
 
 def _decode_item(

@@ -14,7 +14,8 @@ from fleet.http.body import BodyTooLarge, MediaType, blocks, json_body, media_ty
 from fleet.http.openapi import answer, array, body, schema, stream
 from fleet.models import Scope
 from ingestion.intake import ArrayExpected, NoReadings, Outcome, take_in
-from ingestion.readings import DeviceKind, MeterReading, TooManyReadings, VehicleReading
+from ingestion.items import TooManyReadings
+from ingestion.readings import DeviceKind, MeterReading, VehicleReading
 from ingestion.stream import take_in_stream
 
 _ATOMIC = OpenApiParameter(

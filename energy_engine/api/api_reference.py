@@ -17,7 +17,7 @@ from analytics.models import FaultThresholds
 from energy_engine.environment import ROOT
 from fleet import device_ids, links
 from fleet.http import body, pagination, wire
-from ingestion import intake, readings
+from ingestion import intake, items, readings
 
 DOCUMENT: Final = ROOT / "docs" / "api.md"
 OPERATIONS: Final = ROOT / "docs" / "operations.md"
@@ -134,7 +134,7 @@ def _limits() -> str:
     return _table(
         ("what", "limit"),
         ("a JSON body, after decompression", f"{body.MAX_JSON_BYTES:,} bytes (10 MiB)"),
-        ("readings in a JSON body", f"{readings.MAX_READINGS:,}"),
+        ("readings in a JSON body", f"{items.MAX_READINGS:,}"),
         ("a line of a stream", f"{readings.MAX_LINE_BYTES:,} bytes (64 KiB); streams, none"),
         ("errors listed in an answer", f"{intake.MAX_LISTED_ERRORS}; `rejected` counts all"),
         ("the id of a device", f"{device_ids.DEVICE_ID_MAX_LENGTH} characters"),

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.http.wire import MalformedBody
-from ingestion.readings import DeviceKind, MeterReading, TooManyReadings, VehicleReading, decode
+from ingestion.items import TooManyReadings
+from ingestion.readings import DeviceKind, MeterReading, VehicleReading, decode
 from tests.conftest import NOON, at
 
 GOOD = {"vehicleId": "V1", "kwhDeliveredDc": 1}
