@@ -271,6 +271,14 @@ VARIABLES = (
         choices=("register", "reject"),
     ),
     Variable(
+        "INGEST_BAD_OPTIONAL",
+        "reject",
+        "What happens to a reading whose voltage, soc or batteryTemp is invalid. drop: it is "
+        "stored without that field, and the answer counts it under warnings. A request chooses "
+        "for itself with ?optional=.",
+        choices=("reject", "drop"),
+    ),
+    Variable(
         "INGEST_STREAM_CHUNK_READINGS",
         5000,
         "Readings of an NDJSON stream that are committed in one transaction.",

@@ -19,6 +19,11 @@ REQUEST_SECONDS: Final = Histogram(
     buckets=_SECONDS,
 )
 READINGS: Final = Counter("engine_readings", "Readings received.", ["kind", "outcome"])
+DROPPED_FIELDS: Final = Counter(
+    "engine_dropped_fields",
+    "Invalid optional fields that readings were stored without.",
+    ["field"],
+)
 GROUP_REQUESTS: Final = Histogram(
     "engine_group_requests", "Requests that shared one commit.", buckets=_SIZES
 )

@@ -6,7 +6,8 @@ error responses. Streams and file imports use `record_known`, too.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import Final
@@ -15,7 +16,7 @@ import msgspec
 
 from fleet.access.keyring import Grant
 from fleet.access.limits import take_readings
-from fleet.counters import READINGS
+from fleet.counters import DROPPED_FIELDS, READINGS
 from fleet.http.wire import Buffer
 from fleet.stores.batching import Overloaded
 from ingestion.group_commit import group_commit
@@ -39,12 +40,33 @@ LARGE_WAIT_SECONDS: Final = 10.0
 _large = threading.Lock()
 
 
+class Warnings(msgspec.Struct):
+    """Invalid optional fields that readings were stored without; `items` has the first 100."""
+
+    dropped: dict[str, int]
+    items: list[ItemError]
+
+
 class Outcome(msgspec.Struct):
     """How many readings of a body were accepted and rejected, with the first 100 errors at most."""
 
     accepted: int
     rejected: int
     errors: list[ItemError]
+    warnings: Warnings | msgspec.UnsetType = msgspec.UNSET
+
+    def warn(self, dropped: list[ItemError], stored: Collection[int], first: int = 0) -> None:
+        """Add those of `dropped` whose readings are `stored`; indexes count from `first`."""
+        kept = [error for error in dropped if error.index in stored]
+        if not kept:
+            return
+        if self.warnings is msgspec.UNSET:
+            self.warnings = Warnings({}, [])
+        for field, count in Counter(str(error.field) for error in kept).items():
+            self.warnings.dropped[field] = self.warnings.dropped.get(field, 0) + count
+            DROPPED_FIELDS.labels(field).inc(count)
+        room = MAX_LISTED_ERRORS - len(self.warnings.items)
+        self.warnings.items += [moved(error, first) for error in kept[:room]]
 
 
 class ArrayExpected(ValueError):
@@ -63,26 +85,28 @@ def take_in(
     received_at: datetime,
     array_only: bool = False,
     all_or_nothing: bool = False,
+    drops_optional: bool = False,
 ) -> Outcome:
     """Record the valid readings of `body`; with `all_or_nothing`, none if one is invalid.
 
-    A device outside `grant` counts as unknown.
+    With `drops_optional`, an invalid optional field is left out and does not make its reading
+    invalid. A device outside `grant` counts as unknown.
     Errors: `MalformedBody`, `TooManyReadings`, `ArrayExpected`, `NoReadings`, `ServerClockBehind`,
     and those of `take_readings` and `group_commit.record`; nothing was stored then.
     """
     with _alone() if len(body) >= LARGE_BYTES else nullcontext():
-        return _taken_in(body, grant, kind, received_at, array_only, all_or_nothing)
+        decoded = decode(body, kind, received_at, drops_optional)
+        return _taken_in(decoded, grant, kind, received_at, array_only, all_or_nothing)
 
 
 def _taken_in(
-    body: Buffer,
+    decoded: Decoded,
     grant: Grant,
     kind: DeviceKind | None,
     received_at: datetime,
     array_only: bool,
     all_or_nothing: bool,
 ) -> Outcome:
-    decoded = decode(body, kind, received_at)
     server_clock.notice(decoded, grant, received_at)
     reject_out_of_reach(decoded, grant)
     if array_only and not decoded.is_array:
@@ -95,7 +119,10 @@ def _taken_in(
         record_known(decoded, received_at, all_or_nothing)
     accepted = 0 if all_or_nothing and decoded.errors else len(decoded.readings)
     count_rejected(kind, count - accepted)
-    return Outcome(accepted, count - accepted, decoded.errors[:MAX_LISTED_ERRORS])
+    outcome = Outcome(accepted, count - accepted, decoded.errors[:MAX_LISTED_ERRORS])
+    if decoded.dropped and accepted:
+        outcome.warn(decoded.dropped, set(decoded.indexes))
+    return outcome
 
 
 @contextmanager
@@ -126,6 +153,11 @@ def count_rejected(kind: DeviceKind | None, readings: int) -> None:
     """Count rejected readings in the metrics; on a mixed route, with the kind `any`."""
     if readings:
         READINGS.labels(kind or "any", "rejected").inc(readings)
+
+
+def moved(error: ItemError, by: int) -> ItemError:
+    """Return `error` at an index that is higher by `by`."""
+    return ItemError(by + error.index, error.field, error.code, error.message)
 
 
 def reject_out_of_reach(decoded: Decoded, grant: Grant) -> None:

@@ -26,6 +26,7 @@ from fleet.http.wire import (
     rule,
 )
 from ingestion.items import require_count, split
+from ingestion.optional_fields import decode_without_invalid, with_quoted_nans
 
 # Of a stream or a file; no reading is nearly as long.
 MAX_LINE_BYTES: Final = 64 * 1024
@@ -112,6 +113,7 @@ class Decoded(msgspec.Struct):
     """A decoded body: `readings[i]` was its item `indexes[i]`; the other items are `errors`.
 
     `too_new` has the readings among the errors that are valid except for being too far ahead.
+    `dropped` has the invalid optional fields that the readings were decoded without.
     """
 
     readings: list[Reading]
@@ -119,6 +121,7 @@ class Decoded(msgspec.Struct):
     errors: list[ItemError]
     is_array: bool
     too_new: list[Reading] = []
+    dropped: list[ItemError] = []
 
 
 class _TooNew(FieldError):
@@ -147,6 +150,16 @@ _STRUCTS: Final[dict[DeviceKind, type[Reading]]] = {
     DeviceKind.METER: MeterReading,
     DeviceKind.VEHICLE: VehicleReading,
 }
+# A reading that can do without its timestamp can't do with a wrong one.
+OPTIONAL_FIELDS: Final = {
+    kind: {
+        field.encode_name
+        for field in msgspec.structs.fields(struct)
+        if not field.required and field.name != "measured_at"
+    }
+    for kind, struct in _STRUCTS.items()
+}
+_ALL_OPTIONAL: Final = set().union(*OPTIONAL_FIELDS.values())
 _bodies = {
     kind: msgspec.json.Decoder(struct | list[struct])  # type: ignore[valid-type]
     for kind, struct in _STRUCTS.items()
@@ -161,10 +174,13 @@ _finer_than_microseconds = re.compile(rb":\d\d:\d\d\.\d{7}")
 _ESCAPED_ASCII: Final = b"\\u00"
 
 
-def decode(body: Buffer, kind: DeviceKind | None, received_at: datetime) -> Decoded:
+def decode(
+    body: Buffer, kind: DeviceKind | None, received_at: datetime, drops_optional: bool = False
+) -> Decoded:
     """Decode `body`, one reading or an array of them, into valid readings and errors.
 
     With `kind` None, each item states its own. A reading without a timestamp gets `received_at`.
+    With `drops_optional`, an invalid optional field is left out; otherwise it is an error.
     A body without errors takes one pass in C; any other is decoded item by item, so that an invalid
     item never affects a valid one.
     Errors: `MalformedBody` if it is not JSON, `TooManyReadings`.
@@ -174,28 +190,30 @@ def decode(body: Buffer, kind: DeviceKind | None, received_at: datetime) -> Deco
             require_utf8(body)
             value = _bodies[kind].decode(body)
         except DECODE_ERRORS:
-            return _decode_items(body, kind, received_at)
+            return _decode_items(body, kind, received_at, drops_optional)
         readings = value if isinstance(value, list) else [value]
         require_count(len(readings))
         _stamp(readings, received_at)
         if _all_valid(readings, body, kind, received_at):
             return Decoded(readings, range(len(readings)), [], isinstance(value, list))
-    return _decode_items(body, kind, received_at)
+    return _decode_items(body, kind, received_at, drops_optional)
 
 
-def decode_lines(lines: bytes, kind: DeviceKind | None, received_at: datetime) -> Decoded:
+def decode_lines(
+    lines: bytes, kind: DeviceKind | None, received_at: datetime, drops_optional: bool = False
+) -> Decoded:
     """Decode `lines`, one reading each, as `decode` does an array; skip blank lines."""
     if kind is not None:
         try:
             require_utf8(lines)
             readings = _items[kind].decode_lines(lines)
         except DECODE_ERRORS:
-            return _judged(lines.split(b"\n"), kind, received_at)
+            return _decode_split_lines(lines, kind, received_at, drops_optional)
         _stamp(readings, received_at)
         has_blank_lines = len(readings) != lines.count(b"\n") + (not lines.endswith(b"\n"))
         if not has_blank_lines and _all_valid(readings, lines, kind, received_at):
             return Decoded(readings, range(len(readings)), [], is_array=True)
-    return _judged(lines.split(b"\n"), kind, received_at)
+    return _decode_split_lines(lines, kind, received_at, drops_optional)
 
 
 def device_id(reading: Reading) -> str:
@@ -243,13 +261,26 @@ def _horizon() -> timedelta:
     return _ANY_AGE if _takes_any_age.get() else timedelta(days=settings.HISTORY_HORIZON_DAYS)
 
 
-def _decode_items(body: Buffer, kind: DeviceKind | None, received_at: datetime) -> Decoded:
-    items, is_array = split(body)
-    return _judged(items, kind, received_at, is_array)
+def _decode_items(
+    body: Buffer, kind: DeviceKind | None, received_at: datetime, drops_optional: bool
+) -> Decoded:
+    items, is_array = split(with_quoted_nans(body, _ALL_OPTIONAL) if drops_optional else body)
+    return _judged(items, kind, received_at, drops_optional, is_array)
+
+
+def _decode_split_lines(
+    lines: bytes, kind: DeviceKind | None, received_at: datetime, drops_optional: bool
+) -> Decoded:
+    text = with_quoted_nans(lines, _ALL_OPTIONAL) if drops_optional else lines
+    return _judged(text.split(b"\n"), kind, received_at, drops_optional)
 
 
 def _judged(
-    items: list[bytes], kind: DeviceKind | None, received_at: datetime, is_array: bool = True
+    items: list[bytes],
+    kind: DeviceKind | None,
+    received_at: datetime,
+    drops_optional: bool,
+    is_array: bool = True,
 ) -> Decoded:
     """Decode `items` one by one; skip empty ones, such as blank lines."""
     decoded = Decoded([], [], [], is_array)
@@ -257,10 +288,10 @@ def _judged(
     for index, item in enumerate(items):
         if not item or item.isspace():
             continue
-        result = _decode_item(item, kind, received_at)
+        result, dropped = _decode_item(item, kind, received_at, drops_optional)
+        decoded.dropped += [_at(index, error) for error in dropped]
         if isinstance(result, FieldError):
-            error = ItemError(index, result.field, result.code, result.message)
-            decoded.errors.append(error)
+            decoded.errors.append(_at(index, result))
             if isinstance(result, _TooNew):
                 decoded.too_new.append(result.reading)
         else:
@@ -270,20 +301,33 @@ def _judged(
     return decoded
 
 
+def _at(index: int, error: FieldError) -> ItemError:
+    return ItemError(index, error.field, error.code, error.message)
+
+
 def _decode_item(
-    item: bytes, kind: DeviceKind | None, received_at: datetime
-) -> Reading | FieldError:
+    item: bytes, kind: DeviceKind | None, received_at: datetime, drops_optional: bool
+) -> tuple[Reading | FieldError, list[FieldError]]:
+    """Return the reading or its error, and what is wrong with the fields that were left out."""
     if kind is None:
         told = _kind_told(item)
         if isinstance(told, FieldError):
-            return told
+            return told, []
         kind = told
+    dropped: list[FieldError] = []
     try:
         require_utf8(item)
         reading = _items[kind].decode(item)
     except DECODE_ERRORS as error:
-        return field_error(error, _STRUCTS[kind])
-    return _problem(reading, item, kind, received_at) or reading
+        if not drops_optional:
+            return field_error(error, _STRUCTS[kind]), []
+        result, dropped = decode_without_invalid(
+            item, error, _items[kind].decode, _STRUCTS[kind], OPTIONAL_FIELDS[kind]
+        )
+        if isinstance(result, FieldError):
+            return result, []
+        reading = result
+    return _problem(reading, item, kind, received_at) or reading, dropped
 
 
 def _kind_told(item: bytes) -> DeviceKind | FieldError:

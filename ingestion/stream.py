@@ -19,11 +19,12 @@ from ingestion.intake import (
     MAX_LISTED_ERRORS,
     Outcome,
     count_rejected,
+    moved,
     record_known,
     reject_out_of_reach,
 )
 from ingestion.lanes import Lanes
-from ingestion.readings import MAX_LINE_BYTES, Decoded, DeviceKind, ItemError, decode_lines
+from ingestion.readings import MAX_LINE_BYTES, Decoded, DeviceKind, decode_lines
 from ingestion.server_clock import server_clock
 
 # However few readings these are.
@@ -54,7 +55,9 @@ class StreamInterrupted(Exception):
         self.lines = lines
 
 
-def take_in_stream(blocks: Iterable[bytes], grant: Grant, kind: DeviceKind | None) -> Outcome:
+def take_in_stream(
+    blocks: Iterable[bytes], grant: Grant, kind: DeviceKind | None, drops_optional: bool = False
+) -> Outcome:
     """Record the valid readings among the lines of `blocks`, committing a chunk at a time.
 
     A reading without a timestamp gets the time at which its chunk was read. An item's index is the
@@ -68,7 +71,7 @@ def take_in_stream(blocks: Iterable[bytes], grant: Grant, kind: DeviceKind | Non
     first_line = lines_done = 0
     try:
         for chunk in _chunks(blocks, settings.INGEST_STREAM_CHUNK_READINGS):
-            begun.append(_begin(chunk, grant, kind, first_line))
+            begun.append(_begin(chunk, grant, kind, first_line, drops_optional))
             first_line = begun[-1].next_line
             if begun[-1].is_cut:
                 raise LimitExceeded("readings", settings.LIMIT_READINGS_PER_KEY)
@@ -95,9 +98,11 @@ class _Begun(NamedTuple):
     parts: list[Future[Decoded]]
 
 
-def _begin(chunk: bytes, grant: Grant, kind: DeviceKind | None, first_line: int) -> _Begun:
+def _begin(
+    chunk: bytes, grant: Grant, kind: DeviceKind | None, first_line: int, drops_optional: bool
+) -> _Begun:
     received_at = timezone.now()
-    decoded = decode_lines(chunk, kind, received_at)
+    decoded = decode_lines(chunk, kind, received_at, drops_optional)
     server_clock.notice(decoded, grant, received_at)
     count = len(decoded.readings) + len(decoded.errors)
     allowed = take_most_readings(grant.key_id, count)
@@ -108,8 +113,8 @@ def _begin(chunk: bytes, grant: Grant, kind: DeviceKind | None, first_line: int)
         record_known(decoded, received_at)  # shares its commit with other requests
         return _Begun(first_line, next_line, is_cut, decoded, [])
     parts = _lanes.submit(decoded, received_at, record_known)
-    errors = Decoded([], [], decoded.errors, is_array=True)
-    return _Begun(first_line, next_line, is_cut, errors, parts)
+    not_readings = Decoded([], [], decoded.errors, is_array=True, dropped=decoded.dropped)
+    return _Begun(first_line, next_line, is_cut, not_readings, parts)
 
 
 def _cut(decoded: Decoded, count: int) -> int:
@@ -137,14 +142,13 @@ def _finish(begun: _Begun, outcome: Outcome, lines_done: int) -> int:
     errors = sorted((error for part in done for error in part.errors), key=lambda e: e.index)
     outcome.rejected += len(errors)
     room = MAX_LISTED_ERRORS - len(outcome.errors)
-    outcome.errors += [_moved(error, begun.first_line) for error in errors[:room]]
+    outcome.errors += [moved(error, begun.first_line) for error in errors[:room]]
+    if dropped := begun.done.dropped:
+        stored = {index for part in done for index in part.indexes}
+        outcome.warn(dropped, stored, begun.first_line)
     if failed:
         raise failed
     return begun.next_line if begun.first_line == lines_done else lines_done
-
-
-def _moved(error: ItemError, first_line: int) -> ItemError:
-    return ItemError(first_line + error.index, error.field, error.code, error.message)
 
 
 def _chunks(blocks: Iterable[bytes], lines: int) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 
+from django.conf import settings
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import APIException, ValidationError
@@ -20,6 +21,12 @@ from ingestion.stream import take_in_stream
 
 _ATOMIC = OpenApiParameter(
     "atomic", bool, description="true: store nothing if a reading is invalid"
+)
+_OPTIONAL = OpenApiParameter(
+    "optional",
+    enum=["reject", "drop"],
+    description="what happens to a reading with an invalid optional field: drop stores it without "
+    "the field; the default is INGEST_BAD_OPTIONAL",
 )
 _ANSWERS = {
     201: answer(Outcome, "Every reading is stored"),
@@ -48,7 +55,7 @@ class IngestViewSet(ViewSet):
 
     @extend_schema(
         operation_id="ingest",
-        parameters=[_ATOMIC],
+        parameters=[_ATOMIC, _OPTIONAL],
         request=body(_METER, _VEHICLE, array(_METER, _VEHICLE)) | stream(_EITHER),
         responses=_ANSWERS,
     )
@@ -62,7 +69,7 @@ class IngestViewSet(ViewSet):
 
     @extend_schema(
         operation_id="ingestMeter",
-        parameters=[_ATOMIC],
+        parameters=[_ATOMIC, _OPTIONAL],
         request=body(_METER, array(_METER)) | stream(_METER),
         responses=_ANSWERS,
     )
@@ -75,7 +82,7 @@ class IngestViewSet(ViewSet):
 
     @extend_schema(
         operation_id="ingestVehicle",
-        parameters=[_ATOMIC],
+        parameters=[_ATOMIC, _OPTIONAL],
         request=body(_VEHICLE, array(_VEHICLE)) | stream(_VEHICLE),
         responses=_ANSWERS,
     )
@@ -88,7 +95,7 @@ class IngestViewSet(ViewSet):
 
     @extend_schema(
         operation_id="ingestMeterBatch",
-        parameters=[_ATOMIC],
+        parameters=[_ATOMIC, _OPTIONAL],
         request=body(array(_METER)) | stream(_METER),
         responses=_ANSWERS,
     )
@@ -98,7 +105,7 @@ class IngestViewSet(ViewSet):
 
     @extend_schema(
         operation_id="ingestVehicleBatch",
-        parameters=[_ATOMIC],
+        parameters=[_ATOMIC, _OPTIONAL],
         request=body(array(_VEHICLE)) | stream(_VEHICLE),
         responses=_ANSWERS,
     )
@@ -118,7 +125,7 @@ def _taken_in(request: Request, kind: DeviceKind | None, array_only: bool = Fals
 
 
 def _body_taken_in(request: Request, kind: DeviceKind | None, array_only: bool) -> Outcome:
-    all_or_nothing = _is_atomic(request)
+    all_or_nothing, drops_optional = _is_atomic(request), _drops_optional(request)
     content = json_body(request)
     try:
         return take_in(
@@ -128,6 +135,7 @@ def _body_taken_in(request: Request, kind: DeviceKind | None, array_only: bool) 
             received_at=timezone.now(),
             array_only=array_only,
             all_or_nothing=all_or_nothing,
+            drops_optional=drops_optional,
         )
     except TooManyReadings as error:
         raise BodyTooLarge(str(error)) from None
@@ -138,7 +146,8 @@ def _body_taken_in(request: Request, kind: DeviceKind | None, array_only: bool) 
 def _stream_taken_in(request: Request, kind: DeviceKind | None) -> Outcome:
     if _is_atomic(request):
         raise ValidationError("atomic needs a JSON body: a stream is committed in chunks")
-    outcome = take_in_stream(blocks(request), grant_of(request), kind)
+    drops_optional = _drops_optional(request)
+    outcome = take_in_stream(blocks(request), grant_of(request), kind, drops_optional)
     if outcome.accepted + outcome.rejected == 0:
         raise ValidationError("The stream is empty; send at least one reading")
     return outcome
@@ -151,3 +160,12 @@ def _is_atomic(request: Request) -> bool:
     if value not in ("true", "false"):
         raise ValidationError("atomic must be true or false")
     return value == "true"
+
+
+def _drops_optional(request: Request) -> bool:
+    wanted: str = settings.INGEST_BAD_OPTIONAL
+    if request.META.get("QUERY_STRING"):
+        wanted = request.GET.get("optional", wanted)
+        if wanted not in ("reject", "drop"):
+            raise ValidationError("optional must be reject or drop")
+    return wanted == "drop"

@@ -30,6 +30,7 @@ from energy_engine.server.deadlines import ClientGone
 from energy_engine.telemetry.request_log import note_cause
 from fleet.http.wire import FieldError
 from fleet.stores.batching import Overloaded
+from ingestion.intake import Warnings
 from ingestion.readings import ItemError
 from ingestion.server_clock import ServerClockBehind
 from ingestion.stream import StreamInterrupted
@@ -63,6 +64,7 @@ class IngestError(Error, kw_only=True):
     rejected: int | msgspec.UnsetType = msgspec.UNSET
     # Of a stream: how many lines from its first have been processed.
     lines: int | msgspec.UnsetType = msgspec.UNSET
+    warnings: Warnings | msgspec.UnsetType = msgspec.UNSET
 
 
 class StorageUnavailable(APIException):
@@ -116,7 +118,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     """Return the response to `error`; None if it is a bug of the engine."""
     so_far: dict[str, Any] = {}
     if isinstance(error, StreamInterrupted):
-        so_far = msgspec.structs.asdict(error.outcome) | {"lines": error.lines}
+        so_far = msgspec.to_builtins(error.outcome) | {"lines": error.lines}
         error = error.cause
     error = _told(error, context["request"])
     if not isinstance(error, APIException):

@@ -25,13 +25,14 @@ from energy_engine.api.root import Service
 from fleet.access.views import KeyMade, KeyOrder, KeyPage, KeyRow
 from fleet.status import MeterStatus, VehicleStatus
 from fleet.views import Link, LinkMade, LinkOrder, LinkPage, Unlinked
-from ingestion.intake import Outcome
+from ingestion.intake import Outcome, Warnings
 from ingestion.readings import ItemError, MeterReading, VehicleReading
 
 _NOON: Final = datetime(2026, 7, 15, 12, 0, tzinfo=UTC)
 _DAY_BEFORE: Final = _NOON - timedelta(days=1)
 _REQUEST_ID: Final = "3f1c9c0e5d1b4a6f8f0e2d7c6b5a4938"
 _SOC: Final = "soc must be a number from 0 to 100"
+_ENERGY: Final = "kwhDeliveredDc must be a number from 0 to 1,000,000,000"
 
 _figure: Final = Performance(
     vehicle_id="V123",
@@ -184,7 +185,12 @@ _EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
         status="unready",
         checks={"database": "unreachable", "cache": "ok"},
     ),
-    Outcome(1, 1, [ItemError(1, "soc", "out_of_range", _SOC)]),
+    Outcome(
+        2,
+        1,
+        [ItemError(1, "kwhDeliveredDc", "out_of_range", _ENERGY)],
+        warnings=Warnings({"soc": 1}, [ItemError(2, "soc", "out_of_range", _SOC)]),
+    ),
     LinkOrder("V123", "M123", _NOON),
     LinkMade("V123", "M123", _NOON, None, superseded=[_cut]),
     Unlinked("V123", _DAY_BEFORE, _NOON, [Link("V123", "M123", _DAY_BEFORE, _NOON)]),

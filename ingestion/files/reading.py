@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 import msgspec
+from django.conf import settings
 
 from ingestion.files import parquet
 from ingestion.files.formats import ID_FIELDS, KNOWN_FIELDS, TEXT_FIELDS, Unreadable, format_of
@@ -79,15 +80,17 @@ def decode_block(block: Block, received_at: datetime) -> Decoded:
     and goes object by object only if a block has something unusual.
     """
     result, lines = Decoded([], [], list(block.errors), is_array=True), []
+    drops_optional = settings.INGEST_BAD_OPTIONAL == "drop"
     for kind, is_of_kind in _by_kind(block.objects).items():
         places = list(compress(block.lines, is_of_kind))
         text = b"\n".join(compress(block.objects, is_of_kind))
-        decoded = decode_lines(text, kind, received_at)
+        decoded = decode_lines(text, kind, received_at, drops_optional)
         result.readings += decoded.readings
         lines += [places[index] for index in decoded.indexes]
-        for error in decoded.errors:
+        for error in decoded.errors + decoded.dropped:
             error.index = places[error.index]
         result.errors += decoded.errors
+        result.dropped += decoded.dropped
     result.indexes = lines
     _reject_untimed(result, received_at)
     result.errors.sort(key=lambda error: error.index)

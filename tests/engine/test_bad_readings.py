@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.engine.wire import (
+    JSON,
+    NDJSON,
     Item,
     answer_to,
     assert_refused_alone,
@@ -13,6 +15,7 @@ from tests.engine.wire import (
     reading_for,
     stored,
     stored_since,
+    storing_nothing,
 )
 
 pytestmark = pytest.mark.xdist_group("bad input")
@@ -75,6 +78,50 @@ def test_number_just_beyond_its_limit_is_refused(engine, kind, field, value):
     message = f"{field} must be {LIMITS.get((kind, field), ENERGY_RULE)}"
 
     assert_refused_alone(engine, bad(kind, {field: value}, field, "out_of_range", message))
+
+
+@pytest.mark.parametrize("raw", ["255000000", '"80%"', "true", "[]", "{}", "1e400", "NaN"])
+@pytest.mark.parametrize(("kind", "field"), LIMITS)
+def test_bad_optional_field_is_dropped_where_that_is_asked_for(engine, kind, field, raw):
+    device = f"DROP-{len(stored(engine))}"
+    reading = json.dumps(good(kind, **{ID[kind]: device, field: 0}))
+    item = reading.replace(f'"{field}": 0', f'"{field}": {raw}').encode()
+    neighbour, batch = reading_for(kind, device), f"/v1/ingest/{kind}/batch"
+    before = stored(engine)
+
+    answers = [
+        answer_to(engine, post(path, body, content_type=media))
+        for path, body, media in [
+            (f"/v1/ingest/{kind}?optional=drop", item, JSON),
+            ("/v1/ingest?optional=drop", b"[%s, %s]" % (item, neighbour), JSON),
+            (f"{batch}?optional=drop&atomic=true", b"[%s, %s]" % (item, neighbour), JSON),
+            (f"{batch}?optional=drop", b"\n".join([item, neighbour]), NDJSON),
+        ]
+    ]
+
+    assert [(answer.status, answer.body["accepted"]) for answer in answers] == [
+        (201, 1),
+        (201, 2),
+        (201, 2),
+        (201, 2),
+    ]
+    for answer in answers:
+        assert answer.body["warnings"]["dropped"] == {field: 1}
+        (named,) = answer.body["warnings"]["items"]
+        assert (named["index"], named["field"]) == (0, field)
+        assert named["message"] == f"{field} must be {LIMITS[kind, field]}"
+    tables = [table for table, of_device in stored_since(engine, before) if of_device == device]
+    assert tables == ["history"] * 7 + ["live", "registry"]
+
+
+@pytest.mark.parametrize("raw", ["1e400", '"1"', "NaN"])
+@pytest.mark.parametrize("kind", ID)
+def test_bad_energy_is_refused_where_optional_fields_are_dropped(engine, kind, raw):
+    reading = json.dumps(good(kind, **{ENERGY[kind]: 0}))
+    item = reading.replace(f'"{ENERGY[kind]}": 0', f'"{ENERGY[kind]}": {raw}').encode()
+
+    with storing_nothing(engine):
+        assert answer_to(engine, post("/v1/ingest?optional=drop", item)).status == 400
 
 
 TIME_RULE = (

@@ -21,6 +21,7 @@ EXAMPLES = {
     "maxEfficiency": "90",
     "meterId": "M1",
     "minEfficiency": "80",
+    "optional": "drop",
     "ordering": "-efficiencyRatio",
     "site": "Berlin",
     "start": "2026-07-15T11:00:00Z",

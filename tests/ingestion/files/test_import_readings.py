@@ -215,6 +215,18 @@ def test_bad_lines_are_reported_beside_the_file_and_the_good_ones_stored(tmp_pat
     assert "timestamp must be at most 30 days old (HISTORY_HORIZON_DAYS)" in report
 
 
+def test_bad_optional_fields_are_dropped_where_the_setting_says_so(tmp_path, settings):
+    settings.INGEST_BAD_OPTIONAL = "drop"
+    rows = BOTH_CSV.replace("70.5", "80%").replace("230.0", "n/a") + f"{TIME},a b,1,255,,,,\n"
+    path = written(tmp_path / "day.csv", rows)
+
+    printed = run(path)
+
+    assert stored() == [("M1", 25.5, None, at("11:00")), ("V1", 21.5, None, at("11:00"))]
+    assert "2 invalid optional fields left out" in printed
+    assert rejected(path) == [("4", "vehicleId", "invalid_format")]
+
+
 @pytest.mark.parametrize(
     ("cell", "code"),
     [
