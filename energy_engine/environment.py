@@ -271,6 +271,12 @@ VARIABLES = (
         choices=("register", "reject"),
     ),
     Variable(
+        "EXTERNAL_IDS_IGNORE_CASE",
+        False,
+        "Whether readings may carry the external id of a device in capital or small letters (A to "
+        "Z), whatever its own are.",
+    ),
+    Variable(
         "INGEST_BAD_OPTIONAL",
         "reject",
         "What happens to a reading whose voltage, soc or batteryTemp is invalid. drop: it is "

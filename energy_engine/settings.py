@@ -347,6 +347,7 @@ UNFOLD: dict[str, Any] = {
 # --- Ingestion --------------------------------------------------------------------------------
 
 INGEST_UNKNOWN_DEVICES = environment.read("INGEST_UNKNOWN_DEVICES")
+EXTERNAL_IDS_IGNORE_CASE = environment.read("EXTERNAL_IDS_IGNORE_CASE")
 INGEST_BAD_OPTIONAL = environment.read("INGEST_BAD_OPTIONAL")
 INGEST_STREAM_CHUNK_READINGS = environment.read("INGEST_STREAM_CHUNK_READINGS")
 HISTORY_HORIZON_DAYS = environment.read("HISTORY_HORIZON_DAYS")

@@ -3,12 +3,32 @@
 import re
 from typing import Final
 
+from django.db.models import Func, TextField
+
 DEVICE_ID_MAX_LENGTH: Final = 64
 DEVICE_ID_PATTERN: Final = "[A-Za-z0-9_][A-Za-z0-9._:*+@~#()=-]{0,63}"
 DEVICE_ID_RULE: Final = (
     "1 to 64 characters: letters, digits and . _ : - * + @ ~ # ( ) =, "
     "beginning with a letter, a digit or _"
 )
+
+
+class ExternalIdKey(Func):
+    """What external ids that differ only by case, A to Z, have in common."""
+
+    template = 'lower(%(expressions)s COLLATE "C")'
+    output_field = TextField()
+
+
+class LookAlikeKey(Func):
+    """What ids that differ only by case or by a trailing `.0`, as of a spreadsheet, have in common.
+
+    The index of it on each registry, and the statements that use the index, repeat the expression.
+    """
+
+    template = r"lower(regexp_replace(%(expressions)s, '\.0$', ''))"
+    output_field = TextField()
+
 
 _many_ids = re.compile(f"(?:{DEVICE_ID_PATTERN}\n)*")
 

@@ -1,18 +1,28 @@
 """The device registry, the links between meters and vehicles, live state, and API keys."""
 
+import unicodedata
 import zoneinfo
+from collections.abc import Collection
 from math import isfinite
 from typing import ClassVar
 
+from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import ArrayField, DateTimeRangeField, RangeOperators
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Value
 from psqlextra.models import PostgresModel
 
-from fleet.device_ids import DEVICE_ID_MAX_LENGTH, DEVICE_ID_PATTERN, DEVICE_ID_RULE
+from fleet.device_ids import (
+    DEVICE_ID_MAX_LENGTH,
+    DEVICE_ID_PATTERN,
+    DEVICE_ID_RULE,
+    ExternalIdKey,
+    LookAlikeKey,
+)
 
 
 class DeviceIdField(models.CharField):  # type: ignore[type-arg] # not generic at run time
@@ -95,7 +105,8 @@ class Device(PostgresModel):
         null=True,
         blank=True,
         unique=True,
-        help_text="its id in another system, such as a serial number or an EVSE id",
+        help_text="its id in another system, such as a serial number or an EVSE id; readings may "
+        "carry it in place of the id",
     )
     site = models.ForeignKey(Site, null=True, blank=True, on_delete=models.PROTECT)
     energy_register = models.CharField(
@@ -143,6 +154,45 @@ class Device(PostgresModel):
     class Meta(PostgresModel.Meta):
         abstract = True
 
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        """Errors: also `ValidationError`, where an id and an external id would be mistaken."""
+        super().clean_fields(exclude)
+        others = type(self)._default_manager.exclude(pk=self.pk)
+        kind, key = self._meta.verbose_name, self._meta.pk.name
+        if "external_id" not in (exclude or ()):
+            self.external_id = self.external_id or None
+            if self.external_id:
+                _require_free(self.external_id, others, str(kind))
+        is_new = self._state.adding and key not in (exclude or ())
+        if is_new and others.filter(external_id=self.pk).exists():
+            raise ValidationError({key: f"This is the external id of another {kind}."})
+
+
+def _require_free(external_id: str, others: "models.QuerySet[Device]", kind: str) -> None:
+    """Errors: `ValidationError`, unless no other device could be meant by `external_id`."""
+    message = ""
+    if any(unicodedata.category(char) == "Cc" for char in external_id):
+        message = "An external id has no control characters, such as line breaks."
+    elif others.filter(pk=external_id).exists():
+        message = f"This is the id of another {kind}."
+    elif settings.EXTERNAL_IDS_IGNORE_CASE:
+        key = ExternalIdKey(Value(external_id))
+        if others.alias(key=ExternalIdKey("external_id")).filter(key=key).exists():
+            message = f"Another {kind} has this external id, but for its case."
+    if message:
+        raise ValidationError({"external_id": message})
+
+
+def _indexes(kind: str) -> list[models.Index]:
+    return [
+        models.Index(
+            ExternalIdKey(models.F("external_id")),
+            name=f"{kind}_external_id_lower",
+            condition=models.Q(external_id__isnull=False),
+        ),
+        models.Index(LookAlikeKey(models.F(f"{kind}_id")), name=f"{kind}_id_look_alikes"),
+    ]
+
 
 class Meter(Device):
     """A smart meter: measures the AC energy that a charger draws."""
@@ -151,6 +201,7 @@ class Meter(Device):
 
     class Meta(Device.Meta):
         ordering = ["meter_id"]
+        indexes = _indexes("meter")
 
     def __str__(self) -> str:
         return str(self.meter_id)
@@ -163,6 +214,7 @@ class Vehicle(Device):
 
     class Meta(Device.Meta):
         ordering = ["vehicle_id"]
+        indexes = _indexes("vehicle")
 
     def __str__(self) -> str:
         return str(self.vehicle_id)

@@ -14,11 +14,14 @@ from typing import Final
 
 import msgspec
 
+from fleet.access.authorization import EVERYTHING
 from fleet.access.keyring import Grant
 from fleet.access.limits import take_readings
 from fleet.counters import DROPPED_FIELDS, READINGS
 from fleet.http.wire import Buffer
 from fleet.stores.batching import Overloaded
+from ingestion.decoding import decode
+from ingestion.external_ids import external_ids
 from ingestion.group_commit import group_commit
 from ingestion.readings import (
     Decoded,
@@ -26,11 +29,10 @@ from ingestion.readings import (
     ItemError,
     MeterReading,
     Reading,
-    decode,
     device_id,
 )
 from ingestion.server_clock import server_clock
-from ingestion.writer import UnknownDevices
+from ingestion.writer import ExternalIdsGiven, UnknownDevices
 
 MAX_LISTED_ERRORS: Final = 100
 
@@ -108,15 +110,16 @@ def _taken_in(
     all_or_nothing: bool,
 ) -> Outcome:
     server_clock.notice(decoded, grant, received_at)
-    reject_out_of_reach(decoded, grant)
     if array_only and not decoded.is_array:
         raise ArrayExpected("This route expects an array of readings")
     count = len(decoded.readings) + len(decoded.errors)
     if count == 0:
         raise NoReadings("The array is empty; send at least one reading")
     take_readings(grant.key_id, count)
+    external_ids.resolve(decoded)
+    reject_out_of_reach(decoded, grant)
     if not (all_or_nothing and decoded.errors):
-        record_known(decoded, received_at, all_or_nothing)
+        record_known(decoded, received_at, all_or_nothing, grant)
     accepted = 0 if all_or_nothing and decoded.errors else len(decoded.readings)
     count_rejected(kind, count - accepted)
     outcome = Outcome(accepted, count - accepted, decoded.errors[:MAX_LISTED_ERRORS])
@@ -136,16 +139,27 @@ def _alone() -> Iterator[None]:
         _large.release()
 
 
-def record_known(decoded: Decoded, received_at: datetime, all_or_nothing: bool = False) -> None:
-    """Record the readings of `decoded`; those of unknown devices move to its errors."""
+def record_known(
+    decoded: Decoded,
+    received_at: datetime,
+    all_or_nothing: bool = False,
+    grant: Grant = EVERYTHING,
+) -> None:
+    """Record the readings of `decoded`; those of unknown devices move to its errors.
+
+    An unknown id that is a device's external id stands for that device, if `grant` reaches it.
+    """
     while decoded.readings:
         try:
             group_commit.record(decoded.readings, received_at)
+            return
+        except ExternalIdsGiven:
+            external_ids.resolve_failed(decoded)
         except UnknownDevices as unknown:
+            external_ids.resolve_where(decoded, unknown.has)
             _reject(decoded, unknown.has)
-            if all_or_nothing:
-                return
-        else:
+        reject_out_of_reach(decoded, grant)
+        if all_or_nothing and decoded.errors:
             return
 
 
@@ -162,9 +176,11 @@ def moved(error: ItemError, by: int) -> ItemError:
 
 def reject_out_of_reach(decoded: Decoded, grant: Grant) -> None:
     """Move the readings of devices that `grant` does not reach to the errors."""
-    if not grant.is_for_all:
-        reaches = {DeviceKind.METER: grant.reaches_meter, DeviceKind.VEHICLE: grant.reaches_vehicle}
-        _reject(decoded, lambda kind, id_: not reaches[kind](id_))
+    if grant.is_for_all:
+        return
+    reaches = {DeviceKind.METER: grant.reaches_meter, DeviceKind.VEHICLE: grant.reaches_vehicle}
+    external_ids.resolve_where(decoded, lambda kind, id_: not reaches[kind](id_))
+    _reject(decoded, lambda kind, id_: not reaches[kind](id_))
 
 
 def _reject(decoded: Decoded, is_unknown: Callable[[DeviceKind, str], bool]) -> None:

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Final, NamedTuple
 
 from django.conf import settings
@@ -14,6 +15,8 @@ from rest_framework.exceptions import APIException
 from fleet.access.keyring import Grant
 from fleet.access.limits import LimitExceeded, take_most_readings
 from fleet.http.body import BodyTooLarge
+from ingestion.decoding import decode_lines
+from ingestion.external_ids import external_ids
 from ingestion.group_commit import ALONE_FROM_READINGS
 from ingestion.intake import (
     MAX_LISTED_ERRORS,
@@ -24,7 +27,7 @@ from ingestion.intake import (
     reject_out_of_reach,
 )
 from ingestion.lanes import Lanes
-from ingestion.readings import MAX_LINE_BYTES, Decoded, DeviceKind, decode_lines
+from ingestion.readings import MAX_LINE_BYTES, Decoded, DeviceKind
 from ingestion.server_clock import server_clock
 
 # However few readings these are.
@@ -108,11 +111,13 @@ def _begin(
     allowed = take_most_readings(grant.key_id, count)
     is_cut = allowed < count
     next_line = first_line + (_cut(decoded, allowed) if is_cut else chunk.count(b"\n"))
+    external_ids.resolve(decoded)
     reject_out_of_reach(decoded, grant)
+    record = partial(record_known, grant=grant)
     if len(decoded.readings) < ALONE_FROM_READINGS:
-        record_known(decoded, received_at)  # shares its commit with other requests
+        record(decoded, received_at)  # shares its commit with other requests
         return _Begun(first_line, next_line, is_cut, decoded, [])
-    parts = _lanes.submit(decoded, received_at, record_known)
+    parts = _lanes.submit(decoded, received_at, record)
     not_readings = Decoded([], [], decoded.errors, is_array=True, dropped=decoded.dropped)
     return _Begun(first_line, next_line, is_cut, not_readings, parts)
 
@@ -123,6 +128,7 @@ def _cut(decoded: Decoded, count: int) -> int:
     kept = bisect_left(decoded.indexes, line)
     decoded.readings, decoded.indexes = decoded.readings[:kept], decoded.indexes[:kept]
     decoded.errors = [error for error in decoded.errors if error.index < line]
+    decoded.strangers = [one for one in decoded.strangers if one.error.index < line]
     return line
 
 

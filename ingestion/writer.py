@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from msgspec.structs import astuple
+from psycopg.errors import NotNullViolation
 
 from fleet.counters import READINGS
 from fleet.models import Meter, Vehicle
@@ -47,6 +48,10 @@ class UnknownDevices(Exception):
 
     def has(self, kind: DeviceKind, device_id: str) -> bool:
         return device_id in self.device_ids[kind]
+
+
+class ExternalIdsGiven(Exception):
+    """Readings carry external ids in place of ids; nothing of the call was recorded."""
 
 
 class Batch(NamedTuple):
@@ -102,8 +107,9 @@ def record_all(batches: Sequence[Batch]) -> None:
     again; of two with one timestamp, the one received last counts or, if received together, the
     later one. Committed on return, unless the caller has a transaction open. Creates missing
     partitions.
-    Errors: `UnknownDevices`; `django.db.OperationalError` if the database is unavailable, full or
-    out of connections: as far as we know nothing was committed, and it is safe to call again.
+    Errors: `UnknownDevices`, `ExternalIdsGiven`; `django.db.OperationalError` if the database is
+    unavailable, full or out of connections: as far as we know nothing was committed, and it is safe
+    to call again.
     """
     try:
         _write(batches)
@@ -122,6 +128,17 @@ def record_all(batches: Sequence[Batch]) -> None:
 
 
 def _write(batches: Sequence[Batch]) -> None:
+    """Errors: `ExternalIdsGiven`, `UnknownDevices`, `IntegrityError` if a partition is missing."""
+    try:
+        _written(batches)
+    except IntegrityError as error:
+        if _is_of_external_id(error):
+            raise ExternalIdsGiven from None
+        raise
+
+
+def _written(batches: Sequence[Batch]) -> dict[DeviceKind, set[str]]:
+    """Write the batches; return the ids of new devices by kind."""
     register = settings.INGEST_UNKNOWN_DEVICES == "register"
     rounds = [
         (writer, rows) for writer in _WRITERS for rows in _rounds(_rows(batches, writer.reading))
@@ -137,6 +154,16 @@ def _write(batches: Sequence[Batch]) -> None:
             _require_known(new_ids)
     for writer, rows in rounds:
         writer.stored.inc(len(rows))
+    return new_ids
+
+
+def _is_of_external_id(error: IntegrityError) -> bool:
+    """Return whether a statement failed because an unknown id is another device's external id."""
+    cause: Any = error.__cause__
+    return isinstance(cause, NotNullViolation) and (
+        cause.diag.table_name,
+        cause.diag.column_name,
+    ) in {(w.registry._meta.db_table, w.registry._meta.pk.column) for w in _WRITERS}
 
 
 def _rows(batches: Sequence[Batch], kind: type[Reading]) -> list[_Row]:
@@ -188,6 +215,7 @@ def _parameters(rows: list[_Row], writer: _KindWriter, register: bool) -> dict[s
     ids = [row[0] for row in rows]
     parameters["is_newest"] = [*map(str.__ne__, ids, [*ids[1:], ""])]
     parameters["register"] = register
+    parameters["ignore_case"] = settings.EXTERNAL_IDS_IGNORE_CASE
     return parameters
 
 

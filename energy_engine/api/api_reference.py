@@ -65,6 +65,7 @@ FIELD_CODES: Final = {
     "unknown_kind": "A reading has neither `type` nor exactly one of the two ids.",
     "unknown_device": "The device is not in the registry and unknown devices are rejected, or the "
     "key does not reach it.",
+    "ambiguous_id": "The external ids of several devices differ from the given one only by case.",
     "malformed_json": "The item is not JSON, not UTF-8, or nested too deeply.",
     "conflict": "Two fields can't be combined.",
     "unknown_site": "There is no site with that name.",

@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='meter',
             name='external_id',
-            field=models.CharField(blank=True, help_text='its id in another system, such as a serial number or an EVSE id', max_length=200, null=True, unique=True, verbose_name='external id'),
+            field=models.CharField(blank=True, help_text='its id in another system, such as a serial number or an EVSE id; readings may carry it in place of the id', max_length=200, null=True, unique=True, verbose_name='external id'),
         ),
         migrations.AddField(
             model_name='meter',
@@ -52,7 +52,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='vehicle',
             name='external_id',
-            field=models.CharField(blank=True, help_text='its id in another system, such as a serial number or an EVSE id', max_length=200, null=True, unique=True, verbose_name='external id'),
+            field=models.CharField(blank=True, help_text='its id in another system, such as a serial number or an EVSE id; readings may carry it in place of the id', max_length=200, null=True, unique=True, verbose_name='external id'),
         ),
         migrations.AddField(
             model_name='vehicle',

@@ -23,9 +23,11 @@ from typing import IO, Any, Final, cast
 import msgspec
 from django.conf import settings
 
+from fleet.http.wire import FieldError
+from ingestion.decoding import decode_lines
 from ingestion.files import parquet
 from ingestion.files.formats import ID_FIELDS, KNOWN_FIELDS, TEXT_FIELDS, Unreadable, format_of
-from ingestion.readings import MAX_LINE_BYTES, Decoded, DeviceKind, ItemError, decode_lines
+from ingestion.readings import MAX_LINE_BYTES, Decoded, DeviceKind, ItemError
 
 # The best size for one statement of the writer; a few blocks are in memory at a time.
 BLOCK_LINES: Final = 10_000
@@ -91,6 +93,7 @@ def decode_block(block: Block, received_at: datetime) -> Decoded:
             error.index = places[error.index]
         result.errors += decoded.errors
         result.dropped += decoded.dropped
+        result.strangers += decoded.strangers
     result.indexes = lines
     _reject_untimed(result, received_at)
     result.errors.sort(key=lambda error: error.index)
@@ -308,6 +311,10 @@ def _says_no_other_type(text: bytes, is_meter: bool) -> bool:
 
 def _reject_untimed(decoded: Decoded, received_at: datetime) -> None:
     """Move the readings without a timestamp, which were stamped `received_at`, to the errors."""
+    field, code, message = _UNTIMED
+    for stranger in decoded.strangers:
+        if stranger.reading.measured_at is received_at:
+            stranger.problem = FieldError(field, code, message)
     if all(reading.measured_at is not received_at for reading in decoded.readings):
         return
     pairs = list(zip(decoded.indexes, decoded.readings, strict=True))

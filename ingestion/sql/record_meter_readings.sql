@@ -11,9 +11,11 @@
 --   is_newest              boolean[], true for the newest reading of each meter
 -- and
 --   register               boolean, whether to register unknown meters
+--   ignore_case            boolean, whether A to Z equal a to z in external ids
 --
--- Uses the primary keys of live state, registry and marks. Concurrent statements lock live rows in
--- the order of ids, so they cannot deadlock.
+-- Fails with a null meter_id in the registry if an unknown meter is another's external id. Uses the
+-- primary keys of live state, registry and marks, and the index meter_external_id_lower. Concurrent
+-- statements lock live rows in the order of ids, so they cannot deadlock.
 WITH delivered AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -87,7 +89,22 @@ marked AS (
 ),
 registered AS (
     INSERT INTO fleet_meter (meter_id, energy_register, registered_at)
-    SELECT meter_id, 'interval', received_at
+    SELECT
+        -- Another meter's external id must not become an id: null makes the statement fail, and
+        -- its caller look the ids up. Not a join, so that known meters cost nothing.
+        CASE WHEN (
+            SELECT true
+            FROM fleet_meter AS other
+            WHERE
+                lower(other.external_id COLLATE "C") = lower(live.meter_id)
+                AND other.external_id IS NOT NULL
+                AND (%(ignore_case)s::boolean OR other.external_id COLLATE "C" = live.meter_id)
+            LIMIT 1
+        ) AND NOT EXISTS (
+            SELECT FROM fleet_meter AS own WHERE own.meter_id = live.meter_id
+        ) THEN null ELSE meter_id END,
+        'interval',
+        received_at
     FROM live
     WHERE is_new AND %(register)s::boolean
     ON CONFLICT (meter_id) DO NOTHING

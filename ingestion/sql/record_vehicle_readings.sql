@@ -12,9 +12,11 @@
 --   is_newest              boolean[], true for the newest reading of each vehicle
 -- and
 --   register               boolean, whether to register unknown vehicles
+--   ignore_case            boolean, whether A to Z equal a to z in external ids
 --
--- Uses the primary keys of live state, registry and marks. Concurrent statements lock live rows in
--- the order of ids, so they cannot deadlock.
+-- Fails with a null vehicle_id in the registry if an unknown vehicle is another's external id. Uses
+-- the primary keys of live state, registry and marks, and the index vehicle_external_id_lower.
+-- Concurrent statements lock live rows in the order of ids, so they cannot deadlock.
 WITH delivered AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -115,7 +117,22 @@ marked AS (
 ),
 registered AS (
     INSERT INTO fleet_vehicle (vehicle_id, energy_register, registered_at)
-    SELECT vehicle_id, 'interval', received_at
+    SELECT
+        -- Another vehicle's external id must not become an id: null makes the statement fail, and
+        -- its caller look the ids up. Not a join, so that known vehicles cost nothing.
+        CASE WHEN (
+            SELECT true
+            FROM fleet_vehicle AS other
+            WHERE
+                lower(other.external_id COLLATE "C") = lower(live.vehicle_id)
+                AND other.external_id IS NOT NULL
+                AND (%(ignore_case)s::boolean OR other.external_id COLLATE "C" = live.vehicle_id)
+            LIMIT 1
+        ) AND NOT EXISTS (
+            SELECT FROM fleet_vehicle AS own WHERE own.vehicle_id = live.vehicle_id
+        ) THEN null ELSE vehicle_id END,
+        'interval',
+        received_at
     FROM live
     WHERE is_new AND %(register)s::boolean
     ON CONFLICT (vehicle_id) DO NOTHING

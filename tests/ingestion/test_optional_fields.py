@@ -6,8 +6,9 @@ import pytest
 
 from fleet.access.authorization import EVERYTHING
 from fleet.models import VehicleLiveState
+from ingestion.decoding import decode, decode_lines
 from ingestion.models import MeterReading, VehicleReading
-from ingestion.readings import DeviceKind, decode, decode_lines
+from ingestion.readings import DeviceKind
 from ingestion.stream import StreamInterrupted, take_in_stream
 from tests.conftest import NOON
 

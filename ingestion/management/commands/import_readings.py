@@ -20,6 +20,8 @@ from tqdm import tqdm
 
 from fleet.stores.batching import Overloaded
 from fleet.stores.statements import Statement
+from ingestion.decoding import of_any_age
+from ingestion.external_ids import external_ids
 from ingestion.files.formats import Unreadable
 from ingestion.files.mapping import FORMATS, Map, read_map
 from ingestion.files.reading import Block, decode_block
@@ -33,7 +35,7 @@ from ingestion.importing.beside import Checkpoint, Done, Report
 from ingestion.importing.registry import Registry, known
 from ingestion.intake import record_known
 from ingestion.lanes import Lanes
-from ingestion.readings import Decoded, of_any_age
+from ingestion.readings import Decoded
 from ingestion.sql import STATEMENTS
 
 BLOCKS_AHEAD: Final = 3
@@ -272,6 +274,7 @@ class _Run:
         for block in self._source.blocks(after_line):
             received_at = timezone.now()
             decoded = decode_block(block, received_at)
+            external_ids.resolve(decoded)
             _require_readings(self._source.path, block, decoded)
             # The archive has what was stored, whatever its ids look like.
             if not self._archived and (suspects := written_as_numbers(decoded.readings)):
@@ -289,6 +292,11 @@ class _Run:
         )
         readings = [reading for part in parts for reading in part.readings]
         self._registry.set_new(self._source.registers, self._devices.add(readings))
+        if written.decoded.dropped:
+            stored = {line for part in parts for line in part.indexes}
+            dropped = sum(error.index in stored for error in written.decoded.dropped)
+            if dropped:
+                block.notes["invalid optional fields left out (INGEST_BAD_OPTIONAL)"] += dropped
         return summary.added(before, block, readings, errors, self._report.size_bytes)
 
     def summary(self, start: Done, done: Done, seconds: float) -> str:

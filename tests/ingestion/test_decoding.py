@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.http.wire import MalformedBody
+from ingestion.decoding import decode
 from ingestion.items import TooManyReadings
-from ingestion.readings import DeviceKind, MeterReading, VehicleReading, decode
+from ingestion.readings import DeviceKind, MeterReading, VehicleReading
 from tests.conftest import NOON, at
 
 GOOD = {"vehicleId": "V1", "kwhDeliveredDc": 1}
