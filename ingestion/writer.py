@@ -27,6 +27,7 @@ from fleet.counters import READINGS
 from fleet.models import Meter, Vehicle
 from fleet.stores.statements import Statement
 from ingestion.history.partitions import ensure_partitions, is_missing_partition
+from ingestion.look_alikes import warn_of_look_alikes
 from ingestion.readings import DeviceKind, MeterReading, Reading, VehicleReading
 from ingestion.sql import STATEMENTS
 
@@ -130,11 +131,14 @@ def record_all(batches: Sequence[Batch]) -> None:
 def _write(batches: Sequence[Batch]) -> None:
     """Errors: `ExternalIdsGiven`, `UnknownDevices`, `IntegrityError` if a partition is missing."""
     try:
-        _written(batches)
+        new_ids = _written(batches)
     except IntegrityError as error:
         if _is_of_external_id(error):
             raise ExternalIdsGiven from None
         raise
+    for kind, ids in new_ids.items():
+        if ids:
+            warn_of_look_alikes(kind, ids)
 
 
 def _written(batches: Sequence[Batch]) -> dict[DeviceKind, set[str]]:

@@ -317,6 +317,12 @@ def test_known_ids_cost_no_statement_more(api, statements, others_have_external_
     assert statements == ["record_meter_readings"]
 
 
+def test_new_devices_cost_one_statement_a_batch(api, statements):
+    api.post("/v1/ingest/meter", [of_meter(f"N{number}") for number in range(50)])
+
+    assert statements == ["record_meter_readings", "similar_meters"]
+
+
 def test_unknown_texts_cost_one_statement_a_request(api, statements):
     api.post("/v1/ingest/meter", [of_meter(f"N {number}") for number in range(50)])
 

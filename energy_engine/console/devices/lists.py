@@ -21,16 +21,17 @@ from energy_engine.console.lists.listing import (
     OnlineFilter,
     SeenFilter,
     column,
+    device_column,
     health,
     last_seen,
     links_in_force,
     meter_columns,
     meter_link,
     places,
-    shown_id,
     vehicle_columns,
     vehicle_links,
 )
+from fleet.look_alikes import look_alike
 from fleet.models import Meter, Vehicle
 from fleet.registers import REGISTER_FIELDS, announce_register
 
@@ -72,7 +73,7 @@ class DeviceAdmin(ExportedList):
 @admin.register(Vehicle)
 class VehicleAdmin(VehiclePage, DeviceAdmin):
     list_display = [
-        column("Vehicle", "vehicle_id", shown_id),
+        device_column("Vehicle", "vehicle_id"),
         SITE,
         *vehicle_columns("live_state__"),
         last_seen("live_state__"),
@@ -91,13 +92,15 @@ class VehicleAdmin(VehiclePage, DeviceAdmin):
         in_force = FilteredRelation(
             "links", condition=Q(links__valid_during__contains=timezone.now())
         )
-        return vehicles.annotate(link_now=in_force, meter_now=F("link_now__meter_id"))
+        return vehicles.annotate(
+            link_now=in_force, meter_now=F("link_now__meter_id"), look_alike=look_alike(Vehicle)
+        )
 
 
 @admin.register(Meter)
 class MeterAdmin(MeterPage, DeviceAdmin):
     list_display = [
-        column("Meter", "meter_id", shown_id),
+        device_column("Meter", "meter_id"),
         SITE,
         *meter_columns("live_state__"),
         last_seen("live_state__"),
@@ -113,4 +116,6 @@ class MeterAdmin(MeterPage, DeviceAdmin):
         in_force = links_in_force(timezone.now()).filter(meter=OuterRef("pk"))
         meters: QuerySet[Meter] = super().get_queryset(request)
         vehicle_ids = in_force.order_by("vehicle_id").values("vehicle_id")
-        return meters.annotate(vehicles_now=ArraySubquery(vehicle_ids))
+        return meters.annotate(
+            vehicles_now=ArraySubquery(vehicle_ids), look_alike=look_alike(Meter)
+        )

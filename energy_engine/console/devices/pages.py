@@ -32,6 +32,7 @@ from energy_engine.console.devices.links import (
 )
 from energy_engine.console.lists.base import ConsoleAdmin
 from energy_engine.console.lists.listing import REGISTERED
+from fleet.look_alikes import look_alike_of
 from fleet.models import Meter, Vehicle
 from ingestion.readings import MAX_AHEAD
 
@@ -88,6 +89,7 @@ class DevicePage(ConsoleAdmin):
             **self._range(request, device),
             **_faults(device),
             "live": getattr(device, "live_state", None),
+            "look_alike": look_alike_of(device),
             "link_rows": rows,
             "has_more_links": has_more_links,
             "deliveries": _deliveries(device),

@@ -116,6 +116,18 @@ def shown_id(device_id: str) -> str:
     return format_html('<span class="long-id">{}</span>', device_id)
 
 
+def device_column(heading: str, path: str) -> Column:
+    """Return the column of a device's id, with a warning below it if it looks like another one."""
+    return column_of_row(heading, path, _id_with_warning)
+
+
+def _id_with_warning(row: Any) -> str:
+    shown = shown_id(row.pk)
+    if not row.look_alike:
+        return shown
+    return below(format_html("{}", shown), f"⚠ {row.look_alike} differs only by case or .0")
+
+
 def last_seen(live_state: str) -> Column:
     """Return the column of a device's newest reading, marked online or offline."""
     measured, received = f"{live_state}measured_at", f"{live_state}received_at"

@@ -130,6 +130,17 @@ class TestColumns:
         assert healths["ALONE"] == "unknown too little energy"
         assert healths["NEW"] == "suspect over 100 %"
 
+    @pytest.mark.parametrize("name", ["vehicle", "meter"])
+    def test_warning_stands_below_an_id_that_looks_like_an_earlier_one(self, console, name):
+        heading, make = name.capitalize(), {"vehicle": VehicleFactory, "meter": MeterFactory}[name]
+        for device_id in ("A-1", "a-1.0", "A-10"):
+            make(pk=device_id)
+
+        listed = [row[heading] for row in cells(console.get(page(name)))]
+
+        assert listed == ["A-1", "A-10", "a-1.0 ⚠ A-1 differs only by case or .0"]
+        assert [row[heading] for row in exported(console, name)] == ["A-1", "A-10", "a-1.0"]
+
     def test_meter_that_was_never_linked_says_so(self, console, fleet):
         record([meter_reading("M2", "11:30", 5.0)], NOON)
         snapshot.refresh()

@@ -106,6 +106,17 @@ class TestNow:
         assert "Last seen, UTC 2026-07-15 11:30:00 13:30:00 CEST 30 min ago" in content
         assert "Received, UTC 2026-07-15 11:31:00 13:31:00 CEST 29 min ago" in content
 
+    @pytest.mark.parametrize("kind", ["vehicle", "meter"])
+    def test_device_that_looks_like_an_earlier_one_says_so(self, console, v1, kind):
+        known, new = ("V1", "v1.0") if kind == "vehicle" else ("M1", "m1.0")
+        (Vehicle if kind == "vehicle" else Meter).objects.create(pk=new)
+
+        content = html(console, page_of(kind, new))
+
+        assert f"Probably {known}" in words(content)
+        assert f'href="{page_of(kind, known)}"' in content
+        assert "Probably" not in shown(console, page_of(kind, known))
+
     def test_meter_shows_its_live_state(self, console, v1):
         content = shown(console, page_of("meter", "M1"))
 
