@@ -110,27 +110,33 @@ class SharedHour(PostgresModel):
 
 
 class MeterCadence(PostgresModel):
-    """How often a meter reports; null until it has sent enough. Written by `rollups.cadence`.
+    """How often a meter reports, and its longest pause lately; null until it has sent enough.
 
-    `marked_rules` are the rules under which `rollups.hourly` last marked its hours.
+    Written by `rollups.cadence`. `marked_rules` are the rules under which `rollups.hourly` last marked
+    its hours.
     """
 
     meter_id = DeviceIdField(primary_key=True)
     cadence_seconds = models.FloatField(null=True)
     learned_at = models.DateTimeField()
     marked_rules = models.TextField(db_default="", editable=False)
+    # In the 14 days before `pauses_learned_at`.
+    longest_pause_seconds = models.FloatField(null=True)
+    pauses_learned_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return str(self.meter_id)
 
 
 class VehicleCadence(PostgresModel):
-    """How often a vehicle reports; null until it has sent enough."""
+    """How often a vehicle reports, and its longest pause lately; see `MeterCadence`."""
 
     vehicle_id = DeviceIdField(primary_key=True)
     cadence_seconds = models.FloatField(null=True)
     learned_at = models.DateTimeField()
     marked_rules = models.TextField(db_default="", editable=False)
+    longest_pause_seconds = models.FloatField(null=True)
+    pauses_learned_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return str(self.vehicle_id)
@@ -387,7 +393,8 @@ class FaultThresholds(PostgresModel):
         "silence opens, intervals",
         default=10,
         validators=[MinValueValidator(2)],
-        help_text="a fault opens when a device is silent for this many of its usual intervals",
+        help_text="a fault opens when a device is silent for this many of its usual intervals "
+        "and for three times its longest pause of the last 14 days",
     )
     silent_opens_minutes = models.FloatField(
         "silence opens, minutes",

@@ -79,8 +79,9 @@ def roll_up() -> None:
 
 @_periodic(f"*/{settings.FLEET_SNAPSHOT_MINUTES} * * * *")
 def refresh_fleet_snapshot() -> None:
-    """Learn how often new devices report, then calculate the last 24 hours of every device."""
+    """Learn how often devices report, then calculate the last 24 hours of every device."""
     cadence.learn_cadences()
+    cadence.learn_pauses()
     snapshot.refresh()
     snapshot.refresh_trend()
 

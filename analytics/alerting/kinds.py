@@ -192,13 +192,14 @@ _SILENT: Final = KindRecord(
     symbol="min",
     heading="Silence",
     rule="{silent_opens_cadences:g} intervals and {silent_opens_minutes:g} min",
-    clause="a device is silent for {silent_opens_cadences:g} of its usual intervals "
-    "and at least {silent_opens_minutes:g} minutes",
+    clause="a device is silent for {silent_opens_cadences:g} of its usual intervals, "
+    "{silent_opens_minutes:g} minutes, and three times its longest pause of the last 14 days",
     fieldset="Silent devices",
     thresholds=("silent_opens_cadences", "silent_opens_minutes"),
     ordered_by="silent_opens_minutes",
     opens="nothing received for more than {silent_opens_cadences:g} of the device's usual "
-    "intervals, and more than {silent_opens_minutes:g} minutes",
+    "intervals, more than {silent_opens_minutes:g} minutes, and more than three times its longest "
+    "pause of the last 14 days",
     gone="a reading arrives",
     find=find_silence,
     last_week=silence_last_week,

@@ -10,8 +10,12 @@ from django.db.models import Q
 
 from analytics.alerting.findings import Finding, Findings
 from analytics.models import Fault, FaultKind, FaultState, FaultThresholds
+from analytics.rollups.cadence import PAUSES_OF
 from analytics.sql import STATEMENTS
 from fleet.stores.statements import Statement, from_row
+
+# How many of its longest pauses a device may be silent: one that sleeps between charges is not.
+PAUSES_ENDURED: Final = 3.0
 
 _silent_devices: Final = Statement(STATEMENTS / "silent_devices.sql")
 _silence_last_week: Final = Statement(STATEMENTS / "silence_last_week.sql")
@@ -32,12 +36,13 @@ def find_silence(now: datetime, thresholds: FaultThresholds) -> Findings:
 
 def silence_last_week(span: Mapping[str, Any], thresholds: FaultThresholds) -> dict[FaultKind, int]:
     """Return how many faults of devices and of sites would have opened in `span`."""
-    (row,) = _silence_last_week.rows({**span, **_limits(thresholds)})
+    (row,) = _silence_last_week.rows({**span, "pauses_of": PAUSES_OF, **_limits(thresholds)})
     return {FaultKind.SILENT: row.of_devices, FaultKind.SITE_SILENT: row.of_sites}
 
 
 def _limits(thresholds: FaultThresholds) -> dict[str, float]:
     return {
+        "pauses": PAUSES_ENDURED,
         "cadences": thresholds.silent_opens_cadences,
         "minutes": thresholds.silent_opens_minutes,
         "devices": thresholds.site_silent_devices,

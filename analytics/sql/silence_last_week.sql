@@ -1,11 +1,13 @@
 -- How many faults of silent devices, and of silent sites, would have opened, by the first and the last
 -- reading of each hour, and by how many readings are missing between them. If many devices of a site
 -- are silent in an hour, those whose silence becomes a fault in it have none of their own. Whatever was
--- already silent when the week began opens none.
+-- already silent when the week began opens none. What a device endures depends on its longest pause in
+-- the days before each silence.
 --
 -- Parameters: first timestamptz, since timestamptz, until timestamptz: hours from first on are read,
 -- openings from since on are counted, both before until; now timestamptz; site_ids bigint[], 0 means no
--- site; cadences float8, minutes float8, devices integer.
+-- site; pauses float8, how many of its longest pauses a device may be silent, in the last pauses_of
+-- interval; cadences float8, minutes float8, devices integer.
 --
 -- Leans on the primary keys of the hours, on the partitions between first and until.
 WITH device AS (
@@ -76,13 +78,15 @@ summed AS (
     ) AS own
     WHERE device.kind = 'meter'
 ),
--- A silence is a fault from opens_at to ends_at.
-silence AS (
+-- Few of millions of hours: only these need the pauses before them.
+paused AS MATERIALIZED (
     SELECT
         summed.kind,
         summed.id,
         summed.site_id,
-        pause.starts_at + summed.endured AS opens_at,
+        summed.cadence,
+        summed.endured,
+        pause.starts_at,
         pause.ends_at
     FROM summed
     CROSS JOIN
@@ -107,12 +111,56 @@ silence AS (
         ) AS pause (starts_at, ends_at)
     WHERE
         pause.ends_at - pause.starts_at > summed.endured
-        -- Few of millions: filtered out before the expensive checks.
+        -- Filtered out before the expensive checks.
         AND (
             summed.next_at IS NULL
             OR summed.next_at > summed.last_measured_at + summed.endured
             OR summed.readings * summed.cadence < interval '1 hour' - summed.endured
         )
+),
+-- A silence is a fault from opens_at to ends_at.
+silence AS (
+    SELECT
+        paused.kind,
+        paused.id,
+        paused.site_id,
+        paused.starts_at + limits.endured AS opens_at,
+        paused.ends_at
+    FROM paused
+    CROSS JOIN LATERAL (
+        SELECT max(greatest(before.into_it, before.inside)) AS longest
+        FROM (
+            SELECT
+                own.first_measured_at - lag(own.last_measured_at) OVER (ORDER BY own.hour) AS into_it,
+                CASE
+                    WHEN own.last_measured_at <= paused.starts_at
+                        THEN
+                            own.last_measured_at - own.first_measured_at
+                            - (own.readings - 2) * paused.cadence
+                END AS inside
+            FROM (
+                SELECT hour, first_measured_at, last_measured_at, readings
+                FROM analytics_vehiclehour
+                WHERE
+                    paused.kind = 'vehicle'
+                    AND vehicle_id = paused.id
+                    AND hour > paused.starts_at - %(pauses_of)s::interval
+                    AND hour <= paused.starts_at
+                UNION ALL
+                SELECT hour, first_measured_at, last_measured_at, readings
+                FROM analytics_meterhour
+                WHERE
+                    paused.kind = 'meter'
+                    AND meter_id = paused.id
+                    AND hour > paused.starts_at - %(pauses_of)s::interval
+                    AND hour <= paused.starts_at
+            ) AS own
+        ) AS before
+    ) AS known
+    CROSS JOIN LATERAL (
+        SELECT greatest(paused.endured, %(pauses)s::float8 * known.longest) AS endured
+    ) AS limits
+    WHERE paused.ends_at - paused.starts_at > limits.endured
 ),
 silent AS (
     SELECT

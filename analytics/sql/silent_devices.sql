@@ -2,8 +2,8 @@
 -- one that was closed by hand while its cause lasted. One row each; only devices whose cadence is known.
 -- site_opens: how many silent devices are a fault of the whole site.
 --
--- Parameters: now timestamptz; cadences float8, minutes float8, devices integer, for devices whose site
--- has no thresholds of its own.
+-- Parameters: now timestamptz; pauses float8, how many of its longest pauses a device may be silent;
+-- cadences float8, minutes float8, devices integer, for devices whose site has no thresholds of its own.
 --
 -- Leans on the primary keys, and on the index fault_watched.
 WITH watched AS (
@@ -26,6 +26,7 @@ device AS (
         vehicle.site_id,
         live.received_at,
         cadence.cadence_seconds,
+        cadence.longest_pause_seconds,
         watched.fault_id,
         watched.fault_state,
         watched.fault_value,
@@ -43,6 +44,7 @@ device AS (
         meter.site_id,
         live.received_at,
         cadence.cadence_seconds,
+        cadence.longest_pause_seconds,
         watched.fault_id,
         watched.fault_state,
         watched.fault_value,
@@ -60,7 +62,8 @@ judged AS (
         extract(EPOCH FROM %(now)s::timestamptz - device.received_at)::float8 / 60 AS value,
         greatest(
             coalesce(own.silent_opens_cadences, %(cadences)s::float8) * device.cadence_seconds / 60,
-            coalesce(own.silent_opens_minutes, %(minutes)s::float8)
+            coalesce(own.silent_opens_minutes, %(minutes)s::float8),
+            %(pauses)s::float8 * device.longest_pause_seconds / 60
         ) AS threshold,
         greatest(
             coalesce(own.site_silent_devices, %(devices)s::integer),

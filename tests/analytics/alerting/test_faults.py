@@ -21,8 +21,10 @@ from analytics.models import (
     VehicleCadence,
     VehicleDay,
 )
+from analytics.rollups import cadence, hourly
 from fleet.links import link_vehicle
 from fleet.models import Vehicle
+from ingestion.readings import MeterReading, VehicleReading
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 from tests.factories import MeterFactory, SiteFactory, VehicleFactory
@@ -373,6 +375,48 @@ def test_device_whose_cadence_is_not_known_is_never_silent(clock):
     watch()
 
     assert open_faults() == []
+
+
+@pytest.fixture
+def session_only(clock):
+    """V1 and M1 report a minute each from eight to ten, and only then, on five days up to now."""
+    for day in range(4, -1, -1):
+        clock.move_to(at("10:00") - timedelta(days=day))
+        now = timezone.now()
+        measured = [now - n * MINUTE for n in range(120)]
+        record(
+            [MeterReading(meter_id="M1", energy_ac_kwh=0.12, measured_at=each) for each in measured]
+            + [
+                VehicleReading(vehicle_id="V1", energy_dc_kwh=0.108, measured_at=each)
+                for each in measured
+            ],
+            now,
+        )
+        hourly.roll_up()
+        cadence.learn_cadences()
+        for minutes in (0, 6):  # silent for long enough to be looked at
+            clock.move_to(now + minutes * MINUTE)
+            cadence.learn_pauses()
+
+
+@pytest.mark.usefixtures("session_only")
+def test_device_that_sleeps_between_charges_is_silent_after_three_of_its_pauses(clock):
+    heard_at = at("10:00")
+    # From 10:00 to 08:01 of the next day: 22 hours and a minute.
+    limit = 3 * timedelta(hours=22, minutes=1)
+    clock.move_to(heard_at + limit)
+    watch()
+    assert open_faults() == []
+
+    clock.move_to(heard_at + limit + MINUTE)
+    watch()
+
+    found = Fault.objects.order_by("vehicle_id")
+    assert [(fault.kind, fault.vehicle_id, fault.meter_id) for fault in found] == [
+        ("silent", "V1", None),
+        ("silent", None, "M1"),
+    ]
+    assert {fault.threshold for fault in found} == {limit / MINUTE}
 
 
 def test_silence_is_over_when_the_device_was_heard_of_for_five_minutes(clock):

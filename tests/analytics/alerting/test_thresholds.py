@@ -276,9 +276,55 @@ def test_silence_is_measured_in_intervals_too(cadences, opened):
 
 
 def test_every_silence_counts():
-    reports("V1", ("05:50", "07:00"), ("08:50", "10:20"))
+    reports("V1", ("05:50", "06:30"), ("07:50", "10:00"))
 
     assert silent() == 2
+
+
+@pytest.mark.parametrize(
+    # The first silence lasts forty minutes; a device may be silent for three times as long.
+    ("back_at", "opened"),
+    [("09:50", 1), ("10:00", 2)],
+)
+def test_silence_of_three_times_an_earlier_one_is_endured(back_at, opened):
+    reports("V1", ("05:50", "06:30"), ("07:50", back_at))
+
+    assert silent() == opened
+
+
+def test_pause_of_more_than_two_weeks_before_is_forgotten():
+    cadence = {"cadence_seconds": 3600, "learned_at": NOON}
+    VehicleCadence.objects.create(vehicle_id="V1", **cadence)
+    steady = [NOON - 400 * HOUR + n * HOUR for n in range(1, 400)]
+    record(
+        [
+            VehicleReading(vehicle_id="V1", energy_dc_kwh=0.1, measured_at=moment)
+            # Silent for 43 hours from 17 days before noon, and for 5 since 6 in the morning.
+            for moment in (NOON - 443 * HOUR, *steady)
+            if moment <= at("06:00")
+        ],
+        NOON,
+    )
+    hourly.roll_up()
+
+    assert silent() == 1
+
+
+def test_charger_that_reports_only_while_it_charges_is_not_silent_between():
+    # From ten to twelve on each of the last thirty days but one: 22 hours, then 46.
+    VehicleCadence.objects.create(vehicle_id="V1", cadence_seconds=600, learned_at=NOON)
+    days = [NOON - timedelta(days=n) for n in range(1, 30) if n != 4]
+    record(
+        [
+            VehicleReading(vehicle_id="V1", energy_dc_kwh=0.1, measured_at=day - n * HOUR / 6)
+            for day in days
+            for n in range(12)
+        ],
+        NOON,
+    )
+    hourly.roll_up()
+
+    assert silent() == 0
 
 
 def test_device_that_is_silent_to_this_moment_counts():
