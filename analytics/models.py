@@ -269,6 +269,7 @@ class FaultKind(models.TextChoices):
     """The kinds of fault."""
 
     LOW_EFFICIENCY = "low_efficiency", "low efficiency"
+    STANDBY_LOSS = "standby_loss", "standby loss"
     HOT_BATTERY = "hot_battery", "battery too hot"
     SILENT = "silent", "device silent"
     SITE_SILENT = "site_silent", "many devices silent"
@@ -382,6 +383,21 @@ class FaultThresholds(PostgresModel):
         default=87,
         validators=[MinValueValidator(0), MaxValueValidator(100)],
         help_text="and closes at this efficiency or above",
+    )
+    standby_opens_kwh = models.FloatField(
+        "standby loss opens, kWh",
+        default=2,
+        db_default=2,
+        validators=[MinValueValidator(0.1)],
+        help_text="a fault opens when a vehicle takes no DC in 24 hours, although its meter draws "
+        "this much AC",
+    )
+    standby_closes_kwh = models.FloatField(
+        "standby loss closes, kWh",
+        default=1.5,
+        db_default=1.5,
+        validators=[MinValueValidator(0)],
+        help_text="and closes below, or when the vehicle charges",
     )
     battery_opens_celsius = models.FloatField(
         "battery opens, °C", default=50, help_text="a fault opens above this temperature"

@@ -25,6 +25,7 @@ SNAPSHOT_MAY_BE_LATE: Final = timedelta(minutes=5)
 
 _low_efficiency: Final = Statement(STATEMENTS / "low_efficiency.sql")
 _low_efficiency_last_week: Final = Statement(STATEMENTS / "low_efficiency_last_week.sql")
+_standby_losses: Final = Statement(STATEMENTS / "standby_losses.sql")
 _hot_batteries: Final = Statement(STATEMENTS / "hot_batteries.sql")
 _hot_batteries_last_week: Final = Statement(STATEMENTS / "hot_batteries_last_week.sql")
 
@@ -82,11 +83,15 @@ class KindRecord:
 # --- Low efficiency ---------------------------------------------------------------------------
 
 
+def _snapshot_since(now: datetime) -> datetime:
+    """Return how old the snapshot of a vehicle may be at `now`."""
+    return now - 2 * timedelta(minutes=settings.FLEET_SNAPSHOT_MINUTES) - SNAPSHOT_MAY_BE_LATE
+
+
 def _find_low_efficiency(now: datetime, thresholds: FaultThresholds) -> Findings:
-    snapshot_turn = timedelta(minutes=settings.FLEET_SNAPSHOT_MINUTES)
     rows = _low_efficiency.rows(
         {
-            "since": now - 2 * snapshot_turn - SNAPSHOT_MAY_BE_LATE,
+            "since": _snapshot_since(now),
             "opens": thresholds.efficiency_opens_percent,
             "closes": thresholds.efficiency_closes_percent,
         }
@@ -94,7 +99,7 @@ def _find_low_efficiency(now: datetime, thresholds: FaultThresholds) -> Findings
     return Findings([from_row(Finding, row) for row in rows], [])
 
 
-def _low_efficiency_estimate(
+def _efficiency_last_week(
     span: Mapping[str, Any], thresholds: FaultThresholds
 ) -> dict[FaultKind, int]:
     (row,) = _low_efficiency_last_week.rows(
@@ -102,11 +107,16 @@ def _low_efficiency_estimate(
             **span,
             "opens": thresholds.efficiency_opens_percent,
             "closes": thresholds.efficiency_closes_percent,
+            "standby_opens": thresholds.standby_opens_kwh,
+            "standby_closes": thresholds.standby_closes_kwh,
             "min_energy_kwh": settings.MIN_ENERGY_KWH,
             "min_coverage": settings.MIN_COVERAGE,
         }
     )
-    return {FaultKind.LOW_EFFICIENCY: row.openings}
+    return {
+        FaultKind.LOW_EFFICIENCY: row.low_efficiencies,
+        FaultKind.STANDBY_LOSS: row.standby_losses,
+    }
 
 
 _LOW_EFFICIENCY: Final = KindRecord(
@@ -125,10 +135,49 @@ _LOW_EFFICIENCY: Final = KindRecord(
     opens="efficiency of the last 24 hours below {efficiency_opens_percent:g} %",
     gone="at {efficiency_closes_percent:g} % or above",
     find=_find_low_efficiency,
-    last_week=_low_efficiency_estimate,
+    last_week=_efficiency_last_week,
     opens_on_side="below",
     reopens=True,
     least_change_words="half a percent",
+)
+
+
+# --- Standby loss -----------------------------------------------------------------------------
+
+
+def _find_standby_losses(now: datetime, thresholds: FaultThresholds) -> Findings:
+    rows = _standby_losses.rows(
+        {
+            "since": _snapshot_since(now),
+            "opens": thresholds.standby_opens_kwh,
+            "closes": thresholds.standby_closes_kwh,
+        }
+    )
+    return Findings([from_row(Finding, row) for row in rows], [])
+
+
+_STANDBY_LOSS: Final = KindRecord(
+    kind=FaultKind.STANDBY_LOSS,
+    noun="standby loss",
+    value="AC of the last 24 hours without any DC",
+    unit="kwh",
+    symbol="kWh",
+    heading="Standby",
+    rule="from {standby_opens_kwh:g} kWh, closes below {standby_closes_kwh:g} kWh",
+    clause="a vehicle takes no DC in 24 hours while its meter draws {standby_opens_kwh:g} kWh or "
+    "more (closes below {standby_closes_kwh:g} kWh)",
+    fieldset="Standby loss",
+    thresholds=("standby_opens_kwh", "standby_closes_kwh"),
+    ordered_by="standby_opens_kwh",
+    opens="no DC in the last 24 hours while the vehicle reported, and {standby_opens_kwh:g} kWh of "
+    "AC or more",
+    gone="below {standby_closes_kwh:g} kWh, or the vehicle charges",
+    find=_find_standby_losses,
+    last_week=_efficiency_last_week,
+    opens_on_side="above",
+    reopens=True,
+    least_change=lambda kwh: kwh / 10,
+    least_change_words="a tenth",
 )
 
 
@@ -233,7 +282,8 @@ _SITE_SILENT: Final = KindRecord(
 
 # In the order of lists, forms and tables.
 KINDS: Final[Mapping[str, KindRecord]] = {
-    record.kind: record for record in (_LOW_EFFICIENCY, _HOT_BATTERY, _SILENT, _SITE_SILENT)
+    record.kind: record
+    for record in (_LOW_EFFICIENCY, _STANDBY_LOSS, _HOT_BATTERY, _SILENT, _SITE_SILENT)
 }
 
 

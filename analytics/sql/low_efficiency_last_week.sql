@@ -1,10 +1,12 @@
--- How many low efficiency faults would have opened, by the hourly sums: at the end of each hour, the DC
--- of a vehicle in the previous 24 hours against the AC of the meters that it was linked to when each
--- hour began. A vehicle whose efficiency was already low when the week began opens none.
+-- How many faults of low efficiency and of standby loss would have opened, by the hourly sums: at the end
+-- of each hour, the DC of a vehicle in the previous 24 hours against the AC of the meters that it was
+-- linked to when each hour began. Without DC, the AC is a standby loss if the vehicle reported. A vehicle
+-- whose fault would have been open when the week began opens none.
 --
 -- Parameters: first timestamptz, since timestamptz, until timestamptz: hours from first on are read,
 -- openings from since on are counted, both before until; site_ids bigint[], 0 means no site; opens
--- float8, closes float8, percent; min_energy_kwh float8; min_coverage float8.
+-- float8, closes float8, percent; standby_opens float8, standby_closes float8, kWh; min_energy_kwh
+-- float8; min_coverage float8.
 --
 -- Leans on the primary keys of the hours, on the partitions between first and until.
 WITH link AS MATERIALIZED (
@@ -45,6 +47,7 @@ summed AS NOT MATERIALIZED (
         hour,
         coalesce(dc.kwh, 0) AS dc_kwh,
         coalesce(ac.kwh, 0) AS ac_kwh,
+        coalesce(dc.readings, 0) AS dc_readings,
         link.dc_wanted - coalesce(dc.readings, 0) AS dc_lack,
         link.ac_wanted - coalesce(ac.readings, 0) AS ac_lack
     FROM link
@@ -82,11 +85,11 @@ summed AS NOT MATERIALIZED (
     WHERE link.is_asked OR link.is_shared
 ),
 compared AS (
-    SELECT vehicle_id, hour, dc_kwh, ac_kwh, dc_lack, ac_lack
+    SELECT vehicle_id, hour, dc_kwh, ac_kwh, dc_readings, dc_lack, ac_lack
     FROM summed
     WHERE NOT is_shared
     UNION ALL
-    SELECT vehicle_id, hour, dc_kwh, ac_kwh, dc_lack, ac_lack
+    SELECT vehicle_id, hour, dc_kwh, ac_kwh, dc_readings, dc_lack, ac_lack
     FROM (
         SELECT
             vehicle_id,
@@ -96,6 +99,7 @@ compared AS (
             ac_kwh * coalesce(
                 dc_kwh / nullif(sum(dc_kwh) OVER at_meter, 0), 1.0 / count(*) OVER at_meter
             ) AS ac_kwh,
+            dc_readings,
             dc_lack,
             ac_lack
         FROM summed
@@ -111,6 +115,7 @@ so_far AS (
         compared.*,
         sum(dc_kwh) OVER in_order AS dc_kwh_sum,
         sum(ac_kwh) OVER in_order AS ac_kwh_sum,
+        sum(dc_readings) OVER in_order AS dc_readings_sum,
         sum(dc_lack) OVER in_order AS dc_lack_sum,
         sum(ac_lack) OVER in_order AS ac_lack_sum
     FROM compared
@@ -122,6 +127,7 @@ figure AS (
         hour,
         dc_kwh_sum - first_value(dc_kwh_sum - dc_kwh) OVER day AS dc_kwh,
         ac_kwh_sum - first_value(ac_kwh_sum - ac_kwh) OVER day AS ac_kwh,
+        dc_readings_sum - first_value(dc_readings_sum - dc_readings) OVER day AS dc_readings,
         dc_lack_sum - first_value(dc_lack_sum - dc_lack) OVER day AS dc_lack,
         ac_lack_sum - first_value(ac_lack_sum - ac_lack) OVER day AS ac_lack
     FROM so_far
@@ -129,31 +135,53 @@ figure AS (
         PARTITION BY vehicle_id
         ORDER BY hour RANGE BETWEEN interval '23 hours' PRECEDING AND CURRENT ROW
     )
-)
-SELECT count(*) AS openings
-FROM (
+),
+-- Neither true nor false: as it was. Differences of long sums are not exact.
+verdict AS (
     SELECT
+        vehicle_id,
         hour,
-        is_low,
-        lag(is_low) OVER (PARTITION BY vehicle_id ORDER BY hour) AS was_low
-    FROM figure
-    CROSS JOIN LATERAL (
-        SELECT
+        CASE
+            WHEN
+                ac_kwh < greatest(%(min_energy_kwh)s::float8, 1e-9) OR dc_lack >= 1e-6 OR ac_lack >= 1e-6
+                THEN NULL
+            WHEN dc_kwh < 1e-6 THEN NULL
             -- Rounded to hundredths, as figures are.
-            CASE
-                WHEN 100 * dc_kwh < (%(opens)s::float8 - 0.005) * ac_kwh THEN true
-                WHEN
-                    100 * dc_kwh >= (%(closes)s::float8 - 0.005) * ac_kwh
-                    AND 100 * dc_kwh < 100.005 * ac_kwh
-                    THEN false
-            END AS is_low
-    ) AS verdict
-    WHERE
-        hour >= %(since)s - interval '1 hour'
-        AND ac_kwh >= greatest(%(min_energy_kwh)s::float8, 1e-9)
-        -- Differences of long sums are not exact.
-        AND dc_lack < 1e-6
-        AND ac_lack < 1e-6
-        AND is_low IS NOT NULL
-) AS step
-WHERE is_low AND was_low IS NOT TRUE AND hour >= %(since)s
+            WHEN 100 * dc_kwh < (%(opens)s::float8 - 0.005) * ac_kwh THEN true
+            WHEN
+                100 * dc_kwh >= (%(closes)s::float8 - 0.005) * ac_kwh
+                AND 100 * dc_kwh < 100.005 * ac_kwh
+                THEN false
+        END AS is_low,
+        CASE
+            WHEN dc_kwh >= 1e-6 OR ac_kwh < %(standby_closes)s::float8 - 1e-6 THEN false
+            WHEN dc_readings > 0 AND ac_kwh >= %(standby_opens)s::float8 - 1e-6 THEN true
+        END AS is_standby
+    FROM figure
+    WHERE hour >= %(since)s - interval '1 hour'
+)
+SELECT
+    (
+        SELECT count(*)
+        FROM (
+            SELECT
+                hour,
+                is_low,
+                lag(is_low) OVER (PARTITION BY vehicle_id ORDER BY hour) AS was_low
+            FROM verdict
+            WHERE is_low IS NOT NULL
+        ) AS step
+        WHERE is_low AND was_low IS NOT TRUE AND hour >= %(since)s
+    ) AS low_efficiencies,
+    (
+        SELECT count(*)
+        FROM (
+            SELECT
+                hour,
+                is_standby,
+                lag(is_standby) OVER (PARTITION BY vehicle_id ORDER BY hour) AS was_standby
+            FROM verdict
+            WHERE is_standby IS NOT NULL
+        ) AS step
+        WHERE is_standby AND was_standby IS NOT TRUE AND hour >= %(since)s
+    ) AS standby_losses

@@ -17,6 +17,7 @@ from django.template.defaultfilters import pluralize
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.text import get_text_list
 from unfold.decorators import action
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextareaWidget
@@ -34,7 +35,7 @@ from energy_engine.console.words.labels import label
 
 _COLOURS: Final = {FaultState.OPEN: "danger", FaultState.ACKNOWLEDGED: "warning"}
 _LONGEST_NOTE: Final = 1000
-_REOPENING: Final = " and ".join(record.noun for record in KINDS.values() if record.reopens)
+_REOPENING: Final = get_text_list([one.noun for one in KINDS.values() if one.reopens], "and")
 _ON_A_LINE: Final = '<span class="whitespace-nowrap">{}</span>'
 
 # --- What is shown of a fault -----------------------------------------------------------------

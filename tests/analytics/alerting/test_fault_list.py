@@ -28,7 +28,7 @@ def ids(api, query: str = "") -> list[str]:
 
 @pytest.fixture
 def five(api) -> None:
-    """One fault of each kind, and one that is closed; the oldest first."""
+    """Faults of five kinds, and one that is closed; the oldest first."""
     north, south = SiteFactory(name="North"), SiteFactory(name="South")
     opened(vehicle_id="V1", site=north)
     opened(vehicle_id="V2", site=south, kind="low_efficiency", state="acknowledged")

@@ -238,6 +238,101 @@ def test_value_follows_the_figure_by_half_a_percent_or_more(clock):
     assert Fault.objects.get().value == 80.6
 
 
+# --- Standby loss -----------------------------------------------------------------------------
+
+
+def idled(ac_kwh: float, dc_kwh: float = 0.0, **fields: object) -> None:
+    """Let the snapshot say that V1 took so much DC while its meter drew so much AC."""
+    Vehicle.objects.get_or_create(vehicle_id="V1")
+    reason = "no_ac" if ac_kwh == 0 else "not_charging" if dc_kwh == 0 else None
+    VehicleDay.objects.update_or_create(
+        vehicle_id="V1",
+        defaults={
+            "ends_at": timezone.now(),
+            "energy_ac_kwh": ac_kwh,
+            "energy_dc_kwh": dc_kwh,
+            "efficiency_percent": 100 * dc_kwh / ac_kwh if ac_kwh else None,
+            "vehicle_readings": 1440,
+            "meter_readings": 96,
+            "suspect_steps": 0,
+            "ac_source": "linked",
+            "health": "healthy" if reason is None else "unknown",
+            "reason": reason,
+            "meter_id": "M1",
+        }
+        | fields,
+    )
+
+
+def test_meter_that_draws_while_nothing_is_charged_is_a_standby_loss():
+    idled(4.8)  # 0.05 kWh in each quarter hour
+
+    watch()
+
+    fault = Fault.objects.get()
+    assert (fault.kind, fault.vehicle_id, fault.meter_id) == ("standby_loss", "V1", None)
+    assert (fault.value, fault.threshold) == (4.8, 2.0)
+
+
+@pytest.mark.parametrize(("ac_kwh", "opened"), [(1.99, []), (2.0, [("standby_loss", "V1")])])
+def test_standby_loss_opens_at_its_threshold(ac_kwh, opened):
+    idled(ac_kwh)
+
+    watch()
+
+    assert open_faults() == opened
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reason": "low_coverage"},  # the vehicle did not report
+        {"reason": "no_ac"},
+        {"ac_source": "fleet"},
+        {"ends_at": NOON - 8 * MINUTE},
+    ],
+)
+def test_figure_that_says_nothing_is_no_standby_loss(fields):
+    idled(4.8, **fields)
+
+    watch()
+
+    assert open_faults() == []
+
+
+@pytest.mark.parametrize(
+    ("then", "still_open"),
+    [
+        ({"ac_kwh": 1.5}, True),
+        ({"ac_kwh": 1.49}, False),
+        ({"ac_kwh": 9.0, "dc_kwh": 8.0}, False),
+        ({"ac_kwh": 0}, False),
+        ({"ac_kwh": 0, "meter_readings": 0}, True),  # nothing is known of the meter
+        ({"ac_kwh": 4.8, "reason": "low_coverage"}, True),
+    ],
+)
+def test_standby_loss_closes_when_the_meter_rests_or_the_vehicle_charges(clock, then, still_open):
+    idled(4.8)
+    watch()
+    for _ in range(2):
+        clock.shift(5 * MINUTE)
+        idled(**then)
+        watch()
+
+    assert open_faults() == ([("standby_loss", "V1")] if still_open else [])
+
+
+def test_thresholds_of_a_site_are_those_of_standby_too():
+    site = SiteFactory()
+    FaultThresholds.objects.create(site=site, standby_opens_kwh=6)
+    VehicleFactory(vehicle_id="V1", site=site)
+    idled(4.8)
+
+    watch()
+
+    assert open_faults() == []
+
+
 # --- Hot battery ------------------------------------------------------------------------------
 
 

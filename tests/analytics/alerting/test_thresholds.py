@@ -190,6 +190,43 @@ def test_vehicle_without_a_link_is_left_out():
     assert openings() == 0
 
 
+# --- Standby loss -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    # 0.1 kWh an hour without DC: 2 kWh after twenty hours, 1.5 after fifteen.
+    ("idle", "fields", "opened"),
+    [
+        (range(50, 74), {}, 1),
+        (range(50, 74), {"standby_opens_kwh": 2.41}, 0),
+        ([*range(50, 74), *range(90, 114)], {}, 2),  # it charged in between
+        (range(-24, 168), {}, 0),  # since before the week
+    ],
+)
+def test_standby_loss_opens_when_24_hours_draw_so_much_and_charge_nothing(idle, fields, opened):
+    link_vehicle("V1", "M1", BEGIN)
+    drew([0.1 if n - 24 in idle else 1.0 for n in range(ALL_HOURS)])
+    took([0.0 if n - 24 in idle else GOOD for n in range(ALL_HOURS)])
+
+    assert openings(FaultKind.STANDBY_LOSS, **fields) == opened
+
+
+def test_standby_is_no_low_efficiency():
+    link_vehicle("V1", "M1", BEGIN)
+    drew([0.1] * ALL_HOURS)
+    took([0.0] * ALL_HOURS)
+
+    assert openings(FaultKind.LOW_EFFICIENCY, efficiency_opens_percent=100) == 0
+
+
+def test_vehicle_that_does_not_report_has_no_standby_loss():
+    link_vehicle("V1", "M1", BEGIN)
+    drew([0.1] * ALL_HOURS)
+    took([GOOD] * 20)
+
+    assert openings(FaultKind.STANDBY_LOSS) == 0
+
+
 # --- Hot battery ------------------------------------------------------------------------------
 
 

@@ -102,6 +102,7 @@ class TestFaultList:
         [
             ("low_efficiency", 71.24, 85, "71.24 % < 85 %"),
             ("low_efficiency", 0, 85, "0 % < 85 %"),
+            ("standby_loss", 4.8, 2, "4.8 kWh > 2 kWh"),
             ("hot_battery", 53.5, 50, "53.5 °C > 50 °C"),
             ("hot_battery", 44, 50, "44 °C < 50 °C"),
             ("silent", 95, 15, "1 h 35 min > 15 min"),
@@ -385,6 +386,11 @@ class TestThresholds:
                 {"battery_closes_celsius": "50.1"},
                 "battery_closes_celsius",
                 "must be at most 50 °C, the threshold at which faults open",
+            ),
+            (
+                {"standby_closes_kwh": "2.1"},
+                "standby_closes_kwh",
+                "must be at most 2 kWh, the threshold at which faults open",
             ),
             (
                 {"efficiency_opens_percent": "101"},
