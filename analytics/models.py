@@ -273,6 +273,7 @@ class FaultKind(models.TextChoices):
     HOT_BATTERY = "hot_battery", "battery too hot"
     SILENT = "silent", "device silent"
     SITE_SILENT = "site_silent", "many devices silent"
+    CLOCK = "clock", "clock behind"
 
 
 class FaultState(models.TextChoices):
@@ -423,6 +424,13 @@ class FaultThresholds(PostgresModel):
         default=5,
         validators=[MinValueValidator(2)],
         help_text="this many silent devices at one site are a single fault, of the site",
+    )
+    clock_opens_hours = models.FloatField(
+        "clock opens, hours",
+        default=24,
+        db_default=24,
+        validators=[MinValueValidator(1)],
+        help_text="a fault opens when the timestamps of a device are this far behind",
     )
 
     class Meta(PostgresModel.Meta):

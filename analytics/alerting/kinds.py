@@ -26,6 +26,7 @@ SNAPSHOT_MAY_BE_LATE: Final = timedelta(minutes=5)
 _low_efficiency: Final = Statement(STATEMENTS / "low_efficiency.sql")
 _low_efficiency_last_week: Final = Statement(STATEMENTS / "low_efficiency_last_week.sql")
 _standby_losses: Final = Statement(STATEMENTS / "standby_losses.sql")
+_slow_clocks: Final = Statement(STATEMENTS / "slow_clocks.sql")
 _hot_batteries: Final = Statement(STATEMENTS / "hot_batteries.sql")
 _hot_batteries_last_week: Final = Statement(STATEMENTS / "hot_batteries_last_week.sql")
 
@@ -278,12 +279,40 @@ _SITE_SILENT: Final = KindRecord(
 )
 
 
+# --- Clock ------------------------------------------------------------------------------------
+
+
+def _find_slow_clocks(now: datetime, thresholds: FaultThresholds) -> Findings:
+    rows = _slow_clocks.rows({"now": now, "hours": thresholds.clock_opens_hours})
+    return Findings([from_row(Finding, row) for row in rows], [])
+
+
+_CLOCK: Final = KindRecord(
+    kind=FaultKind.CLOCK,
+    noun="clock behind",
+    value="how far its timestamps are behind their receipt",
+    unit="hours",
+    symbol="h",
+    heading="Clock",
+    rule="more than {clock_opens_hours:g} h behind",
+    clause="a device's clock is more than {clock_opens_hours:g} hours behind",
+    fieldset="Clock",
+    thresholds=("clock_opens_hours",),
+    ordered_by="clock_opens_hours",
+    opens="for three hours, readings arrive more than {clock_opens_hours:g} hours after their "
+    "timestamps, by the same time each",
+    gone="a reading arrives that is newer",
+    find=_find_slow_clocks,
+    least_change_words="half an hour",
+)
+
+
 # --- All of them ------------------------------------------------------------------------------
 
 # In the order of lists, forms and tables.
 KINDS: Final[Mapping[str, KindRecord]] = {
     record.kind: record
-    for record in (_LOW_EFFICIENCY, _STANDBY_LOSS, _HOT_BATTERY, _SILENT, _SITE_SILENT)
+    for record in (_LOW_EFFICIENCY, _STANDBY_LOSS, _HOT_BATTERY, _SILENT, _SITE_SILENT, _CLOCK)
 }
 
 

@@ -1,6 +1,17 @@
 import django.core.validators
 from django.db import migrations, models
 
+# The version before does not know the kind.
+REMOVE_FAULTS = """
+    DELETE FROM analytics_webhookdelivery
+    USING analytics_faultchange AS change, analytics_fault AS fault
+    WHERE change_id = change.id AND change.fault_id = fault.id AND fault.kind = 'standby_loss';
+    DELETE FROM analytics_faultchange
+    USING analytics_fault AS fault
+    WHERE fault_id = fault.id AND fault.kind = 'standby_loss';
+    DELETE FROM analytics_fault WHERE kind = 'standby_loss';
+"""
+
 
 class Migration(migrations.Migration):
 
@@ -24,4 +35,5 @@ class Migration(migrations.Migration):
             name='kind',
             field=models.CharField(choices=[('low_efficiency', 'low efficiency'), ('standby_loss', 'standby loss'), ('hot_battery', 'battery too hot'), ('silent', 'device silent'), ('site_silent', 'many devices silent')], max_length=16),
         ),
+        migrations.RunSQL(migrations.RunSQL.noop, REMOVE_FAULTS),
     ]

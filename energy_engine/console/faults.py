@@ -73,7 +73,11 @@ def _devices(number: float) -> str:
 
 
 # By unit: those that are not a number with a symbol.
-_MEASURES: Final[dict[str, Callable[[float], str]]] = {"minutes": _minutes, "devices": _devices}
+_MEASURES: Final[dict[str, Callable[[float], str]]] = {
+    "minutes": _minutes,
+    "hours": lambda number: duration(timedelta(hours=number)),
+    "devices": _devices,
+}
 
 
 def _device(fault: Any) -> str:

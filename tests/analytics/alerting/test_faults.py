@@ -544,6 +544,113 @@ def test_silence_that_lasts_is_written_down_when_it_has_grown_by_a_tenth(clock):
     assert Fault.objects.get().value == 22
 
 
+# --- Clock ------------------------------------------------------------------------------------
+
+
+def delivered(clock, lag: timedelta, hours: float, every: timedelta = 30 * MINUTE) -> None:
+    """Let V1 report for so many hours from now on, each time with a timestamp that lags."""
+    for _ in range(int(timedelta(hours=hours) / every)):
+        clock.shift(every)
+        now = timezone.now()
+        record([VehicleReading(vehicle_id="V1", energy_dc_kwh=0, measured_at=now - lag)], now)
+
+
+def clocks() -> list[tuple[str | None, float]]:
+    """Return vehicle and value of each fault of a clock that is not closed, after a watch."""
+    watch()
+    found = Fault.objects.filter(kind="clock").exclude(state="closed")
+    return [(fault.vehicle_id, fault.value) for fault in found]
+
+
+def test_clock_that_lags_by_the_same_time_for_three_hours_opens_a_fault(clock):
+    delivered(clock, timedelta(days=3), 3)
+    assert clocks() == []
+
+    delivered(clock, timedelta(days=3), 0.5)
+
+    assert clocks() == [("V1", 72.0)]
+    assert Fault.objects.get().threshold == 24
+
+
+def test_clock_of_a_meter_opens_a_fault_too(clock):
+    for hours in range(5):
+        now = NOON + timedelta(hours=hours)
+        clock.move_to(now)
+        reading = MeterReading(meter_id="M1", energy_ac_kwh=0, measured_at=now - timedelta(days=2))
+        record([reading], now)
+    watch()
+
+    fault = Fault.objects.get()
+    assert (fault.kind, fault.meter_id, fault.value) == ("clock", "M1", 48.0)
+
+
+@pytest.mark.parametrize(("hours", "opened"), [(24, []), (24.1, [("V1", 24.1)])])
+def test_clock_is_behind_by_more_than_a_day(clock, hours, opened):
+    delivered(clock, timedelta(hours=hours), 4)
+
+    assert clocks() == opened
+
+
+def test_import_of_old_readings_is_no_slow_clock(clock):
+    old = [NOON - timedelta(days=9) + n * MINUTE for n in range(3 * 24 * 60)]
+    record(
+        [VehicleReading(vehicle_id="V1", energy_dc_kwh=0, measured_at=each) for each in old], NOON
+    )
+
+    assert clocks() == []
+
+
+def test_backlog_that_is_delivered_for_hours_is_no_slow_clock(clock):
+    # Ten times as fast as it was measured, from five days ago on.
+    for n in range(24):
+        clock.shift(10 * MINUTE)
+        first = NOON - timedelta(days=5) + n * 100 * MINUTE
+        readings = [
+            VehicleReading(vehicle_id="V1", energy_dc_kwh=0, measured_at=first + part * 10 * MINUTE)
+            for part in range(10)
+        ]
+        record(readings, timezone.now())
+
+        assert clocks() == []
+
+
+def test_lag_of_a_delivery_is_that_of_its_newest_reading(clock):
+    # Six readings an hour, in one delivery.
+    for _ in range(8):
+        clock.shift(60 * MINUTE)
+        now = timezone.now()
+        measured = [now - timedelta(days=2) - n * 10 * MINUTE for n in range(6)]
+        record(
+            [
+                VehicleReading(vehicle_id="V1", energy_dc_kwh=0, measured_at=each)
+                for each in measured
+            ],
+            now,
+        )
+
+    assert clocks() == [("V1", 48.0)]
+
+
+def test_fault_of_a_clock_closes_when_newer_readings_arrive(clock):
+    delivered(clock, timedelta(days=3), 4)
+    assert clocks() == [("V1", 72.0)]
+
+    clock.shift(timedelta(days=1))
+    assert clocks() == [("V1", 72.0)]  # nothing has arrived
+
+    delivered(clock, timedelta(0), 0.5)
+    watch()
+    clock.shift(5 * MINUTE)
+    assert clocks() == []
+
+
+def test_clock_of_a_device_that_has_stopped_says_nothing(clock):
+    delivered(clock, timedelta(days=3), 4)
+    clock.shift(timedelta(hours=3))
+
+    assert clocks() == []
+
+
 # --- A silent site ----------------------------------------------------------------------------
 
 
