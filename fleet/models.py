@@ -144,7 +144,8 @@ class Device(PostgresModel):
         "clock offset, seconds",
         default=0.0,
         db_default=0.0,
-        help_text="added to the timestamps of its readings when they arrive",
+        help_text="added to the timestamps of its readings when they arrive, from two seconds "
+        "after a change; imported files and readings already stored keep theirs",
     )
     registered_at = models.DateTimeField(auto_now_add=True)
     retired_at = models.DateTimeField(
@@ -153,6 +154,14 @@ class Device(PostgresModel):
 
     class Meta(PostgresModel.Meta):
         abstract = True
+        indexes: ClassVar[list[models.Index]] = [
+            # What `ingestion.clock_offsets` looks for every two seconds.
+            models.Index(
+                fields=["clock_offset_seconds"],
+                name="%(class)s_clock_offset",
+                condition=~models.Q(clock_offset_seconds=0),
+            )
+        ]
 
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         """Errors: also `ValidationError`, where an id and an external id would be mistaken."""

@@ -5,8 +5,8 @@ as data or are plain exceptions.
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -32,6 +32,8 @@ from ingestion.readings import (
     Decoded,
     DeviceKind,
     ItemError,
+    MeterReading,
+    Offsets,
     Reading,
     Stranger,
     device_id,
@@ -77,6 +79,7 @@ _items = {kind: msgspec.json.Decoder(struct) for kind, struct in STRUCTS.items()
 _kind_of = msgspec.json.Decoder(_KindOf)
 _timestamp_of = msgspec.json.Decoder(_TimestampOf)
 _takes_any_age: ContextVar[bool] = ContextVar("takes_any_age", default=False)
+_offsets: ContextVar[Offsets | None] = ContextVar("offsets", default=None)
 # msgspec rounds times finer than a microsecond; the API rejects them.
 _finer_than_microseconds = re.compile(rb":\d\d:\d\d\.\d{7}")
 # An escaped ASCII character, which could belong to such a time.
@@ -125,10 +128,31 @@ def decode_lines(
     return _decode_split_lines(lines, kind, received_at, drops_optional)
 
 
+@contextmanager
+def with_clock_offsets(offsets: Offsets) -> Iterator[None]:
+    """Correct the timestamps of devices that have an offset, before they are checked."""
+    token = _offsets.set(offsets)
+    try:
+        yield
+    finally:
+        _offsets.reset(token)
+
+
 def _stamp(readings: list[Reading], received_at: datetime) -> None:
+    if offsets := _offsets.get():
+        _correct_clocks(readings, offsets)
     for reading in readings:
         if reading.measured_at is None:
             reading.measured_at = received_at
+
+
+def _correct_clocks(readings: Sequence[Reading], offsets: Offsets) -> None:
+    for reading in readings:
+        kind = DeviceKind.METER if isinstance(reading, MeterReading) else DeviceKind.VEHICLE
+        offset = offsets.get(kind, {}).get(device_id(reading))
+        if offset and reading.measured_at:
+            with suppress(OverflowError):  # far beyond the limits in any case
+                reading.measured_at += offset
 
 
 def _all_timely(readings: list[Reading], body: Buffer, received_at: datetime) -> bool:
@@ -297,6 +321,8 @@ def _problem_of_time(reading: Reading, item: bytes, received_at: datetime) -> Fi
     elif _finer_than_microseconds.search(_timestamp_of.decode(item).timestamp.encode()):
         message = f"timestamp must be {rule(type(reading), 'timestamp')}"
         return FieldError("timestamp", "invalid_format", message)
+    elif offsets := _offsets.get():
+        _correct_clocks([reading], offsets)
     if reading.measured_at > received_at + MAX_AHEAD:
         message = "timestamp must be at most 10 minutes ahead of the server"
         return _TooNew("timestamp", "out_of_range", message, reading)

@@ -20,6 +20,7 @@ from fleet.access.limits import take_readings
 from fleet.counters import DROPPED_FIELDS, READINGS
 from fleet.http.wire import Buffer
 from fleet.stores.batching import Overloaded
+from ingestion.clock_offsets import clock_offsets
 from ingestion.decoding import decode
 from ingestion.external_ids import external_ids
 from ingestion.group_commit import group_commit
@@ -97,7 +98,8 @@ def take_in(
     and those of `take_readings` and `group_commit.record`; nothing was stored then.
     """
     with _alone() if len(body) >= LARGE_BYTES else nullcontext():
-        decoded = decode(body, kind, received_at, drops_optional)
+        with clock_offsets.applied():
+            decoded = decode(body, kind, received_at, drops_optional)
         return _taken_in(decoded, grant, kind, received_at, array_only, all_or_nothing)
 
 

@@ -4,7 +4,7 @@ The structs are the only description of the wire format: decoding, error message
 document come from them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Final
@@ -86,6 +86,8 @@ class VehicleReading(msgspec.Struct, gc=False):
 
 
 Reading = MeterReading | VehicleReading
+# What is added to the timestamps of devices whose clock is wrong, by kind and id.
+Offsets = Mapping[DeviceKind, Mapping[str, timedelta]]
 
 
 class ItemError(msgspec.Struct):

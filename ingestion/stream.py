@@ -15,6 +15,7 @@ from rest_framework.exceptions import APIException
 from fleet.access.keyring import Grant
 from fleet.access.limits import LimitExceeded, take_most_readings
 from fleet.http.body import BodyTooLarge
+from ingestion.clock_offsets import clock_offsets
 from ingestion.decoding import decode_lines
 from ingestion.external_ids import external_ids
 from ingestion.group_commit import ALONE_FROM_READINGS
@@ -105,7 +106,8 @@ def _begin(
     chunk: bytes, grant: Grant, kind: DeviceKind | None, first_line: int, drops_optional: bool
 ) -> _Begun:
     received_at = timezone.now()
-    decoded = decode_lines(chunk, kind, received_at, drops_optional)
+    with clock_offsets.applied():
+        decoded = decode_lines(chunk, kind, received_at, drops_optional)
     server_clock.notice(decoded, grant, received_at)
     count = len(decoded.readings) + len(decoded.errors)
     allowed = take_most_readings(grant.key_id, count)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from fleet.access import authorization, limits
 from fleet.access.keyring import Keyring
 from fleet.access.limits import Budgets
 from fleet.stores import stopping
+from ingestion.clock_offsets import clock_offsets
 from ingestion.history import partitions
 from ingestion.readings import MeterReading, VehicleReading
 
@@ -44,6 +46,13 @@ def django_db_setup(django_db_setup: None, django_db_blocker) -> None:
 def _empty_cache() -> Iterator[None]:
     yield
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def _clocks_are_known(monkeypatch) -> None:
+    """Let this process look for clock offsets only when a test asks: it costs a statement."""
+    monkeypatch.setattr(clock_offsets, "_offsets", {})
+    monkeypatch.setattr(clock_offsets, "_looked_at", math.inf)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='meter',
             name='clock_offset_seconds',
-            field=models.FloatField(db_default=0.0, default=0.0, help_text='added to the timestamps of its readings when they arrive', verbose_name='clock offset, seconds'),
+            field=models.FloatField(db_default=0.0, default=0.0, help_text='added to the timestamps of its readings when they arrive, from two seconds after a change; imported files and readings already stored keep theirs', verbose_name='clock offset, seconds'),
         ),
         migrations.AddField(
             model_name='meter',
@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='vehicle',
             name='clock_offset_seconds',
-            field=models.FloatField(db_default=0.0, default=0.0, help_text='added to the timestamps of its readings when they arrive', verbose_name='clock offset, seconds'),
+            field=models.FloatField(db_default=0.0, default=0.0, help_text='added to the timestamps of its readings when they arrive, from two seconds after a change; imported files and readings already stored keep theirs', verbose_name='clock offset, seconds'),
         ),
         migrations.AddField(
             model_name='vehicle',
