@@ -445,6 +445,63 @@ class FaultThresholds(PostgresModel):
         return str(self.site) if self.site else "All sites"
 
 
+# --- Hints ------------------------------------------------------------------------------------
+
+
+class HintKind(models.TextChoices):
+    """The kinds of settings that a hint can be about."""
+
+    UNIT = "unit", "unit of the energy"
+    REGISTER = "register", "register"
+    POWER = "power", "maximum power"
+    CLOCK = "clock", "clock"
+
+
+class Hint(PostgresModel):
+    """A setting of a device that must be wrong; written only by `hints.hints`.
+
+    `before` is the value of the device's `field`, `proposal` a better one; `numbers` say why, see
+    `hints.words`. One that was followed is kept for a while and not shown.
+    """
+
+    kind = models.CharField(max_length=16, choices=HintKind)
+    # No foreign keys to tables that are distributed by device id.
+    vehicle_id = DeviceIdField(null=True)
+    meter_id = DeviceIdField(null=True)
+    field = models.CharField(max_length=32)
+    before = models.JSONField(null=True)
+    proposal = models.JSONField()
+    numbers = models.JSONField()
+    opened_at = models.DateTimeField()
+    confirmed_at = models.DateTimeField()
+    followed_at = models.DateTimeField(null=True)
+    dismissed_at = models.DateTimeField(null=True)
+    dismissed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+
+    class Meta(PostgresModel.Meta):
+        ordering = ["-opened_at", "-pk"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["vehicle_id", "kind"],
+                name="one_hint_of_a_kind_per_vehicle",
+                condition=models.Q(vehicle_id__isnull=False),
+            ),
+            models.UniqueConstraint(
+                fields=["meter_id", "kind"],
+                name="one_hint_of_a_kind_per_meter",
+                condition=models.Q(meter_id__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}, {self.vehicle_id or self.meter_id}"
+
+
+# --- Webhooks ---------------------------------------------------------------------------------
+
+
 class Webhook(PostgresModel):
     """An address that is notified of faults and, optionally, of background jobs that fail."""
 

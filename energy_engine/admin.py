@@ -3,6 +3,7 @@
 from energy_engine.console import (
     audit,
     faults,
+    hints,
     jobs,
     keys,
     links,
@@ -18,6 +19,7 @@ __all__ = [
     "audit",
     "devices",
     "faults",
+    "hints",
     "jobs",
     "keys",
     "links",

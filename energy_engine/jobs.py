@@ -22,6 +22,7 @@ from procrastinate.jobs import Job, Status
 
 from analytics.alerting import faults, webhooks
 from analytics.figures import snapshot
+from analytics.hints import hints
 from analytics.rollups import cadence, hourly
 from energy_engine.background import failures
 from ingestion.history import partitions, sealing
@@ -90,6 +91,12 @@ def refresh_fleet_snapshot() -> None:
 def watch_for_faults() -> None:
     """Open new faults, and close those whose cause is gone."""
     faults.watch()
+
+
+@_periodic("*/10 * * * *")
+def look_for_hints() -> None:
+    """Look for settings of devices that must be wrong: units, registers, clocks."""
+    hints.look()
 
 
 @sync_to_async

@@ -320,6 +320,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Sites", "location_on", "fleet.site"),
                     _page("Links", "link", "fleet.vehiclemeterlink"),
                     _page("Faults", "warning", "analytics.fault"),
+                    _page("To check", "rule", "analytics.hint"),
                 ],
             },
             {

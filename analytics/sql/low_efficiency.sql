@@ -1,5 +1,6 @@
 -- Vehicles whose efficiency of the last 24 hours is low, and those with a fault for it, or with one that
--- was closed by hand while its cause lasted. One row each; value is null if nothing is known.
+-- was closed by hand while its cause lasted. One row each; value is null if nothing is known, or if a
+-- setting must be wrong.
 --
 -- Parameters: since timestamptz, how old their snapshot may be; opens float8, closes float8, percent,
 -- for vehicles whose site has no thresholds of its own.
@@ -35,6 +36,24 @@ LEFT JOIN analytics_vehicleday AS day
         AND day.health <> 'suspect'
         -- All vehicles without a link have the same ratio: it says nothing about any of them.
         AND day.ac_source <> 'fleet'
+        -- A thousandth is a matter of unit: `analytics.hints.evidence`.
+        AND day.efficiency_percent NOT BETWEEN 0.04 AND 0.125
+        AND NOT EXISTS (
+            SELECT 1
+            FROM analytics_hint AS hint
+            WHERE
+                hint.vehicle_id = day.vehicle_id
+                AND hint.kind IN ('unit', 'register')
+                AND hint.dismissed_at IS NULL
+        )
+        AND NOT EXISTS (
+            SELECT 1
+            FROM analytics_hint AS hint
+            WHERE
+                hint.meter_id = day.meter_id
+                AND hint.kind IN ('unit', 'register')
+                AND hint.dismissed_at IS NULL
+        )
 LEFT JOIN (
     SELECT DISTINCT ON (watched.vehicle_id) watched.*
     FROM analytics_fault AS watched

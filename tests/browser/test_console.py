@@ -32,6 +32,7 @@ PAGES = {
     "sites": "/admin/fleet/site/",
     "links": "/admin/fleet/vehiclemeterlink/",
     "faults": FAULT_LIST,
+    "to-check": "/admin/analytics/hint/",
     "vehicle": "/admin/fleet/vehicle/SIM-V0001/change/",
     "meter": "/admin/fleet/meter/SIM-M0001/change/",
     "thresholds": "/admin/analytics/faultthresholds/",
@@ -246,7 +247,7 @@ class TestRoles:
         ("role", "sees", "changes"),
         [
             (MANAGER, "vehicles meters sites links faults thresholds webhooks", "links"),
-            (ANALYST, "vehicles meters sites links faults", ""),
+            (ANALYST, "vehicles meters sites links faults to-check", ""),
             (OPERATOR, "vehicles meters users", ""),
         ],
     )

@@ -30,6 +30,7 @@ from energy_engine.console.devices.links import (
     link_rows,
     timeline,
 )
+from energy_engine.console.hints import hints_of
 from energy_engine.console.lists.base import ConsoleAdmin
 from energy_engine.console.lists.listing import REGISTERED
 from fleet.look_alikes import look_alike_of
@@ -88,6 +89,7 @@ class DevicePage(ConsoleAdmin):
         return {
             **self._range(request, device),
             **_faults(device),
+            "hints": hints_of(request, device),
             "live": getattr(device, "live_state", None),
             "look_alike": look_alike_of(device),
             "link_rows": rows,

@@ -57,11 +57,12 @@ class TestGroups:
             *("auth.add_user", "auth.change_user"),
             *("fleet.add_apikey", "fleet.change_apikey"),
             "energy_engine.delete_failedsignin",
+            "analytics.change_hint",
         }
         assert changes_of("Fleet manager") == {
             *("fleet.add_vehiclemeterlink", "fleet.change_vehiclemeterlink"),
             *("fleet.add_site", "fleet.change_site", "fleet.delete_site"),
-            "analytics.change_fault",
+            *("analytics.change_fault", "analytics.change_hint"),
             "analytics.add_faultthresholds",
             "analytics.change_faultthresholds",
             "analytics.delete_faultthresholds",

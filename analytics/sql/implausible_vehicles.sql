@@ -1,0 +1,50 @@
+-- Vehicles of whose energy much was left out as suspect in the last 24 hours, and the power that their
+-- readings imply.
+--
+-- Parameters: snapshot_since timestamptz, how old their snapshot may be; since timestamptz, where the 24
+-- hours begin; most_kw float8, the power that is assumed to be plausible for counters.
+--
+-- Leans on the primary keys: only such vehicles are looked up in history.
+SELECT
+    day.vehicle_id AS device_id,
+    vehicle.scale,
+    vehicle.max_power_kw,
+    implied.rises,
+    implied.over_limit,
+    implied.median_kw,
+    implied.most_kw
+FROM analytics_vehicleday AS day
+INNER JOIN fleet_vehicle AS vehicle ON vehicle.vehicle_id = day.vehicle_id
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS rises,
+        count(*) FILTER (WHERE power.kw > 1.1 * coalesce(vehicle.max_power_kw, %(most_kw)s::float8))
+        AS over_limit,
+        percentile_cont(0.5) WITHIN GROUP (ORDER BY power.kw) AS median_kw,
+        percentile_cont(0.95) WITHIN GROUP (ORDER BY power.kw) AS most_kw
+    FROM (
+        SELECT
+            vehicle.scale * 3600 * (
+                energy_dc_kwh - CASE
+                    WHEN vehicle.energy_register = 'interval' THEN 0
+                    ELSE lag(energy_dc_kwh) OVER in_order
+                END
+            ) / extract(EPOCH FROM measured_at - lag(measured_at) OVER in_order)::float8 AS kw
+        FROM (
+            SELECT DISTINCT ON (measured_at)
+                measured_at,
+                energy_dc_kwh
+            FROM ingestion_vehiclereading
+            WHERE vehicle_id = day.vehicle_id AND measured_at >= %(since)s::timestamptz
+            ORDER BY measured_at ASC, received_at DESC, id DESC
+        ) AS reading
+        WINDOW in_order AS (ORDER BY measured_at)
+    ) AS power
+    WHERE power.kw > 0
+) AS implied
+WHERE
+    day.ends_at >= %(snapshot_since)s::timestamptz
+    AND day.suspect_steps >= 10
+    AND implied.over_limit >= 10
+    AND implied.over_limit >= 0.5 * implied.rises
+ORDER BY day.vehicle_id
