@@ -1,4 +1,6 @@
-"""Announce a change of a device's energy register; the caller saves the change itself."""
+"""Announce a change of devices' energy registers; the caller saves the change itself."""
+
+from functools import partial
 
 from django.db import transaction
 from django.dispatch import Signal
@@ -10,10 +12,14 @@ REGISTER_FIELDS = frozenset(
     {"energy_register", "scale", "max_power_kw", "interval_seconds", "rolls_over_at_kwh"}
 )
 
-# Sent after the commit, with `device`. Everything derived from its readings is stale.
+# Sent by the model after the commit, with `device_ids`. Everything derived from the readings of
+# these devices is stale.
 register_changed = Signal()
 
 
-def announce_register(device: Meter | Vehicle) -> None:
-    """Send `register_changed` once the current transaction is committed."""
-    transaction.on_commit(lambda: register_changed.send(type(device), device=device))
+def announce_register(*devices: Meter | Vehicle) -> None:
+    """Send `register_changed` once for each kind, as soon as the transaction is committed."""
+    for model in (Meter, Vehicle):
+        if ids := [device.pk for device in devices if isinstance(device, model)]:
+            transaction.on_commit(partial(register_changed.send, model, device_ids=ids))
+

@@ -7,7 +7,7 @@ come from the primary. Without Redis, every answer comes from the database.
 """
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar, cast
@@ -47,6 +47,8 @@ _unlinked: Final = SingleFlight[FleetEnergy]()
 # The last known generations, for when Redis is down, and changes made by this process.
 _told: dict[str, bytes] = {}
 _MOST_TOLD: Final = 10_000
+# A round trip with more would take longer than the socket's timeout.
+_DROPPED_AT_ONCE: Final = 1_000
 _changes_here = 0
 Result = TypeVar("Result")
 
@@ -149,12 +151,15 @@ def drop_after_link(vehicle_id: str, meter_ids: Iterable[str] = (), **_: Any) ->
     _drop({vehicle_id, *_linked_to(meters), *(_linked_to(meter_ids) if meter_ids else ())})
 
 
-def drop_after_register(device: Meter | Vehicle, **_: Any) -> None:
-    """Drop the figures of every vehicle that use readings of `device`."""
-    if isinstance(device, Vehicle):
-        drop_after_link(device.pk)
+def drop_after_register(
+    sender: type[Meter | Vehicle], device_ids: Collection[str], **_: Any
+) -> None:
+    """Drop the figures of every vehicle that use readings of these devices; one statement."""
+    if issubclass(sender, Meter):
+        _drop(_linked_to(device_ids))
     else:
-        _drop(_linked_to([device.pk]))
+        meters = VehicleMeterLink.objects.filter(vehicle_id__in=device_ids).values("meter_id")
+        _drop({*device_ids, *_linked_to(meters)})
 
 
 def _linked_to(meters: Any) -> set[str]:
@@ -168,7 +173,9 @@ def _drop(vehicle_ids: set[str]) -> None:
     _changes_here += 1
     _told.clear()
     forget_day()
-    insist(_drop_from, vehicle_ids)
+    in_order = sorted(vehicle_ids)
+    for first in range(0, max(len(in_order), 1), _DROPPED_AT_ONCE):
+        insist(_drop_from, {*in_order[first : first + _DROPPED_AT_ONCE]})
 
 
 def _drop_from(client: Redis, vehicle_ids: set[str]) -> None:

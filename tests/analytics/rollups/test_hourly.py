@@ -12,6 +12,7 @@ from analytics.figures.unlinked import unlinked_energy
 from analytics.figures.window import Window
 from analytics.models import MeterHour, VehicleHour
 from analytics.rollups import hourly
+from analytics.rollups.cadence import learn_cadences
 from fleet.links import link_vehicle
 from fleet.models import Meter, VehicleLiveState
 from fleet.stores.stopping import Stopped
@@ -214,6 +215,8 @@ def test_register_that_is_changed_in_the_console_shows_in_figures_at_once(admin_
     assert saved.status_code == 302
     assert api.get(path).json()["energyConsumedAc"] == 0.0  # 10 kWh in ten minutes are suspect
     assert api.get(path).json()["suspectSteps"] == 1
+    learn_cadences()
+    hourly.mark_outdated()
     assert ChangedMeterHour.objects.filter(hour=at("09:00")).exists()
     hourly.roll_up()
     assert vehicle_performance("V1", DAY).suspect_steps == 1
