@@ -1,18 +1,16 @@
 """Change which meter serves which vehicle: the only writer of links, for the API and the admin."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
-from django.conf import settings
 from django.db import transaction
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.db.models import Q, QuerySet
 from django.dispatch import Signal
 from django.utils import timezone
-from psqlextra.manager import PostgresManager
-from psqlextra.types import ConflictAction
 
 from fleet.models import Meter, Vehicle, VehicleMeterLink
+from fleet.registration import register, registers_unknown
 from fleet.timeline import Part, inside, joined, outside
 
 # An instant outside these limits is a typing error, and some can't be represented at all.
@@ -124,8 +122,8 @@ def link_vehicle(
     _require_bounds(valid_from, valid_to, names)
     with transaction.atomic():
         # Meters first, in the same order as the writer, so that the two can't deadlock.
-        _register(Meter, "meter_id", meter_id)
-        _register(Vehicle, "vehicle_id", vehicle_id)
+        _register(Meter, meter_id)
+        _register(Vehicle, vehicle_id)
         _lock(vehicle_id)
         starts_at = _beginning(valid_from, valid_to, names)
         change = _replace(vehicle_id, starts_at, valid_to, [Part(meter_id, starts_at, valid_to)])
@@ -191,7 +189,7 @@ def undo(change: SpanChange) -> None:
     """
     with transaction.atomic():
         for meter_id in sorted({part.meter_id for part in change.superseded}):
-            _register(Meter, "meter_id", meter_id)
+            _register(Meter, meter_id)
         if not _lock(change.vehicle_id):
             raise UnknownDevice("Vehicle")
         present = _inside(change.vehicle_id, change.starts_at, change.ends_at)
@@ -219,12 +217,12 @@ def _links_of(vehicle_id: str) -> QuerySet[VehicleMeterLink]:
     return VehicleMeterLink.objects.filter(vehicle_id=vehicle_id)
 
 
-def _register(model: type[Vehicle | Meter], key: str, device_id: str) -> None:
-    if settings.INGEST_UNKNOWN_DEVICES == "register":
-        registry = cast("PostgresManager", model.objects)
-        registry.on_conflict([key], ConflictAction.NOTHING).insert(**{key: device_id})
-    elif not model.objects.filter(pk=device_id).exists():
+def _register(model: type[Vehicle | Meter], device_id: str) -> None:
+    if model.objects.filter(pk=device_id).exists():
+        return
+    if not registers_unknown():
         raise UnknownDevice(model.__name__)
+    register(model, [device_id])
 
 
 def _lock(vehicle_id: str) -> Vehicle | None:

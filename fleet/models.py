@@ -14,6 +14,7 @@ from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Value
+from django.utils import timezone
 from psqlextra.models import PostgresModel
 
 from fleet.device_ids import (
@@ -23,6 +24,8 @@ from fleet.device_ids import (
     ExternalIdKey,
     LookAlikeKey,
 )
+
+_YEAR_SECONDS = 31_536_000
 
 
 class DeviceIdField(models.CharField):  # type: ignore[type-arg] # not generic at run time
@@ -43,13 +46,21 @@ class DeviceIdField(models.CharField):  # type: ignore[type-arg] # not generic a
 def validate_time_zone(name: str) -> None:
     """Errors: `ValidationError` when `name` is not an IANA time zone."""
     if name not in zoneinfo.available_timezones():
-        raise ValidationError("%(name)s is not an IANA time zone", params={"name": name})
+        raise ValidationError("must be an IANA time zone, such as Europe/Berlin")
 
 
 def validate_positive(number: float) -> None:
     """Errors: `ValidationError` when `number` is not a finite number above 0."""
     if not (isfinite(number) and number > 0):
-        raise ValidationError("must be a finite number above 0")
+        raise ValidationError("must be a number above 0", code="out_of_range")
+
+
+def validate_offset(seconds: float) -> None:
+    """Errors: `ValidationError` when `seconds` is more than a year, either way."""
+    if not abs(seconds) <= _YEAR_SECONDS:
+        raise ValidationError(
+            "must be a number from -31,536,000 to 31,536,000", code="out_of_range"
+        )
 
 
 class Site(PostgresModel):
@@ -93,22 +104,9 @@ class EnergyRegister(models.TextChoices):
     SESSION_COUNTER = "session_counter", "session counter: starts again at each plug-in"
 
 
-class Device(PostgresModel):
-    """The common fields of meters and vehicles."""
+class EnergySettings(PostgresModel):
+    """How the energy in a device's readings is counted; see `fleet.registers`."""
 
-    name = models.CharField(
-        max_length=200, blank=True, default="", db_default="", help_text="what people call it"
-    )
-    external_id = models.CharField(  # unique, so absent has to be null
-        "external id",
-        max_length=200,
-        null=True,
-        blank=True,
-        unique=True,
-        help_text="its id in another system, such as a serial number or an EVSE id; readings may "
-        "carry it in place of the id",
-    )
-    site = models.ForeignKey(Site, null=True, blank=True, on_delete=models.PROTECT)
     energy_register = models.CharField(
         max_length=16, choices=EnergyRegister, default=EnergyRegister.INTERVAL
     )
@@ -140,10 +138,39 @@ class Device(PostgresModel):
         validators=[validate_positive],
         help_text="where the counter starts again at 0; leave empty if it never does",
     )
+
+    class Meta(PostgresModel.Meta):
+        abstract = True
+
+    def clean(self) -> None:
+        """Errors: `ValidationError` for settings that exclude each other."""
+        super().clean()
+        if self.rolls_over_at_kwh is not None and self.energy_register != EnergyRegister.COUNTER:
+            only = "must be empty unless the energy register is counter"
+            raise ValidationError({"rolls_over_at_kwh": ValidationError(only, code="conflict")})
+
+
+class Device(EnergySettings):
+    """The common fields of meters and vehicles."""
+
+    name = models.CharField(
+        max_length=200, blank=True, default="", db_default="", help_text="what people call it"
+    )
+    external_id = models.CharField(  # unique, so absent has to be null
+        "external id",
+        max_length=200,
+        null=True,
+        blank=True,
+        unique=True,
+        help_text="its id in another system, such as a serial number or an EVSE id; readings may "
+        "carry it in place of the id",
+    )
+    site = models.ForeignKey(Site, null=True, blank=True, on_delete=models.PROTECT)
     clock_offset_seconds = models.FloatField(
         "clock offset, seconds",
         default=0.0,
         db_default=0.0,
+        validators=[validate_offset],
         help_text="added to the timestamps of its readings when they arrive, from two seconds "
         "after a change; imported files and readings already stored keep theirs",
     )
@@ -152,7 +179,7 @@ class Device(PostgresModel):
         null=True, blank=True, help_text="when it went out of service"
     )
 
-    class Meta(PostgresModel.Meta):
+    class Meta(EnergySettings.Meta):
         abstract = True
         indexes: ClassVar[list[models.Index]] = [
             # What `ingestion.clock_offsets` looks for every two seconds.
@@ -162,6 +189,10 @@ class Device(PostgresModel):
                 condition=~models.Q(clock_offset_seconds=0),
             )
         ]
+
+    @property
+    def is_retired(self) -> bool:
+        return self.retired_at is not None and self.retired_at <= timezone.now()
 
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         """Errors: also `ValidationError`, where an id and an external id would be mistaken."""
@@ -227,6 +258,50 @@ class Vehicle(Device):
 
     def __str__(self) -> str:
         return str(self.vehicle_id)
+
+
+class DeviceKind(models.TextChoices):
+    """The two kinds of devices."""
+
+    METER = "meter", "meters"
+    VEHICLE = "vehicle", "vehicles"
+
+
+class DeviceDefaults(EnergySettings):
+    """The settings that a device gets when it registers itself.
+
+    With a site: devices that register at it, with a key of that site; only with defaults can they.
+    Without a site: all others.
+    """
+
+    site = models.ForeignKey(
+        Site,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="device_defaults",
+        help_text="devices that send with a key of this site; leave empty for all others",
+    )
+    kind = models.CharField(max_length=7, choices=DeviceKind)
+
+    class Meta(EnergySettings.Meta):
+        verbose_name = verbose_name_plural = "device defaults"
+        ordering = ["site__name", "kind"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["site", "kind"],
+                name="device_defaults_once_per_site",
+                nulls_distinct=False,
+                violation_error_message="This site already has defaults for this kind of device",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.get_kind_display().capitalize()} of {self.site}"
+            if self.site
+            else f"All other {self.get_kind_display()}"
+        )
 
 
 class VehicleMeterLink(PostgresModel):

@@ -22,4 +22,3 @@ def announce_register(*devices: Meter | Vehicle) -> None:
     for model in (Meter, Vehicle):
         if ids := [device.pk for device in devices if isinstance(device, model)]:
             transaction.on_commit(partial(register_changed.send, model, device_ids=ids))
-

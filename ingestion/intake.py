@@ -19,6 +19,8 @@ from fleet.access.keyring import Grant
 from fleet.access.limits import take_readings
 from fleet.counters import DROPPED_FIELDS, READINGS
 from fleet.http.wire import Buffer
+from fleet.models import Meter, Vehicle
+from fleet.registration import join_site, registers_unknown
 from fleet.stores.batching import Overloaded
 from ingestion.clock_offsets import clock_offsets
 from ingestion.decoding import decode
@@ -41,6 +43,7 @@ MAX_LISTED_ERRORS: Final = 100
 LARGE_BYTES: Final = 1024 * 1024
 LARGE_WAIT_SECONDS: Final = 10.0
 _large = threading.Lock()
+_REGISTRIES: Final = {DeviceKind.METER: Meter, DeviceKind.VEHICLE: Vehicle}
 
 
 class Warnings(msgspec.Struct):
@@ -119,7 +122,8 @@ def _taken_in(
         raise NoReadings("The array is empty; send at least one reading")
     take_readings(grant.key_id, count)
     external_ids.resolve(decoded)
-    reject_out_of_reach(decoded, grant)
+    # After the limits: it registers devices.
+    reject_out_of_reach(decoded, grant, may_register=not (all_or_nothing and decoded.errors))
     if not (all_or_nothing and decoded.errors):
         record_known(decoded, received_at, all_or_nothing, grant)
     accepted = 0 if all_or_nothing and decoded.errors else len(decoded.readings)
@@ -176,19 +180,32 @@ def moved(error: ItemError, by: int) -> ItemError:
     return ItemError(by + error.index, error.field, error.code, error.message)
 
 
-def reject_out_of_reach(decoded: Decoded, grant: Grant) -> None:
-    """Move the readings of devices that `grant` does not reach to the errors."""
+def reject_out_of_reach(decoded: Decoded, grant: Grant, may_register: bool = True) -> None:
+    """Move the readings of devices that `grant` does not reach to the errors.
+
+    An unknown device joins the site of the key, if the site has defaults for its kind.
+    """
     if grant.is_for_all:
         return
     reaches = {DeviceKind.METER: grant.reaches_meter, DeviceKind.VEHICLE: grant.reaches_vehicle}
     external_ids.resolve_where(decoded, lambda kind, id_: not reaches[kind](id_))
-    _reject(decoded, lambda kind, id_: not reaches[kind](id_))
+    beyond: dict[DeviceKind, set[str]] = {kind: set() for kind in reaches}
+    for reading in decoded.readings:
+        kind = _kind_of(reading)
+        if not reaches[kind](device_id(reading)):
+            beyond[kind].add(device_id(reading))
+    if may_register and grant.site_id is not None and registers_unknown():
+        for kind, ids in beyond.items():
+            if ids:
+                ids -= join_site(_REGISTRIES[kind], ids, grant.site_id)
+    if any(beyond.values()):
+        _reject(decoded, lambda kind, id_: id_ in beyond[kind])
 
 
 def _reject(decoded: Decoded, is_unknown: Callable[[DeviceKind, str], bool]) -> None:
     kept: list[tuple[int, Reading]] = []
     for index, reading in zip(decoded.indexes, decoded.readings, strict=True):
-        kind = DeviceKind.METER if isinstance(reading, MeterReading) else DeviceKind.VEHICLE
+        kind = _kind_of(reading)
         if is_unknown(kind, device_id(reading)):
             message = f"{kind}Id must be the id of a registered {kind}"
             decoded.errors.append(ItemError(index, f"{kind}Id", "unknown_device", message))
@@ -197,3 +214,7 @@ def _reject(decoded: Decoded, is_unknown: Callable[[DeviceKind, str], bool]) -> 
     decoded.indexes = [index for index, _ in kept]
     decoded.readings = [reading for _, reading in kept]
     decoded.errors.sort(key=lambda error: error.index)
+
+
+def _kind_of(reading: Reading) -> DeviceKind:
+    return DeviceKind.METER if isinstance(reading, MeterReading) else DeviceKind.VEHICLE

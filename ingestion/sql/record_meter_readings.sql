@@ -14,7 +14,8 @@
 --   ignore_case            boolean, whether A to Z equal a to z in external ids
 --
 -- Fails with a null meter_id in the registry if an unknown meter is another's external id. Uses the
--- primary keys of live state, registry and marks, and the index meter_external_id_lower. Concurrent
+-- primary keys of live state, registry and marks, and the index meter_external_id_lower;
+-- device defaults are a few rows. Concurrent
 -- statements lock live rows in the order of ids, so they cannot deadlock.
 WITH delivered AS MATERIALIZED (
     SELECT *
@@ -88,7 +89,15 @@ marked AS (
     WHERE known.changed_at < EXCLUDED.changed_at - interval '30 seconds'
 ),
 registered AS (
-    INSERT INTO fleet_meter (meter_id, energy_register, registered_at)
+    INSERT INTO fleet_meter (
+        meter_id,
+        registered_at,
+        energy_register,
+        scale,
+        max_power_kw,
+        interval_seconds,
+        rolls_over_at_kwh
+    )
     SELECT
         -- Another meter's external id must not become an id: null makes the statement fail, and
         -- its caller look the ids up. Not a join, so that known meters cost nothing.
@@ -102,11 +111,22 @@ registered AS (
             LIMIT 1
         ) AND NOT EXISTS (
             SELECT FROM fleet_meter AS own WHERE own.meter_id = live.meter_id
-        ) THEN null ELSE meter_id END,
-        'interval',
-        received_at
+        ) THEN null ELSE live.meter_id END,
+        live.received_at,
+        coalesce(defaults.energy_register, 'interval'),
+        coalesce(defaults.scale, 1),
+        defaults.max_power_kw,
+        defaults.interval_seconds,
+        defaults.rolls_over_at_kwh
     FROM live
-    WHERE is_new AND %(register)s::boolean
+    -- A lateral join: without new meters, the table of defaults is not even opened for reading.
+    LEFT JOIN LATERAL (
+        SELECT *
+        FROM fleet_devicedefaults
+        WHERE kind = 'meter' AND site_id IS NULL
+        LIMIT 1
+    ) AS defaults ON true
+    WHERE live.is_new AND %(register)s::boolean
     ON CONFLICT (meter_id) DO NOTHING
 )
 SELECT meter_id AS device_id FROM live WHERE is_new

@@ -15,7 +15,8 @@
 --   ignore_case            boolean, whether A to Z equal a to z in external ids
 --
 -- Fails with a null vehicle_id in the registry if an unknown vehicle is another's external id. Uses
--- the primary keys of live state, registry and marks, and the index vehicle_external_id_lower.
+-- the primary keys of live state, registry and marks, and the index vehicle_external_id_lower;
+-- device defaults are a few rows.
 -- Concurrent statements lock live rows in the order of ids, so they cannot deadlock.
 WITH delivered AS MATERIALIZED (
     SELECT *
@@ -116,7 +117,15 @@ marked AS (
     WHERE known.changed_at < EXCLUDED.changed_at - interval '30 seconds'
 ),
 registered AS (
-    INSERT INTO fleet_vehicle (vehicle_id, energy_register, registered_at)
+    INSERT INTO fleet_vehicle (
+        vehicle_id,
+        registered_at,
+        energy_register,
+        scale,
+        max_power_kw,
+        interval_seconds,
+        rolls_over_at_kwh
+    )
     SELECT
         -- Another vehicle's external id must not become an id: null makes the statement fail, and
         -- its caller look the ids up. Not a join, so that known vehicles cost nothing.
@@ -130,11 +139,22 @@ registered AS (
             LIMIT 1
         ) AND NOT EXISTS (
             SELECT FROM fleet_vehicle AS own WHERE own.vehicle_id = live.vehicle_id
-        ) THEN null ELSE vehicle_id END,
-        'interval',
-        received_at
+        ) THEN null ELSE live.vehicle_id END,
+        live.received_at,
+        coalesce(defaults.energy_register, 'interval'),
+        coalesce(defaults.scale, 1),
+        defaults.max_power_kw,
+        defaults.interval_seconds,
+        defaults.rolls_over_at_kwh
     FROM live
-    WHERE is_new AND %(register)s::boolean
+    -- A lateral join: without new vehicles, the table of defaults is not even opened for reading.
+    LEFT JOIN LATERAL (
+        SELECT *
+        FROM fleet_devicedefaults
+        WHERE kind = 'vehicle' AND site_id IS NULL
+        LIMIT 1
+    ) AS defaults ON true
+    WHERE live.is_new AND %(register)s::boolean
     ON CONFLICT (vehicle_id) DO NOTHING
 )
 SELECT vehicle_id AS device_id FROM live WHERE is_new

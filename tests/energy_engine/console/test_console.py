@@ -296,7 +296,7 @@ class TestRegistry:
         moon = {"name": "Moon", "time_zone": "Moon/Sea", "currency": "EUR"}
         response = console.post(add_page("site"), moon)
 
-        assert response.context["errors"] == [["Moon/Sea is not an IANA time zone"]]
+        assert response.context["errors"] == [["must be an IANA time zone, such as Europe/Berlin"]]
 
     @pytest.mark.parametrize(
         ("action", "leads_to"),
