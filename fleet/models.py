@@ -46,7 +46,9 @@ class DeviceIdField(models.CharField):  # type: ignore[type-arg] # not generic a
 def validate_time_zone(name: str) -> None:
     """Errors: `ValidationError` when `name` is not an IANA time zone."""
     if name not in zoneinfo.available_timezones():
-        raise ValidationError("must be an IANA time zone, such as Europe/Berlin")
+        raise ValidationError(
+            "must be an IANA time zone, such as Europe/Berlin", code="invalid_format"
+        )
 
 
 def validate_positive(number: float) -> None:
@@ -85,7 +87,11 @@ class Site(PostgresModel):
     currency = models.CharField(
         max_length=3,
         default="EUR",
-        validators=[RegexValidator(r"^[A-Z]{3}\Z", "three capital letters, such as EUR")],
+        validators=[
+            RegexValidator(
+                r"^[A-Z]{3}\Z", "must be three capital letters, such as EUR", "invalid_format"
+            )
+        ],
         help_text="ISO 4217 code, such as EUR",
     )
 

@@ -43,7 +43,10 @@ MAX_LISTED_ERRORS: Final = 100
 LARGE_BYTES: Final = 1024 * 1024
 LARGE_WAIT_SECONDS: Final = 10.0
 _large = threading.Lock()
-_REGISTRIES: Final = {DeviceKind.METER: Meter, DeviceKind.VEHICLE: Vehicle}
+_REGISTRIES: Final[dict[DeviceKind, type[Meter | Vehicle]]] = {
+    DeviceKind.METER: Meter,
+    DeviceKind.VEHICLE: Vehicle,
+}
 
 
 class Warnings(msgspec.Struct):

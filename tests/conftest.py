@@ -96,6 +96,9 @@ class Api:
     def put(self, path: str, body: object) -> HttpResponse:
         return self._client.put(path, body, content_type="application/json")
 
+    def patch(self, path: str, body: object) -> HttpResponse:
+        return self._client.patch(path, body, content_type="application/json")
+
     def delete(self, path: str) -> HttpResponse:
         return self._client.delete(path)
 

@@ -42,7 +42,7 @@ _OTHERS: Final = (
     AnswerCode(400, "bad_request", "The request is not valid HTTP/1.1."),
     AnswerCode(400, "unknown_host", "The `Host` header is not in `ALLOWED_HOSTS`."),
     AnswerCode(403, "permission_denied", "This needs a key for all devices."),
-    AnswerCode(404, "not_found", "There is no such path, device, link, fault, key or page."),
+    AnswerCode(404, "not_found", "There is no such path, device, site, link, fault, key or page."),
     AnswerCode(405, "method_not_allowed", "The path has other methods; `Allow` lists them."),
     AnswerCode(414, "request_uri_too_long", "The URL is too long."),
     AnswerCode(415, "unsupported_media_type", "The type of body is wrong; see the message."),
@@ -68,6 +68,8 @@ FIELD_CODES: Final = {
     "ambiguous_id": "The external ids of several devices differ from the given one only by case.",
     "malformed_json": "The item is not JSON, not UTF-8, or nested too deeply.",
     "conflict": "Two fields can't be combined.",
+    "read_only": "The field can't be changed.",
+    "not_unique": "Another object already has this value.",
     "unknown_site": "There is no site with that name.",
 }
 

@@ -25,6 +25,7 @@ from energy_engine.api.health import Live, Ready, Unready
 from energy_engine.api.root import Service
 from fleet.access.views import KeyMade, KeyOrder, KeyPage, KeyRow
 from fleet.http.openapi import body, schema
+from fleet.registry.views import DevicesChanged
 from fleet.status import MeterStatus, VehicleStatus
 from fleet.views import Link, LinkMade, LinkOrder, LinkPage, Unlinked
 from ingestion.intake import Outcome
@@ -36,7 +37,7 @@ ANSWERS: Final = (
     *(Service, Live, Ready, Unready, Outcome, Error, IngestError),
     *(Link, LinkMade, LinkPage, Unlinked, KeyRow, KeyMade, KeyPage, MeterStatus, VehicleStatus),
     *(Performance, Series, Explanation, VehiclePage, FleetTotals, FaultPage, FaultHistory),
-    *(WebhookMessage, JobMessage),
+    *(WebhookMessage, JobMessage, DevicesChanged),
 )
 _KEY: Final = {
     "type": "http",
@@ -87,7 +88,7 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     components["securitySchemes"] = {"key": _KEY}
     components["parameters"] = {"ContentEncoding": _CONTENT_ENCODING}
     components["headers"] = _HEADERS
-    components["schemas"] = components.get("schemas", {}) | _schemas()
+    components["schemas"] = _of_serializers(components.get("schemas", {})) | _schemas()
     components["responses"] = {}
     for path, operations in result["paths"].items():
         for operation in operations.values():
@@ -102,6 +103,15 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 
 # --- Schemas ------------------------------------------------------------------------------------
+
+
+def _of_serializers(components: dict[str, Any]) -> dict[str, Any]:
+    """Return the schemas of serializers without marks of the generator, and without titles."""
+    for component in components.values():
+        for prop in component["properties"].values():
+            prop.pop("x-spec-enum-id", None)
+            prop.pop("title", None)
+    return components
 
 
 def _schemas() -> dict[str, Any]:
@@ -183,6 +193,7 @@ _PATH_PARAMETERS: Final = {
     "vehicleId": "Id of a vehicle",
     "meterId": "Id of a meter",
     "faultId": "Id of a fault",
+    "siteId": "Id of a site, from the list of sites",
     "prefix": "Prefix of a key, such as `eie_0a1b2c3d4e`",
 }
 

@@ -23,6 +23,7 @@ from energy_engine.api.errors import Error, IngestError
 from energy_engine.api.health import Live, Ready, Unready
 from energy_engine.api.root import Service
 from fleet.access.views import KeyMade, KeyOrder, KeyPage, KeyRow
+from fleet.registry.views import DevicesChanged
 from fleet.status import MeterStatus, VehicleStatus
 from fleet.views import Link, LinkMade, LinkOrder, LinkPage, Unlinked
 from ingestion.intake import Outcome, Warnings
@@ -228,9 +229,52 @@ _EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
     FaultPage(None, None, [_fault]),
     FaultHistory(**msgspec.structs.asdict(_fault), changes=_steps),
     WebhookMessage("fault.opened", _NOON, _new_fault),
+    DevicesChanged(matched=120, changed=118),
     JobMessage("job.failed", _NOON, JobRow("roll_up", _NOON, 1, "OperationalError")),
 )
-_BY_NAME: Final = {type(example).__name__: example for example in _EXAMPLES}
+# Examples of serializers, which are no structs.
+_settings: Final = {
+    "name": "Yard, bay 4",
+    "externalId": "DE-8PY-E123-1",
+    "site": "Depot",
+    "energyRegister": "counter",
+    "scale": 0.001,
+    "maxPowerKw": 22.0,
+    "intervalSeconds": None,
+    "rollsOverAtKwh": None,
+    "clockOffsetSeconds": 0.0,
+    "retiredAt": None,
+}
+_registered: Final = {"registeredAt": "2026-07-15T12:00:00Z"}
+_meter_row: Final = {"meterId": "M123", **_settings, **_registered}
+_vehicle_row: Final = {"vehicleId": "V123", **_settings, **_registered}
+_site_settings: Final = {
+    "name": "Depot",
+    "timeZone": "Europe/Berlin",
+    "tariffPerKwh": 0.3125,
+    "currency": "EUR",
+}
+_site_row: Final = {"id": 1, **_site_settings}
+_ends: Final = {"next": None, "previous": None}
+_change: Final = {"energyRegister": "counter", "scale": 0.001}
+_bulk: Final = {"filter": {"site": "Depot", "retired": False}, "set": _change}
+_SERIALIZED: Final[dict[str, Any]] = {
+    "RegisteredMeter": _meter_row,
+    "RegisteredVehicle": _vehicle_row,
+    "RegisteredMeterPage": {**_ends, "results": [_meter_row]},
+    "RegisteredVehiclePage": {**_ends, "results": [_vehicle_row]},
+    "PatchedMeterSettings": _change,
+    "PatchedVehicleSettings": _change,
+    "PatchedMeterBulk": _bulk,
+    "PatchedVehicleBulk": _bulk,
+    "SiteRow": _site_row,
+    "SitePage": {**_ends, "results": [_site_row]},
+    "SiteSettings": _site_settings,
+    "PatchedSiteSettings": {"tariffPerKwh": 0.3125},
+}
+_BY_NAME: Final[dict[str, Any]] = _SERIALIZED | {
+    type(example).__name__: example for example in _EXAMPLES
+}
 
 _FIGURE: Final = "/v1/analytics/performance/V123"
 _ERRORS: Final[dict[HTTPStatus, tuple[str, str]]] = {
@@ -310,6 +354,6 @@ def _value(schema: dict[str, Any]) -> Any:
     return example and _on_the_wire(example)
 
 
-def _on_the_wire(example: msgspec.Struct) -> dict[str, Any]:
+def _on_the_wire(example: msgspec.Struct | dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = msgspec.to_builtins(example)
     return found

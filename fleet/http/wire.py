@@ -52,9 +52,9 @@ class InvalidBody(APIException):
     status_code = HTTPStatus.BAD_REQUEST
     default_code = "invalid"
 
-    def __init__(self, error: FieldError) -> None:
+    def __init__(self, error: FieldError, *others: FieldError) -> None:
         super().__init__(error.message)
-        self.errors = [error]
+        self.errors = [error, *others]
 
 
 class MalformedBody(ParseError):

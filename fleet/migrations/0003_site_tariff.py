@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='site',
             name='currency',
-            field=models.CharField(default='EUR', help_text='ISO 4217 code, such as EUR', max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}\\Z', 'three capital letters, such as EUR')]),
+            field=models.CharField(default='EUR', help_text='ISO 4217 code, such as EUR', max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}\\Z', 'must be three capital letters, such as EUR', 'invalid_format')]),
         ),
         migrations.AddField(
             model_name='site',

@@ -12,6 +12,8 @@ API_ROUTES = [path for path in ROUTES if not path.startswith("/admin/")]
 EXAMPLES = {
     "atomic": "true",
     "cursor": "bz0x",  # a place in a list
+    "energyRegister": "counter",
+    "externalId": "SN-1",
     "end": "2026-07-15T12:00:00Z",
     "from": "2026-07-15T11:00:00Z",
     "granularity": "day",
@@ -23,6 +25,8 @@ EXAMPLES = {
     "minEfficiency": "80",
     "optional": "drop",
     "ordering": "-efficiencyRatio",
+    "retired": "false",
+    "search": "Be",
     "site": "Berlin",
     "start": "2026-07-15T11:00:00Z",
     "state": "open",

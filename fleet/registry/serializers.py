@@ -1,0 +1,163 @@
+"""Devices and sites as clients read and change them."""
+
+from typing import Any, ClassVar, Final
+
+from rest_framework import serializers
+
+from fleet.models import EnergyRegister, Meter, Site, Vehicle
+from fleet.registry.changes import SETTINGS
+from fleet.registry.strict import OneOfField, Strict, StrictSerializer, TextField, YesOrNoField
+
+_SITE_FIELDS: Final = ("id", "name", "time_zone", "tariff_per_kwh", "currency")
+
+
+class _SiteNameField(serializers.SlugRelatedField):  # type: ignore[type-arg] # not at run time
+    """The name of a site."""
+
+    default_error_messages = {
+        "does_not_exist": "must be the name of an existing site",
+        "invalid": "must be a string",
+    }
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class DeviceSettings(StrictSerializer):
+    """The settings of a device; those that a request leaves out stay as they are."""
+
+    site = _SiteNameField(
+        slug_field="name",
+        queryset=Site.objects.all(),
+        allow_null=True,
+        required=False,
+        help_text="name of its site",
+    )
+
+
+class MeterSettings(DeviceSettings):
+    """The settings of a meter; those that a request leaves out stay as they are."""
+
+    fixed = ("meterId", "registeredAt")
+
+    class Meta:
+        model = Meter
+        fields = SETTINGS
+
+
+class VehicleSettings(DeviceSettings):
+    """The settings of a vehicle; those that a request leaves out stay as they are."""
+
+    fixed = ("vehicleId", "registeredAt")
+
+    class Meta:
+        model = Vehicle
+        fields = SETTINGS
+
+
+class _DeviceRow(StrictSerializer):
+    site: Any = serializers.SlugRelatedField(
+        slug_field="name", read_only=True, allow_null=True, help_text="name of its site"
+    )
+
+
+class RegisteredMeter(_DeviceRow):
+    """A meter of the registry and its settings."""
+
+    class Meta:
+        model = Meter
+        fields: ClassVar[Any] = ("meter_id", *SETTINGS, "registered_at")
+        read_only_fields = fields
+
+
+class RegisteredVehicle(_DeviceRow):
+    """A vehicle of the registry and its settings."""
+
+    class Meta:
+        model = Vehicle
+        fields: ClassVar[Any] = ("vehicle_id", *SETTINGS, "registered_at")
+        read_only_fields = fields
+
+
+class SiteSettings(StrictSerializer):
+    """The settings of a site."""
+
+    fixed = ("id",)
+
+    class Meta:
+        model = Site
+        fields = _SITE_FIELDS[1:]
+
+
+class SiteRow(StrictSerializer):
+    """A site and its settings."""
+
+    class Meta:
+        model = Site
+        fields = _SITE_FIELDS
+        read_only_fields = _SITE_FIELDS
+
+
+class Selection(Strict):
+    """The devices that match all of these; without any, all devices."""
+
+    site = TextField(allow_null=True, required=False, help_text="name of a site; null: no site")
+    energyRegister = OneOfField(EnergyRegister.values, required=False)
+    externalId = TextField(required=False)
+    search = TextField(required=False, help_text="beginning of the id or the name")
+    retired = YesOrNoField(required=False, help_text="whether they are out of service")
+
+
+class _Bulk(Strict):
+    ids = serializers.ListField(
+        child=TextField(),
+        allow_empty=False,
+        required=False,
+        help_text="ids of devices",
+        error_messages={
+            "empty": "must have at least one id",
+            "not_a_list": "must be a list of ids",
+            "null": "must be a list of ids",
+        },
+    )
+    filter = Selection(required=False)
+    applyDefaults = YesOrNoField(
+        required=False, help_text="also set the defaults of new devices of the site in `set`"
+    )
+
+
+class MeterBulk(_Bulk):
+    """New settings for meters: those listed in `ids`, or those that match `filter`."""
+
+    set = MeterSettings(partial=True)
+
+
+class VehicleBulk(_Bulk):
+    """New settings for vehicles: those listed in `ids`, or those that match `filter`."""
+
+    set = VehicleSettings(partial=True)
+
+
+class _Page(serializers.Serializer):  # type: ignore[type-arg] # not generic at run time
+    next = serializers.URLField(read_only=True, allow_null=True)
+    previous = serializers.URLField(read_only=True, allow_null=True)
+
+
+class RegisteredMeterPage(_Page):
+    """A page of meters; `next` is the URL of the next page."""
+
+    results = RegisteredMeter(many=True, read_only=True)
+
+
+class RegisteredVehiclePage(_Page):
+    """A page of vehicles; `next` is the URL of the next page."""
+
+    results = RegisteredVehicle(many=True, read_only=True)
+
+
+class SitePage(_Page):
+    """A page of sites; `next` is the URL of the next page."""
+
+    results = SiteRow(many=True, read_only=True)
