@@ -62,7 +62,7 @@ class VehiclePage(msgspec.Struct):
 
 
 class DeviceCount(msgspec.Struct):
-    """How many devices are in the registry, and how many of them are online."""
+    """How many devices are in the registry and not retired, and how many of them are online."""
 
     total: int
     online: int
@@ -110,10 +110,11 @@ def fleet_totals() -> FleetTotals:
 def _counted(
     registry: type[Vehicle | Meter], live: type[VehicleLiveState | MeterLiveState]
 ) -> DeviceCount:
-    since = timezone.now() - settings.ONLINE_WINDOW
-    return DeviceCount(
-        registry.objects.count(), live.objects.filter(received_at__gte=since).count()
-    )
+    now = timezone.now()
+    in_service = registry.objects.filter(Q(retired_at=None) | Q(retired_at__gt=now))
+    online = live.objects.filter(received_at__gte=now - settings.ONLINE_WINDOW)
+    retired = registry.objects.filter(retired_at__lte=now)
+    return DeviceCount(in_service.count(), online.exclude(pk__in=retired).count())
 
 
 def vehicle_days(query: Mapping[str, str]) -> QuerySet[Any]:

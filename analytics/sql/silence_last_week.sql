@@ -1,8 +1,8 @@
 -- How many faults of silent devices, and of silent sites, would have opened, by the first and the last
 -- reading of each hour, and by how many readings are missing between them. If many devices of a site
 -- are silent in an hour, those whose silence becomes a fault in it have none of their own. Whatever was
--- already silent when the week began opens none. What a device endures depends on its longest pause in
--- the days before each silence.
+-- already silent when the week began opens none, and so does a device that is retired now. What a device
+-- endures depends on its longest pause in the days before each silence.
 --
 -- Parameters: first timestamptz, since timestamptz, until timestamptz: hours from first on are read,
 -- openings from since on are counted, both before until; now timestamptz; site_ids bigint[], 0 means no
@@ -22,7 +22,8 @@ WITH device AS (
             vehicle.vehicle_id AS id,
             coalesce(vehicle.site_id, 0) AS site_id,
             live.measured_at,
-            cadence.cadence_seconds * interval '1 second' AS cadence
+            cadence.cadence_seconds * interval '1 second' AS cadence,
+            vehicle.retired_at
         FROM fleet_vehicle AS vehicle
         INNER JOIN fleet_vehiclelivestate AS live ON live.vehicle_id = vehicle.vehicle_id
         INNER JOIN analytics_vehiclecadence AS cadence
@@ -33,12 +34,16 @@ WITH device AS (
             meter.meter_id,
             coalesce(meter.site_id, 0),
             live.measured_at,
-            cadence.cadence_seconds * interval '1 second'
+            cadence.cadence_seconds * interval '1 second',
+            meter.retired_at
         FROM fleet_meter AS meter
         INNER JOIN fleet_meterlivestate AS live ON live.meter_id = meter.meter_id
         INNER JOIN analytics_metercadence AS cadence ON cadence.meter_id = meter.meter_id
     ) AS known
-    WHERE known.cadence IS NOT NULL AND known.site_id = ANY(%(site_ids)s::bigint[])
+    WHERE
+        known.cadence IS NOT NULL
+        AND known.site_id = ANY(%(site_ids)s::bigint[])
+        AND (known.retired_at IS NULL OR known.retired_at > %(now)s::timestamptz)
 ),
 -- One device at a time: sorting a few hundred hours is fast, sorting millions is not.
 summed AS (

@@ -1,5 +1,6 @@
 -- Devices that have been silent for too long for their cadence, and those with a fault for it, or with
 -- one that was closed by hand while its cause lasted. One row each; only devices whose cadence is known.
+-- A retired device is not silent: the cause of its fault is gone.
 -- site_opens: how many silent devices are a fault of the whole site.
 --
 -- Parameters: now timestamptz; pauses float8, how many of its longest pauses a device may be silent;
@@ -24,6 +25,7 @@ device AS (
         live.vehicle_id,
         NULL AS meter_id,
         vehicle.site_id,
+        coalesce(vehicle.retired_at <= %(now)s::timestamptz, false) AS is_retired,
         live.received_at,
         cadence.cadence_seconds,
         cadence.longest_pause_seconds,
@@ -42,6 +44,7 @@ device AS (
         NULL AS vehicle_id,
         live.meter_id,
         meter.site_id,
+        coalesce(meter.retired_at <= %(now)s::timestamptz, false) AS is_retired,
         live.received_at,
         cadence.cadence_seconds,
         cadence.longest_pause_seconds,
@@ -67,7 +70,7 @@ judged AS (
         ) AS threshold,
         greatest(
             coalesce(own.site_silent_devices, %(devices)s::integer),
-            (count(*) OVER (PARTITION BY device.site_id) + 1) / 2
+            (count(*) FILTER (WHERE NOT device.is_retired) OVER (PARTITION BY device.site_id) + 1) / 2
         ) AS site_opens
     FROM device
     LEFT JOIN analytics_faultthresholds AS own ON own.site_id = device.site_id
@@ -79,8 +82,8 @@ SELECT
     site_id,
     value,
     threshold,
-    value > threshold AS is_bad,
-    value <= threshold AS is_gone,
+    value > threshold AND NOT is_retired AS is_bad,
+    value <= threshold OR is_retired AS is_gone,
     fault_id,
     fault_state,
     fault_value,
@@ -88,4 +91,4 @@ SELECT
     closed_at,
     site_opens
 FROM judged
-WHERE value > threshold OR fault_id IS NOT NULL
+WHERE (value > threshold AND NOT is_retired) OR fault_id IS NOT NULL

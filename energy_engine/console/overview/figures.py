@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from django.conf import settings
-from django.db.models import Case, Count, F, FloatField, QuerySet, Sum, When
+from django.db.models import Case, Count, F, FloatField, Q, QuerySet, Sum, When
 from django.db.models.functions import Cast, Floor, Least
 
 from analytics.models import Fault, FaultKind, FaultState, FleetHour, VehicleDay
@@ -29,7 +29,7 @@ class Loss(NamedTuple):
 
 
 class SilentDevice(NamedTuple):
-    """A device that has sent readings, but not within ONLINE_WINDOW."""
+    """A device in service that has sent readings, but not within ONLINE_WINDOW."""
 
     kind: str
     device_id: str
@@ -121,7 +121,8 @@ def silent_devices(now: datetime) -> tuple[int, list[SilentDevice]]:
     before = now - settings.ONLINE_WINDOW
     number, found = 0, []
     for kind, live in (("vehicle", VehicleLiveState), ("meter", MeterLiveState)):
-        silent: QuerySet[Any] = live.objects.filter(received_at__lt=before)
+        not_retired = Q((f"{kind}__retired_at", None)) | Q((f"{kind}__retired_at__gt", now))
+        silent: QuerySet[Any] = live.objects.filter(not_retired, received_at__lt=before)
         number += silent.count()
         longest = silent.select_related(f"{kind}__site").order_by("received_at", "pk")[:ROWS_SHOWN]
         found += [

@@ -23,7 +23,7 @@ from analytics.models import (
 )
 from analytics.rollups import cadence, hourly
 from fleet.links import link_vehicle
-from fleet.models import Vehicle
+from fleet.models import Meter, Vehicle
 from ingestion.readings import MeterReading, VehicleReading
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
@@ -651,6 +651,36 @@ def test_clock_of_a_device_that_has_stopped_says_nothing(clock):
     assert clocks() == []
 
 
+# --- Retired devices ---------------------------------------------------------------------------
+
+
+def test_device_that_is_retired_is_not_silent(clock):
+    heard_of("V1", "V2")
+    record([meter_reading("M1", "12:00")], NOON)
+    MeterCadence.objects.create(meter_id="M1", cadence_seconds=60, learned_at=NOON)
+    clock.shift(16 * MINUTE)
+    Meter.objects.update(retired_at=at("12:16"))
+    Vehicle.objects.filter(pk="V1").update(retired_at=at("12:10"))
+    Vehicle.objects.filter(pk="V2").update(retired_at=at("12:17"))  # not yet
+
+    watch()
+
+    assert open_faults() == [("silent", "V2")]
+
+
+def test_silence_of_a_device_that_is_retired_closes(clock):
+    heard_of("V1")
+    clock.shift(16 * MINUTE)
+    watch()
+    Vehicle.objects.update(retired_at=at("12:16"))
+    watch()
+    clock.shift(5 * MINUTE)
+
+    watch()
+
+    assert open_faults() == []
+
+
 # --- A silent site ----------------------------------------------------------------------------
 
 
@@ -705,6 +735,19 @@ def test_site_is_silent_only_when_half_of_its_devices_are(clock, depot):
 
     assert open_faults() == [("site_silent", None)]
     assert Fault.objects.get(kind="site_silent").threshold == 5
+
+
+def test_retired_devices_are_not_among_those_of_a_site(clock, depot):
+    Vehicle.objects.filter(pk__in=["V0", "V1", "V2"]).update(retired_at=at("11:00"))
+    clock.shift(16 * MINUTE)
+    heard_but(7)  # four of seven
+
+    watch()
+    assert open_faults() == [("silent", f"V{number}") for number in range(3, 7)]
+    Vehicle.objects.update(retired_at=None)
+    watch()
+
+    assert ("site_silent", None) in open_faults()
 
 
 def test_silent_devices_join_the_fault_of_their_site(clock, depot):

@@ -281,6 +281,14 @@ def silent(**fields: object) -> int:
     return openings(FaultKind.SILENT, **fields)
 
 
+def test_device_that_is_retired_opens_none():
+    reports("V1", ("06:00", "09:00"))
+    assert openings(FaultKind.SILENT) == 1
+    Vehicle.objects.update(retired_at=at("11:00"))
+
+    assert openings(FaultKind.SILENT) == 0
+
+
 def test_device_that_reports_all_the_time_is_never_silent():
     reports("V1")
 

@@ -429,6 +429,24 @@ def test_device_is_online_for_five_minutes_after_its_last_delivery(api, clock):
     assert online() == (0, 0)
 
 
+def test_retired_devices_are_neither_counted_nor_online(api):
+    record([vehicle_reading("V1"), vehicle_reading("V2"), meter_reading("M1")], NOON)
+    Vehicle.objects.filter(pk="V1").update(retired_at=NOON)
+    Meter.objects.update(retired_at=NOON + timedelta(days=1))  # not yet
+
+    totals = api.get("/v1/analytics/fleet").json()
+
+    assert totals["vehicles"] == {"total": 1, "online": 1}
+    assert totals["meters"] == {"total": 1, "online": 1}
+
+
+def test_reading_of_a_retired_device_is_stored(api):
+    Vehicle.objects.create(vehicle_id="V1", retired_at=at("08:00"))
+
+    assert api.post("/v1/ingest", {"vehicleId": "V1", "kwhDeliveredDc": 1}).status_code == 201
+    assert api.get("/v1/status/vehicle/V1").json()["kwhDeliveredDc"] == 1
+
+
 def test_how_long_a_device_is_online_is_a_setting(api, clock, settings):
     settings.ONLINE_WINDOW = timedelta(minutes=30)
     record([vehicle_reading("V1")], NOON)

@@ -15,7 +15,7 @@ from analytics.formulas import Health
 from analytics.models import Fault, FleetDay, VehicleDay
 from energy_engine.console.overview.dashboard import bins
 from fleet.links import link_vehicle
-from fleet.models import Vehicle
+from fleet.models import Meter, Vehicle
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 from tests.factories import MeterFactory, SiteFactory, VehicleFactory
@@ -290,6 +290,12 @@ class TestSilent:
         ]
         text = words(shown(console, PART))
         assert "2 devices are silent. 1 has never sent a reading." in text
+
+    def test_retired_device_is_not_silent(self, console, clock):
+        record([meter_reading("M1", "11:00"), vehicle_reading("V1", "11:00")], at("10:30"))
+        Meter.objects.update(retired_at=at("11:00"))
+
+        assert [row.split()[0] for row in rows(console, "silent")] == ["V1"]
 
     def test_they_are_ten_at_most_and_all_are_counted(self, console, clock):
         record([vehicle_reading(f"V{number}") for number in range(12)], at("11:00"))
