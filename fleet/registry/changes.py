@@ -82,7 +82,7 @@ def change_devices(
         # In the order of ids, so that two changes can't deadlock.
         locked = devices.select_related("site").select_for_update(of=("self",), no_key=True)
         found = list(locked.order_by("pk"))
-        changed = [change for device in found if (change := _changed(device, values)).before]
+        changed = [change for device in found if (change := change_of(device, values)).before]
         if not may_move and any("site" in change.before for change in changed):
             raise MayNotMove
         _require_valid(change.device for change in changed)
@@ -99,7 +99,8 @@ def announce_changed(changed: Sequence[Changed]) -> None:
     )
 
 
-def _changed(device: Meter | Vehicle, values: Mapping[str, Any]) -> Changed:
+def change_of(device: Meter | Vehicle, values: Mapping[str, Any]) -> Changed:
+    """Set the values of `device` without saving it, and return what has changed."""
     before = {name: old for name, new in values.items() if (old := getattr(device, name)) != new}
     for name in before:
         setattr(device, name, values[name])

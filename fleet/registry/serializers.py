@@ -57,6 +57,42 @@ class VehicleSettings(DeviceSettings):
         fields = SETTINGS
 
 
+class _SiteOfFileField(serializers.Field):  # type: ignore[type-arg] # not generic at run time
+    """The name of a site among those in the context, so that no row needs a query."""
+
+    default_error_messages = _SiteNameField.default_error_messages
+
+    def to_internal_value(self, data: Any) -> Any:
+        if data not in self.context["sites"]:
+            self.fail("does_not_exist")
+        return self.context["sites"][data]
+
+
+class _FileSettings(StrictSerializer):
+    """The settings in a row of a file, whose reader checks what must be unique."""
+
+    site = _SiteOfFileField(allow_null=True, required=False)
+
+    def get_fields(self) -> dict[str, Any]:
+        fields = super().get_fields()
+        fields["externalId"].validators = []
+        return fields
+
+
+class MeterFileSettings(_FileSettings):
+    class Meta:
+        model = Meter
+        fields: ClassVar[Any] = (*SETTINGS, "registered_at")
+        extra_kwargs: ClassVar[Any] = {"registered_at": {"read_only": False, "required": False}}
+
+
+class VehicleFileSettings(_FileSettings):
+    class Meta:
+        model = Vehicle
+        fields: ClassVar[Any] = (*SETTINGS, "registered_at")
+        extra_kwargs: ClassVar[Any] = {"registered_at": {"read_only": False, "required": False}}
+
+
 class _DeviceRow(StrictSerializer):
     site: Any = serializers.SlugRelatedField(
         slug_field="name", read_only=True, allow_null=True, help_text="name of its site"

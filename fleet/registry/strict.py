@@ -222,15 +222,15 @@ def field_errors(serializer: Strict) -> list[FieldError]:
         serializer.is_valid()
     except _Unfit as unfit:
         return [unfit.error]
-    return list(_errors_in(serializer.errors))
+    return list(errors_in(serializer.errors))
 
 
-def _errors_in(errors: Any, within: str = "") -> Iterator[FieldError]:
+def errors_in(errors: Any, within: str = "") -> Iterator[FieldError]:
     """Yield the first error of each field: one that is no number need not be above 0 as well."""
     for key, details in errors.items():
         name = f"{within}[{key}]" if isinstance(key, int) else f"{within}.{key}".lstrip(".")
         if isinstance(details, Mapping):
-            yield from _errors_in(details, name)
+            yield from errors_in(details, name)
         else:
             yield _field_error(name, details[0])
 
