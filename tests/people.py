@@ -5,6 +5,10 @@ from http import HTTPStatus
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
+# What the pages post besides the values that a test is about.
+NO_DEFAULTS = {"device_defaults-TOTAL_FORMS": "0", "device_defaults-INITIAL_FORMS": "0"}
+UNSCALED = {"scale": "1", "clock_offset_seconds": "0"}
+
 
 def signed_in(user: User, **options: bool) -> Client:
     client = Client(**options)

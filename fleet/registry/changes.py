@@ -41,6 +41,12 @@ class InvalidSettings(Exception):
         self.errors: dict[str, list[ValidationError]] = errors.error_dict
         self.more = more
 
+    @property
+    def whose(self) -> str:
+        """Return which devices the errors are of, in words."""
+        more = f" and {self.more:,} other{'s' if self.more > 1 else ''}" if self.more else ""
+        return f"{self.device.pk}{more}"
+
 
 class MayNotMove(Exception):
     """A device would move to another site, which the caller may not do; nothing was changed."""

@@ -285,9 +285,8 @@ def _change(
     except InvalidSettings as error:
         errors = model_errors(error.errors, within)
         if within:  # of many: say of which
-            others = f" and {error.more:,} others" if error.more else ""
             for found in errors:
-                found.message += f" ({error.device.pk}{others})"
+                found.message += f" ({error.whose})"
         raise InvalidBody(*errors) from None
     except IntegrityError:  # another device has just got it
         raise InvalidBody(not_unique(f"{within}externalId")) from None

@@ -13,12 +13,16 @@ from django.utils import timezone
 from unfold.decorators import action
 
 from energy_engine.console.devices.pages import MeterPage, VehiclePage
+from energy_engine.console.devices.settings import SettingsOfMany
 from energy_engine.console.lists.exports import ExportedList
 from energy_engine.console.lists.listing import (
+    REGISTER,
     SITE,
     HealthFilter,
     LinkedFilter,
     OnlineFilter,
+    RegisterFilter,
+    RetiredFilter,
     SeenFilter,
     column,
     device_column,
@@ -36,10 +40,13 @@ from fleet.models import Meter, Vehicle
 from fleet.registers import REGISTER_FIELDS, announce_register
 
 
-class DeviceAdmin(ExportedList):
+class DeviceAdmin(SettingsOfMany, ExportedList):
     """Meters and vehicles. History refers to them by id: they cannot be renamed or deleted."""
 
-    list_filter = ["site", HealthFilter, OnlineFilter, LinkedFilter, SeenFilter]
+    list_filter = [
+        *("site", RegisterFilter, RetiredFilter),
+        *(HealthFilter, OnlineFilter, LinkedFilter, SeenFilter),
+    ]
     list_select_related = ["site", "live_state", "day"]
     actions_detail = ["show_links", "add_link"]
 
@@ -75,6 +82,7 @@ class VehicleAdmin(VehiclePage, DeviceAdmin):
     list_display = [
         device_column("Vehicle", "vehicle_id"),
         SITE,
+        REGISTER,
         *vehicle_columns("live_state__"),
         last_seen("live_state__"),
         column("DC 24 h, kWh", "day__energy_dc_kwh", places(2)),
@@ -83,7 +91,7 @@ class VehicleAdmin(VehiclePage, DeviceAdmin):
         health(),
         column("Meter now", "meter_now", meter_link),
     ]
-    search_fields = ["vehicle_id"]
+    search_fields = ["vehicle_id", "name", "external_id"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Vehicle]:
         vehicles: QuerySet[Vehicle] = super().get_queryset(request)
@@ -102,6 +110,7 @@ class MeterAdmin(MeterPage, DeviceAdmin):
     list_display = [
         device_column("Meter", "meter_id"),
         SITE,
+        REGISTER,
         *meter_columns("live_state__"),
         last_seen("live_state__"),
         column("AC 24 h, kWh", "day__energy_ac_kwh", places(2)),
@@ -110,7 +119,7 @@ class MeterAdmin(MeterPage, DeviceAdmin):
         health(),
         column("Vehicles now", "vehicles_now", vehicle_links, "vehicles_now__len"),
     ]
-    search_fields = ["meter_id"]
+    search_fields = ["meter_id", "name", "external_id"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Meter]:
         in_force = links_in_force(timezone.now()).filter(meter=OuterRef("pk"))

@@ -40,6 +40,18 @@ from ingestion.readings import MAX_AHEAD
 _DELIVERIES: Final = 100
 _DELIVERY_AGE: Final = timedelta(days=7)
 _CLOSED_FAULTS: Final = 10
+SECTIONS: Final = [
+    (
+        "How its energy is counted",
+        {
+            "fields": [
+                *("energy_register", "scale", "max_power_kw"),
+                *("interval_seconds", "rolls_over_at_kwh"),
+            ]
+        },
+    ),
+    ("Clock", {"fields": ["clock_offset_seconds"]}),
+]
 
 
 class DevicePage(ConsoleAdmin):
@@ -67,9 +79,15 @@ class DevicePage(ConsoleAdmin):
         return {"figures": require_safe(self.figures_view)}
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        editable = ["site", "energy_register", "max_power_kw"]
-        fields = [*editable, REGISTERED] if obj else [self.model._meta.pk.name, *editable]
-        return [(None, {"fields": fields})]
+        what: list[Any] = ["name", "external_id", "site", "retired_at"]
+        what = [*what, REGISTERED] if obj else [self.model._meta.pk.name, *what]
+        return [("What it is", {"fields": what}), *SECTIONS]
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "retired_at":
+            field.label = "Retired at, UTC"
+        return field
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         return [REGISTERED] if obj else []

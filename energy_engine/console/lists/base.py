@@ -17,7 +17,7 @@ from energy_engine.console.words import changes
 class ConsoleAdmin(ModelAdmin):
     """A list, and a page for each of its rows.
 
-    The audit log records every change with the values before it. No page has inline forms.
+    The audit log records every change with the values before it, also those of inline forms.
     """
 
     list_per_page = 50
@@ -46,7 +46,8 @@ class ConsoleAdmin(ModelAdmin):
     def construct_change_message(
         self, request: HttpRequest, form: Any, formsets: Any, add: bool = False
     ) -> Any:
-        return changes.message(changes.form_steps(form, add), is_new=add)
+        steps = [*changes.form_steps(form, add), *changes.inline_steps(formsets or [])]
+        return changes.message(steps, is_new=add)
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> LogEntry | None:
         """Log the change; saving a page without changes logs nothing."""

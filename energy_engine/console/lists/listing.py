@@ -13,7 +13,7 @@ from django.db.models.expressions import Combinable
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
+from django.utils.html import conditional_escape, format_html, format_html_join
 from unfold.decorators import display
 
 from analytics.formulas import Health
@@ -27,7 +27,7 @@ from energy_engine.console.words.badges import (
     soc_bar,
 )
 from fleet.device_ids import are_device_ids
-from fleet.models import Site, VehicleMeterLink
+from fleet.models import EnergyRegister, VehicleMeterLink
 
 IN_FORCE: Final = "in force"
 ENDED: Final = "ended"
@@ -117,15 +117,16 @@ def shown_id(device_id: str) -> str:
 
 
 def device_column(heading: str, path: str) -> Column:
-    """Return the column of a device's id, with a warning below it if it looks like another one."""
-    return column_of_row(heading, path, _id_with_warning)
+    """Return the column of a device's id, with its name, and a warning if it looks like another."""
+    exports: Exports = {heading: lambda row: row.pk, "Name": lambda row: row.name}
+    return column_of_row(heading, path, _id_with_name, exports=exports)
 
 
-def _id_with_warning(row: Any) -> str:
-    shown = shown_id(row.pk)
+def _id_with_name(row: Any) -> str:
+    shown = below(conditional_escape(shown_id(row.pk)), row.name)
     if not row.look_alike:
         return shown
-    return below(format_html("{}", shown), f"⚠ {row.look_alike} differs only by case or .0")
+    return below(conditional_escape(shown), f"⚠ {row.look_alike} differs only by case or .0")
 
 
 def last_seen(live_state: str) -> Column:
@@ -138,13 +139,13 @@ def last_seen(live_state: str) -> Column:
     return column_of_row(
         "Last seen, UTC",
         measured,
-        lambda row: _seen(at(measured, row), at(received, row), row.site),
+        lambda row: _seen(at(measured, row), at(received, row), row),
         exports=exports,
     )
 
 
-def _seen(measured_at: datetime, received_at: datetime, site: Site | None) -> str:
-    mark, local = online_mark(received_at), local_time(measured_at, site)
+def _seen(measured_at: datetime, received_at: datetime, device: Any) -> str:
+    mark, local = online_mark(received_at, device), local_time(measured_at, device.site)
     return below(second(measured_at), format_html("{} {}", mark, local) if local else mark)
 
 
@@ -204,7 +205,16 @@ def link_state(link: VehicleMeterLink) -> str:
     return ENDED if span.upper and span.upper <= now else IN_FORCE
 
 
+def words(register: str) -> str:
+    return register.replace("_", " ").capitalize()
+
+
+def _in_service(now: datetime) -> Q:
+    return Q(retired_at__isnull=True) | Q(retired_at__gt=now)
+
+
 SITE: Final = column("Site", "site__name")
+REGISTER: Final = column("Register", "energy_register", words)
 REGISTERED: Final = column("Registered, UTC", "registered_at", second)
 LINK_COLUMNS: Final = [
     column("Vehicle", "vehicle_id", shown_id),
@@ -262,9 +272,35 @@ class OnlineFilter(_ConditionFilter):
             # Not `~online`, which would query the live states a second time.
             "no": (
                 "Offline",
-                Q(live_state__received_at__lt=now - settings.ONLINE_WINDOW)
-                | Q(live_state__isnull=True),
+                Q(live_state__received_at__lt=now - settings.ONLINE_WINDOW) & _in_service(now)
+                | Q(live_state__isnull=True) & _in_service(now),
             ),
+        }
+
+
+class RetiredFilter(_ConditionFilter):
+    """Whether a device is out of service."""
+
+    title = "retired"
+    parameter_name = "retired"
+
+    def conditions(self, now: datetime) -> Conditions:
+        return {
+            "no": ("In service", _in_service(now)),
+            "yes": ("Retired", Q(retired_at__lte=now)),
+        }
+
+
+class RegisterFilter(_ConditionFilter):
+    """Devices by energy register, in one word each."""
+
+    title = "register"
+    parameter_name = "register"
+
+    def conditions(self, now: datetime) -> Conditions:
+        return {
+            register.value: (words(register), Q(energy_register=register))
+            for register in EnergyRegister
         }
 
 

@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from analytics.formulas import Health, Reason
-from fleet.models import Site
+from fleet.models import Meter, Site, Vehicle
 
 REASONS: Final[dict[str, str]] = {
     Reason.NO_AC: "no AC known",
@@ -47,8 +47,10 @@ def is_online(received_at: datetime) -> bool:
     return received_at >= timezone.now() - settings.ONLINE_WINDOW
 
 
-def online_mark(received_at: datetime) -> SafeString:
+def online_mark(received_at: datetime, device: Meter | Vehicle) -> SafeString:
     is_on, word = ("console-online", "online") if is_online(received_at) else ("", "offline")
+    if device.is_retired:
+        is_on, word = "", "retired"
     return format_html('<span class="console-mark {}">{}</span>', is_on, word)
 
 

@@ -1,7 +1,7 @@
 """Changes as the audit log stores them: each field with its value before and after."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -46,13 +46,29 @@ def in_words(value: Any) -> str:
     return str(value)
 
 
-def form_steps(form: BaseForm, is_new: bool) -> list[str]:
+def form_steps(form: BaseForm, is_new: bool, without: Collection[str] = ()) -> list[str]:
     """Return the changes of a valid form; for a new object, all its values."""
-    names = list(form.fields) if is_new else form.changed_data
+    found = list(form.fields) if is_new else form.changed_data
+    names = [name for name in found if name not in without]
     steps = [_field_step(form, name, is_new) for name in names if not _is_secret(name)]
     if any(map(_is_secret, names)) and not is_new:
         steps.append("Password: changed")
     return [text for text in steps if text]
+
+
+def inline_steps(formsets: Iterable[Any]) -> list[str]:
+    """Return the changes of saved inline forms, each after the name of its object."""
+    steps = []
+    for formset in formsets:
+        for form in formset.forms:
+            if form in formset.deleted_forms:
+                own = object_steps(form.instance)
+            else:
+                # Not the reference to the object of the page, and the tick for a deletion.
+                is_new, without = form in formset.extra_forms, {formset.fk.name, "DELETE"}
+                own = form_steps(form, is_new, without) if form.has_changed() else []
+            steps += [f"{form.instance}: {text}" for text in own]
+    return steps
 
 
 def object_steps(gone: Model) -> list[str]:

@@ -19,6 +19,7 @@ from fleet.stores.stopping import Stopped
 from ingestion.models import ChangedMeterHour, ChangedVehicleHour
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, stopped_after, vehicle_reading
+from tests.people import UNSCALED
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 DAY = Window(at("00:00"), NOON)
@@ -209,7 +210,7 @@ def test_register_that_is_changed_in_the_console_shows_in_figures_at_once(admin_
 
     saved = admin_client.post(
         "/admin/fleet/meter/M1/change/",
-        {"site": "", "energy_register": "counter", "max_power_kw": "11"},
+        {"site": "", "energy_register": "counter", "max_power_kw": "11", **UNSCALED},
     )
 
     assert saved.status_code == 302

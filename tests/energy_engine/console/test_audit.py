@@ -16,7 +16,7 @@ from energy_engine.background import failures
 from energy_engine.console.words.changes import steps_of
 from tests.conftest import at
 from tests.factories import LinkFactory, MeterFactory, SiteFactory, VehicleFactory
-from tests.people import member_of, person, shown, signed_in, superuser
+from tests.people import NO_DEFAULTS, UNSCALED, member_of, person, shown, signed_in, superuser
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
@@ -42,7 +42,7 @@ class TestSteps:
         site = SiteFactory(name="Zürich", tariff_per_kwh="0.2500")
         boss.post(
             change_page("fleet_site", site.pk),
-            {"name": "Basel", "time_zone": "Europe/Zurich", "currency": "EUR"},
+            {"name": "Basel", "time_zone": "Europe/Zurich", "currency": "EUR", **NO_DEFAULTS},
         )
 
         assert logged() == [
@@ -57,7 +57,7 @@ class TestSteps:
         hamburg = SiteFactory(name="Hamburg")
         boss.post(
             change_page("fleet_vehicle", vehicle.pk),
-            {"site": hamburg.pk, "energy_register": "counter", "max_power_kw": "22"},
+            {"site": hamburg.pk, "energy_register": "counter", "max_power_kw": "22", **UNSCALED},
         )
 
         assert sorted(logged()) == [
@@ -69,7 +69,7 @@ class TestSteps:
     def test_new_object_says_all_that_it_holds(self, boss):
         boss.post(
             reverse("admin:fleet_site_add"),
-            {"name": "Berlin", "time_zone": "UTC", "currency": "EUR"},
+            {"name": "Berlin", "time_zone": "UTC", "currency": "EUR", **NO_DEFAULTS},
         )
 
         assert logged() == ["Name: - → Berlin", "Time zone: - → UTC", "Currency: - → EUR"]
@@ -99,7 +99,7 @@ class TestSteps:
         site = SiteFactory(name="Berlin")
         boss.post(
             change_page("fleet_site", site.pk),
-            {"name": "Berlin", "time_zone": "UTC", "currency": "EUR"},
+            {"name": "Berlin", "time_zone": "UTC", "currency": "EUR", **NO_DEFAULTS},
         )
 
         assert not LogEntry.objects.exists()
@@ -183,7 +183,7 @@ class TestPage:
         manager = person("Fleet manager", "maria")
         signed_in(manager).post(
             change_page("fleet_site", site.pk),
-            {"name": "Hamburg", "time_zone": "UTC", "currency": "EUR"},
+            {"name": "Hamburg", "time_zone": "UTC", "currency": "EUR", **NO_DEFAULTS},
         )
 
         content = shown(boss, LOG)
@@ -198,7 +198,7 @@ class TestPage:
         for site in (berlin, rome):
             boss.post(
                 change_page("fleet_site", site.pk),
-                {"name": f"{site} depot", "time_zone": "UTC", "currency": "EUR"},
+                {"name": f"{site} depot", "time_zone": "UTC", "currency": "EUR", **NO_DEFAULTS},
             )
 
         history = reverse("admin:fleet_site_history", args=[berlin.pk])
@@ -237,7 +237,7 @@ class TestPage:
         site = SiteFactory(name="Berlin")
         boss.post(
             change_page("fleet_site", site.pk),
-            {"name": "Hamburg", "time_zone": "UTC", "currency": "EUR"},
+            {"name": "Hamburg", "time_zone": "UTC", "currency": "EUR", **NO_DEFAULTS},
         )
         gone = SiteFactory(name="Rome")
         hans.post(reverse("admin:fleet_site_delete", args=[gone.pk]), {"post": "yes"})
@@ -285,7 +285,12 @@ class TestPage:
         site = SiteFactory(name="<script>alert(1)</script>")
         boss.post(
             change_page("fleet_site", site.pk),
-            {"name": "<img src=x onerror=alert(2)>", "time_zone": "UTC", "currency": "EUR"},
+            {
+                "name": "<img src=x onerror=alert(2)>",
+                "time_zone": "UTC",
+                "currency": "EUR",
+                **NO_DEFAULTS,
+            },
         )
 
         content = shown(boss, LOG)

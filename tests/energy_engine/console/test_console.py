@@ -20,6 +20,7 @@ from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 from tests.factories import LinkFactory, MeterFactory, SiteFactory, VehicleFactory
 from tests.lists import cells, found, page
+from tests.people import NO_DEFAULTS, UNSCALED
 
 pytestmark = pytest.mark.django_db
 
@@ -242,7 +243,7 @@ class TestRegistry:
     def test_vehicle_can_be_added_by_hand(self, console):
         console.post(
             add_page("vehicle"),
-            {"vehicle_id": "V1", "energy_register": "interval"},
+            {"vehicle_id": "V1", "energy_register": "interval", **UNSCALED},
         )
 
         vehicle = Vehicle.objects.get(pk="V1")
@@ -251,7 +252,7 @@ class TestRegistry:
     @pytest.mark.parametrize("bad_id", ["", "a b", ".a", "x" * 65, "ä", "a\0"])
     def test_malformed_id_is_refused(self, console, bad_id):
         response = console.post(
-            add_page("vehicle"), {"vehicle_id": bad_id, "energy_register": "interval"}
+            add_page("vehicle"), {"vehicle_id": bad_id, "energy_register": "interval", **UNSCALED}
         )
 
         assert response.context["errors"]
@@ -264,6 +265,7 @@ class TestRegistry:
                 "vehicle_id": "V9",
                 "site": SiteFactory(name="Elsewhere").pk,
                 "energy_register": "interval",
+                **UNSCALED,
             },
         )
 
@@ -293,7 +295,7 @@ class TestRegistry:
         assert list(Site.objects.all()) == [berlin]
 
     def test_unknown_time_zone_is_refused(self, console):
-        moon = {"name": "Moon", "time_zone": "Moon/Sea", "currency": "EUR"}
+        moon = {"name": "Moon", "time_zone": "Moon/Sea", "currency": "EUR", **NO_DEFAULTS}
         response = console.post(add_page("site"), moon)
 
         assert response.context["errors"] == [["must be an IANA time zone, such as Europe/Berlin"]]
@@ -611,7 +613,12 @@ class TestEndingLinks:
 
 class TestLiveState:
     def test_nobody_can_change_it(self, console, fleet):
-        values = {"energy_register": "interval", "soc_percent": "1", "live_state__soc_percent": "1"}
+        values = {
+            **UNSCALED,
+            "energy_register": "interval",
+            "soc_percent": "1",
+            "live_state__soc_percent": "1",
+        }
 
         response = console.post(page_of("vehicle", "V1"), values)
 

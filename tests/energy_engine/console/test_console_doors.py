@@ -28,11 +28,11 @@ from fleet.access.issuing import make_key
 from fleet.models import Meter, Scope, Site, Vehicle
 from tests.conftest import at
 from tests.factories import LinkFactory, MeterFactory, SiteFactory, VehicleFactory
-from tests.people import member_of, person, superuser
+from tests.people import NO_DEFAULTS, member_of, person, superuser
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
-SITE = {"name": "Depot", "time_zone": "UTC", "currency": "EUR"}
+SITE = {"name": "Depot", "time_zone": "UTC", "currency": "EUR", **NO_DEFAULTS}
 HTTPS = {
     "SECURE_COOKIES": "true",
     "SECRET_KEY": "xS4kq-9Lw2_vT7bN1mZc8RfYg3HjUe5DaPoIiKtQsWlBnMvCx6",

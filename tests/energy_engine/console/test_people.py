@@ -18,7 +18,7 @@ from analytics import models as analytics_models
 from fleet import models as fleet_models
 from ingestion import models as ingestion_models
 from tests.factories import LinkFactory, SiteFactory, VehicleFactory
-from tests.people import member_of, person, shown, signed_in, superuser
+from tests.people import NO_DEFAULTS, UNSCALED, member_of, person, shown, signed_in, superuser
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
@@ -60,6 +60,9 @@ class TestGroups:
             "analytics.change_hint",
         }
         assert changes_of("Fleet manager") == {
+            "fleet.add_devicedefaults",
+            "fleet.change_devicedefaults",
+            "fleet.delete_devicedefaults",
             *("fleet.add_vehiclemeterlink", "fleet.change_vehiclemeterlink"),
             *("fleet.add_site", "fleet.change_site", "fleet.delete_site"),
             *("analytics.change_fault", "analytics.change_hint"),
@@ -101,6 +104,7 @@ SEEN_BY_ALL = [
     "fleet_vehicle",
     "fleet_meter",
     "fleet_site",
+    "fleet_devicedefaults",
     "fleet_vehiclemeterlink",
     "auth_user",
     "auth_group",
@@ -112,6 +116,7 @@ ADD_PAGES = {
     "fleet_meter": "Operator",
     "auth_user": "Operator",
     "fleet_site": "Fleet manager",
+    "fleet_devicedefaults": "Fleet manager",
     "fleet_vehiclemeterlink": "Fleet manager",
     "auth_group": None,
     "admin_logentry": None,
@@ -142,7 +147,7 @@ class TestLimits:
         VehicleFactory(vehicle_id="V1")
         page = reverse("admin:fleet_vehicle_change", args=["V1"])
 
-        response = member_of(group).post(page, {"energy_register": "counter"})
+        response = member_of(group).post(page, {"energy_register": "counter", **UNSCALED})
 
         assert response.status_code == status
 
@@ -152,7 +157,7 @@ class TestLimits:
     def test_who_changes_a_site(self, group, status):
         site = SiteFactory(name="Berlin")
         page = reverse("admin:fleet_site_change", args=[site.pk])
-        berlin = {"name": "Hamburg", "time_zone": "Europe/Berlin", "currency": "EUR"}
+        berlin = {"name": "Hamburg", "time_zone": "Europe/Berlin", "currency": "EUR", **NO_DEFAULTS}
 
         response = member_of(group).post(page, berlin)
 

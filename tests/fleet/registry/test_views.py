@@ -324,7 +324,7 @@ class TestManyDevices:
         assert refusal(answer) == (400, "set.rollsOverAtKwh", "conflict")
         assert answer.json()["message"] == (
             "set.rollsOverAtKwh must be empty unless the energy register is counter"
-            " (M2 and 1 others)"
+            " (M2 and 1 other)"
         )
         assert not Meter.objects.filter(rolls_over_at_kwh=100).exists()
 

@@ -77,8 +77,10 @@ class TestColumns:
         _, _, lossy, new = cells(console.get(page("vehicle")))
 
         assert lossy == {
+            "Select record": "",
             "Vehicle": "LOSSY",
             "Site": "Berlin",
+            "Register": "Interval",
             "SoC, %": "80.0",
             "Battery, °C": "31.5",
             "Last seen, UTC": "2026-07-15 11:30:00 online 13:30:00 CEST",
@@ -88,14 +90,16 @@ class TestColumns:
             "Health": "critical",
             "Meter now": "M1",
         }
-        assert set(new.values()) == {"NEW", "-"}
+        assert set(new.values()) == {"", "NEW", "Interval", "-"}
 
     def test_meter_is_shown_with_its_newest_values_its_day_and_its_vehicles(self, console, fleet):
         m1, m2 = cells(console.get(page("meter")))
 
         assert m1 == {
+            "Select record": "",
             "Meter": "M1",
             "Site": "Berlin",
+            "Register": "Interval",
             "Voltage, V": "230.0",
             "Last seen, UTC": "2026-07-15 11:30:00 online 13:30:00 CEST",
             "AC 24 h, kWh": "20.00",
@@ -287,7 +291,9 @@ class TestCsv:
 
         assert lossy == {
             "Vehicle": "LOSSY",
+            "Name": "",
             "Site": "Berlin",
+            "Register": "interval",
             "SoC, %": "80.04",
             "Battery, °C": "31.5",
             "Last seen, UTC": "2026-07-15 11:30:00",

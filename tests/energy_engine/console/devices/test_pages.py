@@ -21,6 +21,7 @@ from fleet.models import Meter, Site, Vehicle, VehicleMeterLink
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 from tests.factories import MeterFactory
+from tests.people import UNSCALED
 
 pytestmark = pytest.mark.django_db
 
@@ -715,7 +716,7 @@ class TestFaults:
 
 class TestSettings:
     def test_register_is_changed_on_the_page_and_leads_back_to_it(self, console, v1):
-        values = {"energy_register": "counter", "max_power_kw": "22", "_continue": "1"}
+        values = {"energy_register": "counter", "max_power_kw": "22", "_continue": "1", **UNSCALED}
         response = console.post(page_of("vehicle", "V1"), values)
 
         assert response["Location"] == page_of("vehicle", "V1")
