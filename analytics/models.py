@@ -112,8 +112,8 @@ class SharedHour(PostgresModel):
 class MeterCadence(PostgresModel):
     """How often a meter reports, and its longest pause lately; null until it has sent enough.
 
-    Written by `rollups.cadence`. `marked_rules` are the rules under which `rollups.hourly` last marked
-    its hours.
+    Written by `rollups.cadence`. `marked_rules` are the rules under which `rollups.hourly` last
+    marked its hours.
     """
 
     meter_id = DeviceIdField(primary_key=True)

@@ -187,14 +187,6 @@ class Device(EnergySettings):
 
     class Meta(EnergySettings.Meta):
         abstract = True
-        indexes: ClassVar[list[models.Index]] = [
-            # What `ingestion.clock_offsets` looks for every two seconds.
-            models.Index(
-                fields=["clock_offset_seconds"],
-                name="%(class)s_clock_offset",
-                condition=~models.Q(clock_offset_seconds=0),
-            )
-        ]
 
     @property
     def is_retired(self) -> bool:
@@ -237,6 +229,12 @@ def _indexes(kind: str) -> list[models.Index]:
             condition=models.Q(external_id__isnull=False),
         ),
         models.Index(LookAlikeKey(models.F(f"{kind}_id")), name=f"{kind}_id_look_alikes"),
+        # What `ingestion.clock_offsets` looks for every two seconds.
+        models.Index(
+            fields=["clock_offset_seconds"],
+            name=f"{kind}_clock_offset",
+            condition=~models.Q(clock_offset_seconds=0),
+        ),
     ]
 
 

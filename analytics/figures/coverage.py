@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from django.conf import settings
 
+from analytics.figures.curve import Step
 from analytics.figures.energy import Energy, Span, Stretch, meter_energies, vehicle_energies
 from analytics.figures.history import METERS, VEHICLES, Source
 from analytics.figures.shares import shared_energies
@@ -98,16 +99,25 @@ class _Weighing:
         if not flowed.energy_kwh:
             return
         for gap in gaps:
-            if gap[1] == other.ends_at and flowed.ends_with is not None:
-                starts_at, ends_at, last_kwh = flowed.ends_with
+            last = _open_end(flowed, other) if gap[1] == other.ends_at else None
+            if last is not None:
+                starts_at, ends_at, last_kwh = last
                 if ends_at <= gap[0]:
                     continue
-                if starts_at <= gap[0] and ends_at - gap[0] <= _OPEN_END and ends_at < gap[1]:
+                if starts_at <= gap[0] and ends_at - gap[0] <= _OPEN_END:
                     part = (ends_at - gap[0]) / (ends_at - starts_at)
                     share = energy_kwh / flowed.energy_kwh
                     self.estimated[-1] += (last_kwh or 0.0) * part * share
                     continue
             self.of_pairs[-1].append(self._span_of(pair, gap))
+
+
+def _open_end(flowed: Energy, span: Span) -> Step | None:
+    """Return the last readings of a span, if nothing flowed after them up to its end."""
+    last = flowed.ends_with
+    if last is None or list(flowed.gaps[-1:]) != [(last.ends_at, span.ends_at)]:
+        return None
+    return last
 
 
 # --- Gaps -------------------------------------------------------------------------------------

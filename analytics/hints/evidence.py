@@ -22,8 +22,6 @@ RATIOS: Final = (40.0, 125.0)
 A_DAYS_DC: Final = (0.3, 1500.0)
 # No charger and no vehicle of today has more, kW.
 MOST_KW: Final = 1000.0
-# What is plausible for a counter without a maximum power of its own, kW.
-MOST_KW_OF_COUNTERS: Final = 400.0
 
 _odd_ratios: Final = Statement(STATEMENTS / "odd_ratios.sql")
 _RISING: Final[Mapping[Device, Statement]] = {
@@ -92,7 +90,7 @@ def _wrong_powers(now: datetime) -> Iterator[Evidence]:
     since = {
         "snapshot_since": _snapshot_since(now),
         "since": now - DAY,
-        "most_kw": MOST_KW_OF_COUNTERS,
+        "most_kw": settings.DEFAULT_MAX_POWER_KW,
     }
     for model, statement in _IMPLAUSIBLE.items():
         for row in statement.rows(since):
@@ -100,7 +98,7 @@ def _wrong_powers(now: datetime) -> Iterator[Evidence]:
                 "rises": row.rises,
                 "over": row.over_limit,
                 "power_kw": row.median_kw,
-                "limit_kw": row.max_power_kw or MOST_KW_OF_COUNTERS,
+                "limit_kw": row.max_power_kw or settings.DEFAULT_MAX_POWER_KW,
             }
             if row.median_kw > MOST_KW:
                 yield _unit(model, row.device_id, row.scale, 0.001, numbers)

@@ -24,6 +24,6 @@ def take_back(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("energy_engine", "0006_first_passwords"), ("analytics", "0011_hints")]
+    dependencies = [("energy_engine", "0007_device_defaults"), ("analytics", "0010_hints")]
 
     operations = [migrations.RunPython(permit, take_back)]

@@ -7,19 +7,19 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fleet', '0005_device_fields'),
+        ('fleet', '0006_look_alikes_and_external_ids'),
     ]
 
     operations = [
         migrations.AlterField(
             model_name='meter',
             name='clock_offset_seconds',
-            field=models.FloatField(db_default=0.0, default=0.0, help_text='added to the timestamps of its readings when they arrive', validators=[fleet.models.validate_offset], verbose_name='clock offset, seconds'),
+            field=models.FloatField(db_default=0.0, default=0.0, help_text='added to the timestamps of its readings when they arrive, from two seconds after a change; imported files and readings already stored keep theirs', validators=[fleet.models.validate_offset], verbose_name='clock offset, seconds'),
         ),
         migrations.AlterField(
             model_name='vehicle',
             name='clock_offset_seconds',
-            field=models.FloatField(db_default=0.0, default=0.0, help_text='added to the timestamps of its readings when they arrive', validators=[fleet.models.validate_offset], verbose_name='clock offset, seconds'),
+            field=models.FloatField(db_default=0.0, default=0.0, help_text='added to the timestamps of its readings when they arrive, from two seconds after a change; imported files and readings already stored keep theirs', validators=[fleet.models.validate_offset], verbose_name='clock offset, seconds'),
         ),
         migrations.CreateModel(
             name='DeviceDefaults',

@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('fleet', '0005_device_fields'),
+        ('fleet', '0007_device_defaults'),
     ]
 
     operations = [

@@ -107,8 +107,7 @@ def _set_register(kind: DeviceKind, register: str, ids: Collection[str]) -> None
             model.objects.filter(pk__in=[device.pk for device in others]).update(
                 energy_register=register
             )
-            for device in others:
-                announce_register(device)
+            announce_register(*others)
     finally:
         connection.close()
 

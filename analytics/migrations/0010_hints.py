@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('analytics', '0010_clock'),
+        ('analytics', '0009_clock'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -16,7 +16,7 @@ REMOVE_FAULTS = """
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('analytics', '0009_standby_loss'),
+        ('analytics', '0008_standby_loss'),
     ]
 
     operations = [

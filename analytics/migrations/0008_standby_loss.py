@@ -16,7 +16,7 @@ REMOVE_FAULTS = """
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('analytics', '0008_pauses'),
+        ('analytics', '0007_pauses'),
     ]
 
     operations = [
