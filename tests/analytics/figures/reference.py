@@ -16,6 +16,8 @@ MINUTE = timedelta(minutes=1)
 INSTANT = timedelta(0)
 # Below this number of readings, coverage says nothing.
 ENOUGH_READINGS = 10
+# Where a window ends between two readings, coverage of this time is an estimate.
+OPEN_END = 15 * MINUTE
 
 Link = tuple[str, str, datetime, datetime | None]
 
@@ -207,8 +209,8 @@ class World(NamedTuple):
 class Weighed(NamedTuple):
     """Energy, and the least and the most of it that flowed while the other device reported.
 
-    The two differ by what an hour that is covered in part may be taken for: for the energy that
-    flowed in its covered part, or for as large a part of its energy.
+    The two differ by what an hour that is covered in part may be taken for (the energy that flowed
+    in its covered part, or as large a part of its energy) and by what is an estimate.
     """
 
     kwh: float = 0.0
@@ -300,10 +302,11 @@ def _of_its_meters(
         meter = Curve(world.meters[meter_id])
         readings += len(meter.read_in(begins, ends))
         suspects += meter.suspects_in(begins, ends)
-        for hour in _hours(begins, ends):
+        for hour in _hours(begins, ends, end - OPEN_END):
             shares = [_share(step, vehicle_id, beside, vehicles) for step in meter.steps]
-            ac = _weighed(ac, meter.steps, shares, hour, own)
-            dc = _weighed(dc, own.steps, [1.0] * len(own.steps), hour, meter)
+            is_estimated = hour[0] >= end - OPEN_END
+            ac = _weighed(ac, meter.steps, shares, hour, own, is_estimated)
+            dc = _weighed(dc, own.steps, [1.0] * len(own.steps), hour, meter, is_estimated)
     return Account(source, ac, dc, readings, suspects)
 
 
@@ -327,6 +330,7 @@ def _weighed(
     shares: list[float],
     span: tuple[datetime, datetime],
     other: Curve,
+    is_estimated: bool,
 ) -> Weighed:
     """Add the energy of a span, at most an hour, weighed by what the other device reported."""
     kwh = exactly_kwh = 0.0
@@ -334,15 +338,18 @@ def _weighed(
         if part_kwh := step.kwh * share * step.part(*span):
             kwh += part_kwh
             exactly_kwh += part_kwh * other.covered(*_overlap(step, *span))
+    if is_estimated:
+        return so_far.plus(kwh, 0.0, kwh)
     return so_far.plus(kwh, exactly_kwh, kwh * other.covered(*span))
 
 
-def _hours(start: datetime, end: datetime) -> Iterable[tuple[datetime, datetime]]:
-    """Cut [start, end) at whole hours."""
+def _hours(start: datetime, end: datetime, cut: datetime) -> Iterable[tuple[datetime, datetime]]:
+    """Cut [start, end) at whole hours, and once more."""
     while start < end:
         hour = start.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-        yield start, min(hour, end)
-        start = hour
+        stop = min(hour, end, cut if start < cut else end)
+        yield start, stop
+        start = stop
 
 
 def _share(step: Step, vehicle_id: str, beside: list[str], vehicles: dict[str, Curve]) -> float:

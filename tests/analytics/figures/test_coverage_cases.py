@@ -150,6 +150,28 @@ def test_counter_that_reports_three_times_a_day_is_covered(field):
     assert verdict(figure) == ("healthy", None)
 
 
+@pytest.mark.parametrize(
+    ("end", "part"), [("09:00", 1.0), ("10:00", 0.5), ("10:50", 0.353), ("11:00", 0.333)]
+)
+def test_silence_that_the_window_ends_in_is_not_covered(field, end, part):
+    field.link("V1", "M1", MIDNIGHT)
+    field.delivers("M1", every(HOUR, at("07:00"), at("11:00"), 8.0, first_kwh=0.0))
+    field.delivers("V1", every(MINUTE, at("07:00"), at("09:00"), 0.12, first_kwh=0.0))
+
+    # 8 kWh of 8, 16, 22.67 and 24.
+    assert coverage(field.figure("V1", at("08:00"), at(end)))[0] == part
+
+
+def test_silence_within_a_long_step_of_the_meter_is_not_covered(field):
+    field.device("M1", energy_register="counter")
+    field.link("V1", "M1", MIDNIGHT)
+    field.delivers("M1", [(at("06:00"), 100.0), (at("11:00"), 120.0)])
+    field.delivers("V1", every(MINUTE, at("06:00"), at("09:00"), 0.06, first_kwh=0.0))
+
+    assert coverage(field.figure("V1", at("06:00"), at("10:00")))[0] == 0.75
+    assert coverage(field.figure("V1", at("06:00"), at("12:00")))[0] == 0.6
+
+
 @pytest.mark.parametrize(("readings", "expected"), [(9, None), (10, 0.15)])
 def test_device_with_few_readings_in_the_window_is_judged_without_coverage(
     field, readings, expected
@@ -180,6 +202,35 @@ def test_meter_that_is_silent_while_the_vehicle_takes_energy_is_covered_in_part(
 
     assert coverage(figure) == (1.0, 0.4)
     assert verdict(figure) == ("unknown", "low_coverage")
+
+
+def test_silence_of_a_meter_is_not_covered_whatever_links_cut_it(field):
+    field.link("V1", "M1", MIDNIGHT)
+    field.link("V2", "M1", at("08:10"), at("09:20"))
+    field.delivers("M1", every(MINUTE, at("08:00"), at("09:00"), 0.12, first_kwh=0.0))
+    field.delivers("V1", every(MINUTE, *MORNING, 0.1, first_kwh=0.0))
+
+    assert coverage(field.figure("V1", at("08:00"), at("09:30")))[1] == 0.667
+    assert coverage(field.figure("V1", *MORNING))[1] == 0.5
+
+
+LEFT_OUT = [("session_counter", 50.0), ("counter", 4096.0), ("interval", 4096.0)]
+
+
+@pytest.mark.parametrize(("register", "value"), LEFT_OUT)
+def test_step_that_is_left_out_covers_nothing(field, register, value):
+    field.device("M1", energy_register=register, max_power_kw=11.0)
+    field.link("V1", "M1", MIDNIGHT)
+    hour = every(MINUTE, at("08:00"), at("09:00"), 0.12, first_kwh=0.0)
+    if register != "interval":
+        hour = ((time, 100 + 0.12 * number) for number, (time, _) in enumerate(hour))
+    field.delivers("M1", [*hour, (at("10:00"), value)])
+    field.delivers("V1", every(MINUTE, *MORNING, 0.1, first_kwh=0.0))
+
+    figure = field.figure("V1", at("08:00"), at("10:01"))
+
+    assert figure["suspectSteps"] == 1
+    assert coverage(figure)[1] == 0.5
 
 
 def test_dc_outside_the_links_does_not_count_for_the_meter(field):
