@@ -13,6 +13,7 @@ from django.test import Client
 
 from fleet.access.authorization import EVERYTHING
 from fleet.access.issuing import make_key
+from fleet.access.keyring import Grant
 from fleet.http.body import BLOCK_BYTES, BodyCutShort
 from fleet.models import Scope
 from fleet.stores.batching import Overloaded
@@ -169,7 +170,7 @@ def test_bomb_is_413_before_it_takes_memory(api, media):
 
 
 def test_stream_that_meets_overload_is_503(api, monkeypatch):
-    def overloaded(*_: object) -> None:
+    def overloaded(*_: object, grant: Grant) -> None:
         raise Overloaded
 
     monkeypatch.setattr(stream, "record_known", overloaded)
@@ -182,7 +183,7 @@ def test_stream_that_meets_overload_is_503(api, monkeypatch):
 def test_long_lines_are_committed_before_they_take_memory(db, clock, monkeypatch):
     chunks: list[int] = []
     monkeypatch.setattr(
-        stream, "record_known", lambda decoded, _: chunks.append(len(decoded.readings))
+        stream, "record_known", lambda decoded, _, grant: chunks.append(len(decoded.readings))
     )
     block = lines(VEHICLE | {"note": "x" * 60_000})
 
@@ -240,11 +241,11 @@ def test_database_that_goes_away_mid_stream_is_503_and_says_what_was_stored(
     settings.INGEST_STREAM_CHUNK_READINGS = 1
     record_known, chunks = stream.record_known, []
 
-    def fails_at_the_second(*arguments: object) -> None:
+    def fails_at_the_second(*arguments: object, grant: Grant) -> None:
         chunks.append(arguments)
         if len(chunks) == 2:
             raise OperationalError("gone")
-        record_known(*arguments)
+        record_known(*arguments, grant=grant)
 
     monkeypatch.setattr(stream, "record_known", fails_at_the_second)
     padding = b" " * BLOCK_BYTES + b"\n"
@@ -257,7 +258,7 @@ def test_database_that_goes_away_mid_stream_is_503_and_says_what_was_stored(
 
 
 def test_memory_does_not_grow_with_the_stream(db, clock, monkeypatch):
-    monkeypatch.setattr(stream, "record_known", lambda *_: None)
+    monkeypatch.setattr(stream, "record_known", lambda *_, grant: None)
     block = lines(*[VEHICLE] * 500)
 
     def peak_of(blocks: Iterable[bytes]) -> int:
@@ -288,10 +289,10 @@ def test_large_chunks_are_written_in_lanes_and_counted_together(clock, settings)
 def test_what_one_lane_stored_counts_when_the_other_fails(clock, monkeypatch):
     record_known = stream.record_known
 
-    def fails_for_v1(decoded: Decoded, received_at: datetime) -> None:
+    def fails_for_v1(decoded: Decoded, received_at: datetime, grant: Grant) -> None:
         if any(reading.vehicle_id == "V1" for reading in decoded.readings):
             raise OperationalError("gone")
-        record_known(decoded, received_at)
+        record_known(decoded, received_at, grant=grant)
 
     monkeypatch.setattr(stream, "record_known", fails_for_v1)
     body = lines(*[VEHICLE | {"vehicleId": f"V{number}"} for number in range(1_000)])
