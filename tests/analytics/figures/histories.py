@@ -72,7 +72,15 @@ def amounts(draw: st.DrawFn) -> list[Delivered]:
 deliveries = st.one_of(
     st.lists(st.tuples(devices, minutes, kwh, temps), min_size=1, max_size=6), bursts(), amounts()
 )
-device_settings = st.fixed_dictionaries(
+# A register that rolls over is rare, and easily missed by chance.
+ROLLS_OVER = {
+    "energy_register": "counter",
+    "scale": 1.0,
+    "max_power_kw": None,
+    "interval_seconds": None,
+    "rolls_over_at_kwh": 128.0,
+}
+any_settings = st.fixed_dictionaries(
     {
         "energy_register": st.sampled_from(["interval", "counter", "session_counter"]),
         "scale": st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.001]),
@@ -81,6 +89,7 @@ device_settings = st.fixed_dictionaries(
         "rolls_over_at_kwh": st.sampled_from([None, 128.0, 128.0, 5000.0]),
     }
 )
+device_settings = st.one_of(any_settings, any_settings, st.just(ROLLS_OVER))
 
 
 def reading(
