@@ -90,6 +90,7 @@ class Curve:
             if power_kw is not None and begins < at and kwh > most_kwh(power_kw, at - begins):
                 self.suspects.append(at)
                 self.rules.add("interval: not plausible")
+                self.steps.append(Step(begins, at, 0.0))  # left out, but the device reported
             else:
                 self.steps.append(Step(begins, at, kwh))
                 kind = "at its instant" if begins == at else "spread over a cadence"
@@ -114,8 +115,8 @@ class Curve:
             self.rules.add(f"{device.register}: rule {verdict.rule}")
             if verdict.is_suspect:
                 self.suspects.append(at)
-            if verdict.kwh is not None:
-                self.steps.append(Step(b_at, at, verdict.kwh))
+            if verdict.kwh is not None or verdict.goes_on:
+                self.steps.append(Step(b_at, at, verdict.kwh or 0.0))
             if verdict.goes_on:
                 if v > b or verdict.kwh:
                     rose_at = at
