@@ -252,7 +252,13 @@ def _block(register: Register, row: Any) -> Block:
 
 def _with(counted: Counted, row: Any) -> Counted:
     more = from_row(Counted, row)
-    return Counted._make(mine + its for mine, its in zip(counted, more, strict=True))
+    return Counted(
+        readings=counted.readings + more.readings,
+        suspect_steps=counted.suspect_steps + more.suspect_steps,
+        hours_rolled_up=counted.hours_rolled_up + more.hours_rolled_up,
+        battery_temp_celsius_sum=counted.battery_temp_celsius_sum + more.battery_temp_celsius_sum,
+        battery_temp_readings=counted.battery_temp_readings + more.battery_temp_readings,
+    )
 
 
 def _joined(blocks: list[tuple[Block, int | None, bool]]) -> list[tuple[Block, int | None, bool]]:

@@ -40,7 +40,7 @@ REQUESTS = {
 }
 
 # At the head of their statements.
-FIGURE, WRITE = "vehicle_energy.sql", "record_vehicle_readings.sql"
+FIGURE, WRITE = "vehicle_blocks.sql", "record_vehicle_readings.sql"
 
 
 class Answer(NamedTuple):

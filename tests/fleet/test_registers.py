@@ -4,11 +4,9 @@ import pytest
 from django.core.cache import cache
 
 from analytics.figures.cache import cached_performance
-from analytics.rollups import hourly
 from fleet.links import link_vehicle
-from fleet.models import Meter, MeterLiveState, Vehicle
+from fleet.models import Meter, Vehicle
 from fleet.registers import announce_register, register_changed
-from ingestion.models import ChangedMeterHour
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 from tests.factories import MeterFactory, VehicleFactory
@@ -41,23 +39,6 @@ def test_nothing_is_announced_of_no_device(announced, django_capture_on_commit_c
         announce_register()
 
     assert announced == []
-
-
-def test_hours_of_the_devices_are_rolled_up_again(django_capture_on_commit_callbacks):
-    record([meter_reading("M1", "08:30"), meter_reading("M1", "10:30"), meter_reading("M2")], NOON)
-    hourly.settle()
-    ChangedMeterHour.objects.all().delete()
-
-    with django_capture_on_commit_callbacks(execute=True):
-        announce_register(Meter.objects.get(pk="M1"))
-
-    assert [*MeterLiveState.objects.order_by("pk").values_list("pk", "settled_before")] == [
-        ("M1", None),
-        ("M2", at("11:00")),
-    ]
-    hourly.settle()
-    marked = ChangedMeterHour.objects.values_list("meter_id", "hour")
-    assert sorted(marked) == [("M1", at(hour)) for hour in ("08:00", "09:00", "10:00")]
 
 
 @pytest.mark.parametrize("model", [Meter, Vehicle])

@@ -65,6 +65,7 @@ def reason(why: str) -> str:
     """Return a text that says why a health is unknown."""
     return {
         Reason.NO_AC: "no AC to compare with",
+        Reason.NOT_CHARGING: "the vehicle reported and took no DC: idle load is no efficiency",
         Reason.TOO_LITTLE_ENERGY: (
             f"less than {settings.MIN_ENERGY_KWH:g} kWh of AC, where fixed losses dominate"
         ),

@@ -169,8 +169,8 @@ class TestImport:
             (4, "meterId must be the id of a registered meter; new ones need --create"),
             (
                 5,
-                "meterId must be 1 to 64 characters: letters, digits and . _ : -, beginning with "
-                "a letter, a digit or _",
+                "meterId must be 1 to 64 characters: letters, digits and . _ : - * + @ ~ # ( ) =, "
+                "beginning with a letter, a digit or _",
             ),
             (6, "meterId is also in line 2"),
             (7, "rollsOverAtKwh must be empty unless the energy register is counter"),

@@ -786,21 +786,26 @@ class TestPeople:
 @pytest.mark.parametrize(("kind", "pk"), [("vehicle", "V1"), ("meter", "M1")])
 def test_statements_do_not_grow_with_history(console, v1, statements_sent, kind, pk, chosen):
     page = f"{page_of(kind, pk)}?range={chosen}"
+
+    def happens(numbers):
+        for number in numbers:
+            end_link("V1")
+            link_vehicle("V1", f"M{number % 3}", NOON - timedelta(hours=number))
+            link_vehicle(f"V{number}", "M1", NOON - timedelta(days=1, hours=number))
+            fault(vehicle_id="V1", meter_id="M1", state="closed", closed_at=NOON)
+            minute = f"10:{number:02}"
+            record([vehicle_reading("V1", minute), meter_reading("M1", minute)], NOON)
+
+    happens(range(12))
     html(console, page)
     with statements_sent() as few:
         html(console, page)
 
-    for number in range(20):
-        end_link("V1")
-        link_vehicle("V1", f"M{number % 3}", NOON - timedelta(hours=number))
-        link_vehicle(f"V{number}", "M1", NOON - timedelta(days=1, hours=number))
-        fault(vehicle_id="V1", meter_id="M1", state="closed", closed_at=NOON)
-        minute = f"10:{number:02}"
-        record([vehicle_reading("V1", minute), meter_reading("M1", minute)], NOON)
+    happens(range(12, 24))
     with statements_sent() as many:
         html(console, page)
 
-    assert many == few
+    assert many[0] <= few[0]  # twice the history, no more statements
 
 
 def test_page_needs_no_other_host(console, v1):
