@@ -148,7 +148,7 @@ def _described(kind: str, row: type, page: type, body: type, bulk: type) -> Any:
             "operation_id": f"change{kind}",
             "description": f"Change settings of a {one}.\n\nThose that the body leaves out stay as "
             "they are. Figures of all times follow at once.",
-            "request": body,
+            "request": {"application/json": body},
             "responses": {200: OpenApiResponse(row, f"The {one} as it is now")},
         },
         "bulk_update": {
@@ -223,7 +223,7 @@ class SiteViewSet(ViewSet):
 
     @extend_schema(
         operation_id="makeSite",
-        request=SiteSettings,
+        request={"application/json": SiteSettings},
         responses={201: OpenApiResponse(SiteRow, "The new site")},
     )
     def create(self, request: Request) -> Response:
@@ -232,7 +232,7 @@ class SiteViewSet(ViewSet):
 
     @extend_schema(
         operation_id="changeSite",
-        request=SiteSettings,
+        request={"application/json": SiteSettings},
         responses={200: OpenApiResponse(SiteRow, "The site as it is now")},
     )
     def partial_update(self, request: Request, site_id: int) -> Response:

@@ -134,7 +134,7 @@ class TestVehicles:
     def test_faulty_ones_are_found_by_order_and_by_filter(self, open_as, faulty):
         page = open_as(MANAGER, VEHICLE_LIST)
         page.get_by_role("columnheader").get_by_role("link", name="Efficiency, %").click()
-        page.wait_for_url("**o=7")
+        page.wait_for_url("**o=8")
         assert sorted(row.split()[0] for row in rows(page)[:2]) == faulty
 
         page.goto(f"{VEHICLE_LIST}?health=degraded")
