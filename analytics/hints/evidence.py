@@ -52,7 +52,7 @@ def evidence(now: datetime) -> list[Evidence]:
 
     Of a device whose register is wrong, the energy says nothing about its unit.
     """
-    found = [*_wrong_registers(now), *_wrong_powers(now), *_slow_clocks()]
+    found = [*_wrong_registers(now), *_wrong_powers(now), *_slow_clocks(now)]
     known = {(each.model, each.device_id) for each in found if each.kind != HintKind.CLOCK}
     units: dict[tuple[Device, str], Evidence] = {}
     for pair in _wrong_units(now):
@@ -68,7 +68,7 @@ def evidence(now: datetime) -> list[Evidence]:
 def _wrong_registers(now: datetime) -> Iterator[Evidence]:
     """Yield devices with an interval register that report a counter."""
     for model, statement in _RISING.items():
-        for row in statement.rows({"since": now - DAY}):
+        for row in statement.rows({"now": now, "since": now - DAY}):
             yield Evidence(
                 HintKind.REGISTER,
                 model,
@@ -87,13 +87,14 @@ def _wrong_registers(now: datetime) -> Iterator[Evidence]:
 
 def _wrong_powers(now: datetime) -> Iterator[Evidence]:
     """Yield devices most of whose energy is left out as suspect: a wrong unit, or a wrong limit."""
-    since = {
+    parameters = {
+        "now": now,
         "snapshot_since": _snapshot_since(now),
         "since": now - DAY,
         "most_kw": settings.DEFAULT_MAX_POWER_KW,
     }
     for model, statement in _IMPLAUSIBLE.items():
-        for row in statement.rows(since):
+        for row in statement.rows(parameters):
             numbers = {
                 "rises": row.rises,
                 "over": row.over_limit,
@@ -128,7 +129,8 @@ class _Pair(NamedTuple):
 def _wrong_units(now: datetime) -> Iterator[_Pair]:
     """Yield vehicles and meters whose energies differ by a factor of a thousand."""
     low, high = RATIOS
-    for row in _odd_ratios.rows({"since": _snapshot_since(now), "low": low, "high": high}):
+    parameters = {"now": now, "since": _snapshot_since(now), "low": low, "high": high}
+    for row in _odd_ratios.rows(parameters):
         numbers = {
             "percent": 100 * row.energy_dc_kwh / row.energy_ac_kwh,
             "dc_kwh": row.energy_dc_kwh,
@@ -165,13 +167,14 @@ def _unit(
 # --- Clocks -----------------------------------------------------------------------------------
 
 
-def _slow_clocks() -> Iterator[Evidence]:
-    """Yield the devices with a fault of their clock that is still behind."""
+def _slow_clocks(now: datetime) -> Iterator[Evidence]:
+    """Yield devices in service with a fault of their clock that is still behind."""
     faults = Fault.objects.filter(kind=FaultKind.CLOCK).exclude(state=FaultState.CLOSED)
     for model, live in _LIVE.items():
         kind = str(model._meta.model_name)
         ids = [each for each in faults.values_list(f"{kind}_id", flat=True) if each]
-        for state in live.objects.filter(pk__in=ids).select_related(kind) if ids else []:
+        states = live.objects.filter(pk__in=ids).exclude(**{f"{kind}__retired_at__lte": now})
+        for state in states.select_related(kind) if ids else []:
             lag, device = state.received_at - state.measured_at, getattr(state, kind)
             if lag >= DAY / 24:
                 before = device.clock_offset_seconds

@@ -1,8 +1,8 @@
 """Hints: opened and closed by what the readings say, followed and dismissed by people.
 
-The only writer of hints. A hint goes when the setting that it is about has changed, when the
-figures are plausible again, or when nothing has confirmed it for some time. One that was dismissed
-stays dismissed until then.
+The only writer of hints. A hint goes when the setting that it is about has changed, when the device
+is retired, when the figures are plausible again, or when nothing has confirmed it for some time.
+One that was dismissed stays dismissed until then.
 """
 
 from collections.abc import Iterable, Mapping
@@ -119,13 +119,13 @@ def _renewed(hint: Hint, each: Evidence, now: datetime) -> Hint:
 
 def _gone(hints: Mapping[_Key, Hint], found: Mapping[_Key, Evidence], now: datetime) -> set[_Key]:
     """Return the keys of the hints that are gone; a few statements."""
-    settings = _settings(hints.values())
+    outdated = _outdated(hints.values(), now)
     plausible = _plausible_units(hints.values())
     gone = set()
     for key, hint in hints.items():
         if hint.followed_at is not None:
             is_gone = hint.followed_at < now - FOLLOWED_FOR
-        elif settings.get(hint.pk, hint.before) != hint.before:
+        elif hint.pk in outdated:
             is_gone = True
         elif key in found:
             is_gone = False
@@ -136,18 +136,20 @@ def _gone(hints: Mapping[_Key, Hint], found: Mapping[_Key, Evidence], now: datet
     return gone
 
 
-def _settings(hints: Iterable[Hint]) -> dict[int, Any]:
-    """Return the present value of the setting that each hint is about, by the hint's id."""
+def _outdated(hints: Iterable[Hint], now: datetime) -> set[int]:
+    """Return the ids of the hints whose setting has changed or whose device is retired."""
     by_device: dict[tuple[Device, str], list[Hint]] = {}
     for hint in hints:
         by_device.setdefault(device_of(hint), []).append(hint)
-    values = {}
+    outdated = set()
     for model in (Meter, Vehicle):
         ids = [device_id for kind, device_id in by_device if kind is model]
         for device in model.objects.filter(pk__in=ids) if ids else []:
+            is_retired = device.retired_at is not None and device.retired_at <= now
             for hint in by_device[model, device.pk]:
-                values[hint.pk] = getattr(device, hint.field)
-    return values
+                if is_retired or getattr(device, hint.field) != hint.before:
+                    outdated.add(hint.pk)
+    return outdated
 
 
 def _plausible_units(hints: Iterable[Hint]) -> set[_Key]:

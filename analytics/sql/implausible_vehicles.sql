@@ -1,8 +1,8 @@
 -- Vehicles of whose energy much was left out as suspect in the last 24 hours, and the power that their
--- readings imply.
+-- readings imply. Retired ones are left out.
 --
--- Parameters: snapshot_since timestamptz, how old their snapshot may be; since timestamptz, where the 24
--- hours begin; most_kw float8, the power that is assumed to be plausible for counters.
+-- Parameters: now timestamptz; snapshot_since timestamptz, how old their snapshot may be; since
+-- timestamptz, where the 24 hours begin; most_kw float8, the power that is assumed to be plausible for counters.
 --
 -- Leans on the primary keys: only such vehicles are looked up in history.
 SELECT
@@ -44,6 +44,7 @@ CROSS JOIN LATERAL (
 ) AS implied
 WHERE
     day.ends_at >= %(snapshot_since)s::timestamptz
+    AND (vehicle.retired_at IS NULL OR vehicle.retired_at > %(now)s::timestamptz)
     AND day.suspect_steps >= 10
     AND implied.over_limit >= 10
     AND implied.over_limit >= 0.5 * implied.rises

@@ -1,7 +1,7 @@
 -- Vehicles whose DC of the last 24 hours is about a thousandth, or about a thousand times, of the AC of
--- the meter that they were linked to.
+-- the meter that they were linked to. Pairs with a retired device are left out.
 --
--- Parameters: since timestamptz, how old their snapshot may be; low float8, high float8: percent, the
+-- Parameters: now timestamptz; since timestamptz, how old their snapshot may be; low float8, high float8: percent, the
 -- bounds of the ratio, both divided and multiplied by a thousand.
 --
 -- Leans on the primary keys.
@@ -18,6 +18,8 @@ INNER JOIN fleet_vehicle AS vehicle ON vehicle.vehicle_id = day.vehicle_id
 INNER JOIN fleet_meter AS meter ON meter.meter_id = day.meter_id
 WHERE
     day.ends_at >= %(since)s::timestamptz
+    AND (vehicle.retired_at IS NULL OR vehicle.retired_at > %(now)s::timestamptz)
+    AND (meter.retired_at IS NULL OR meter.retired_at > %(now)s::timestamptz)
     AND day.ac_source IN ('linked', 'shared')
     AND day.energy_dc_kwh > 0
     AND day.energy_ac_kwh > 0

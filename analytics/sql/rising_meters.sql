@@ -1,7 +1,7 @@
 -- Meters with an interval register whose values in the last 24 hours never fall, are never 0 and keep
--- rising, as only those of a counter do.
+-- rising, as only those of a counter do. Retired ones are left out.
 --
--- Parameters: since timestamptz, where the 24 hours begin.
+-- Parameters: now timestamptz; since timestamptz, where the 24 hours begin.
 --
 -- Leans on the primary keys: few meters need more than their first reading since then.
 WITH candidate AS MATERIALIZED (
@@ -24,6 +24,7 @@ WITH candidate AS MATERIALIZED (
     ) AS first
     WHERE
         meter.energy_register = 'interval'
+        AND (meter.retired_at IS NULL OR meter.retired_at > %(now)s::timestamptz)
         AND live.energy_ac_kwh > 0
         AND live.measured_at >= %(since)s::timestamptz + interval '20 hours'
         AND live.measured_at - first.measured_at >= interval '20 hours'

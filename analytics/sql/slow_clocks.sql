@@ -1,7 +1,7 @@
 -- Devices whose clock is behind, and those with a fault for it, or with one that was closed by hand while
 -- its cause lasted. One row each; value in hours. A clock is behind if the newest readings lag behind
 -- their receipt by the same time as those of three hours before: a backlog or an import is received in one
--- go, so its lag shrinks.
+-- go, so its lag shrinks. A retired device has no slow clock: the cause of its fault is gone.
 --
 -- Parameters: now timestamptz; hours float8, the least lag of a fault, for devices whose site has no
 -- thresholds of its own.
@@ -26,6 +26,7 @@ device AS (
         live.vehicle_id,
         NULL AS meter_id,
         vehicle.site_id,
+        coalesce(vehicle.retired_at <= %(now)s::timestamptz, false) AS is_retired,
         live.measured_at,
         live.received_at,
         watched.fault_id,
@@ -41,6 +42,7 @@ device AS (
         NULL AS vehicle_id,
         live.meter_id,
         meter.site_id,
+        coalesce(meter.retired_at <= %(now)s::timestamptz, false) AS is_retired,
         live.measured_at,
         live.received_at,
         watched.fault_id,
@@ -62,7 +64,8 @@ lagging AS MATERIALIZED (
     LEFT JOIN analytics_faultthresholds AS own ON own.site_id = device.site_id
     WHERE
         device.fault_id IS NOT NULL
-        OR device.received_at - device.measured_at
+        OR NOT device.is_retired
+        AND device.received_at - device.measured_at
         > coalesce(own.clock_opens_hours, %(hours)s::float8) * interval '1 hour'
         AND device.received_at > %(now)s::timestamptz - interval '3 hours'
 ),
@@ -70,7 +73,8 @@ judged AS (
     SELECT
         lagging.*,
         extract(EPOCH FROM coalesce(newest.lag, lagging.lag))::float8 / 3600 AS value,
-        lagging.lag > lagging.threshold * interval '1 hour'
+        NOT lagging.is_retired
+        AND lagging.lag > lagging.threshold * interval '1 hour'
         AND lagging.received_at > %(now)s::timestamptz - interval '3 hours'
         AND newest.lag BETWEEN earlier.lag - interval '5 minutes'
         AND earlier.lag + interval '5 minutes' AS is_bad
@@ -141,7 +145,7 @@ SELECT
     value,
     threshold,
     coalesce(is_bad, false) AS is_bad,
-    lag <= threshold * interval '1 hour' AS is_gone,
+    lag <= threshold * interval '1 hour' OR is_retired AS is_gone,
     fault_id,
     fault_state,
     fault_value,

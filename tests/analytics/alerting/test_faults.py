@@ -651,6 +651,24 @@ def test_clock_of_a_device_that_has_stopped_says_nothing(clock):
     assert clocks() == []
 
 
+@pytest.mark.parametrize(("minutes", "opened"), [(0, []), (1, [("V1", 72.0)])])
+def test_clock_of_a_device_that_is_retired_opens_no_fault(clock, minutes, opened):
+    delivered(clock, timedelta(days=3), 4)
+    Vehicle.objects.update(retired_at=timezone.now() + minutes * MINUTE)
+
+    assert clocks() == opened
+
+
+def test_fault_of_the_clock_of_a_device_that_is_retired_closes(clock):
+    delivered(clock, timedelta(days=3), 4)
+    assert clocks() == [("V1", 72.0)]
+    Vehicle.objects.update(retired_at=timezone.now())
+    watch()
+    clock.shift(5 * MINUTE)
+
+    assert clocks() == []
+
+
 # --- Retired devices ---------------------------------------------------------------------------
 
 

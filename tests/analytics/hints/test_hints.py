@@ -286,6 +286,53 @@ def test_wrong_register_is_no_low_efficiency_unless_its_hint_is_dismissed():
     assert Fault.objects.get().kind == "low_efficiency"
 
 
+# --- Retired devices --------------------------------------------------------------------------
+
+LATER = NOON + MINUTE
+
+
+@pytest.mark.parametrize("model", [Meter, Vehicle])
+@pytest.mark.parametrize(("retired_at", "hints"), [(NOON, 0), (LATER, 1)])
+def test_pair_with_a_retired_device_has_no_hint_about_a_unit(model, retired_at, hints):
+    charged(21.5, 23_889.0)
+    model.objects.update(retired_at=retired_at)
+
+    assert len(found()) == hints
+
+
+@pytest.mark.parametrize(("retired_at", "hints"), [(NOON, 0), (LATER, 1)])
+def test_retired_device_has_no_hint_about_its_register(retired_at, hints):
+    reported(COUNTER)
+    Meter.objects.update(retired_at=retired_at)
+
+    assert len(found()) == hints
+
+
+@pytest.mark.parametrize(("retired_at", "hints"), [(NOON, 0), (LATER, 1)])
+def test_retired_device_has_no_hint_about_its_power(retired_at, hints):
+    rose(0.5, max_power_kw=11)
+    Meter.objects.update(retired_at=retired_at)
+
+    assert len(found()) == hints
+
+
+@pytest.mark.parametrize(("retired_at", "hints"), [(NOON, 0), (LATER, 1)])
+def test_retired_device_has_no_hint_about_its_clock(retired_at, hints):
+    record([vehicle_reading("V1", "09:30")], at("09:30") + 3 * DAY)
+    Vehicle.objects.update(retired_at=retired_at)
+    Fault.objects.create(vehicle_id="V1", kind="clock", value=72, threshold=24, opened_at=NOON)
+
+    assert len(found()) == hints
+
+
+def test_hint_goes_when_its_device_is_retired():
+    charged(21.5, 23_889.0)
+    assert len(found()) == 1
+    Meter.objects.update(retired_at=NOON)
+
+    assert found() == []
+
+
 # --- Following and dismissing -----------------------------------------------------------------
 
 
