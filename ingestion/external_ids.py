@@ -95,7 +95,7 @@ class ExternalIds:
         Errors: those of the database; `Overloaded`.
         """
         keys = [_key(reading) for reading in decoded.readings]
-        found = self._devices({key for key in set(keys) if may_be(*key)})
+        found = self.devices({key for key in set(keys) if may_be(*key)})
         if not found:
             return
         for key, reading in zip(keys, decoded.readings, strict=True):
@@ -106,7 +106,7 @@ class ExternalIds:
 
     def _admit(self, decoded: Decoded) -> None:
         """Move the strangers that have an external id from the errors to the readings."""
-        found = self._devices({_key(stranger.reading) for stranger in decoded.strangers})
+        found = self.devices({_key(stranger.reading) for stranger in decoded.strangers})
         admitted: list[tuple[int, Reading]] = []
         settled: set[int] = set()
         for stranger in decoded.strangers:
@@ -128,8 +128,11 @@ class ExternalIds:
             )
             _refuse_ambiguous(decoded)
 
-    def _devices(self, keys: set[_Key]) -> dict[_Key, str]:
-        """Return the id of the device of each of `keys` that is an external id."""
+    def devices(self, keys: set[_Key]) -> dict[_Key, str]:
+        """Return the id of the device of each of `keys` that is an external id.
+
+        Empty if it is that of several devices, but for its case. Errors: as of `resolve`.
+        """
         now = time.monotonic()
         found = {
             key: seen.device_id

@@ -8,6 +8,7 @@ from django.db import connection, transaction
 
 from fleet.models import Meter, Vehicle
 from fleet.registers import announce_register
+from ingestion.external_ids import external_ids
 from ingestion.readings import DeviceKind
 
 _MODELS: Final[dict[DeviceKind, type[Meter] | type[Vehicle]]] = {
@@ -51,8 +52,9 @@ class Registry:
     def remarks(self, registers: Mapping[Device, str]) -> list[str]:
         """Return what the person must change where a known device is counted in another way."""
         wrong: dict[tuple[str, str], list[str]] = {}
-        for kind, id_, own in _registers(registers):
-            told = registers[kind, id_]
+        by_id = _by_id(registers)
+        for kind, id_, own in _registers(by_id):
+            told = by_id[kind, id_]
             if own != told:
                 wrong.setdefault((own, told), []).append(id_)
         return [
@@ -63,8 +65,16 @@ class Registry:
         ]
 
 
-def known(devices: Iterable[Device]) -> set[Device]:
-    """Return which of the devices are registered; a statement per kind and 10,000 of them."""
+def known(devices: Collection[Device]) -> set[Device]:
+    """Return which of the devices are registered, by their ids or external ids.
+
+    A statement per kind and 10,000 of them, and one per kind for those that are no ids.
+    """
+    ids = _known_ids(devices)
+    return ids | external_ids.devices(set(devices) - ids).keys()
+
+
+def _known_ids(devices: Iterable[Device]) -> set[Device]:
     try:
         return {
             (kind, id_)
@@ -73,6 +83,15 @@ def known(devices: Iterable[Device]) -> set[Device]:
         }
     finally:
         connection.close()
+
+
+def _by_id(registers: Mapping[Device, str]) -> dict[Device, str]:
+    """Return registers by the ids of devices, some of which a file names by their external ids."""
+    named = external_ids.devices(registers.keys() - _known_ids(registers))
+    return {
+        (kind, named.get((kind, name), name)): register
+        for (kind, name), register in registers.items()
+    }
 
 
 def _registers(devices: Iterable[Device]) -> list[tuple[DeviceKind, str, str]]:

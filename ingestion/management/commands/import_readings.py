@@ -4,7 +4,7 @@ import gc
 import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -43,6 +43,7 @@ BLOCKS_AHEAD: Final = 3
 ATTEMPTS: Final = 6
 SHOWN: Final = 10
 
+_DROPPED: Final = "invalid optional fields left out (INGEST_BAD_OPTIONAL)"
 _NOT_NOW: Final = (OperationalError, InterfaceError, Overloaded)
 _identity = Statement(STATEMENTS / "database_identity.sql")
 
@@ -214,13 +215,21 @@ def _import(source: Source, *, archived: bool) -> _Result:
 
 
 def _rehearse(source: Source) -> _Result:
-    """Read one file as an import would, and store nothing. Errors: `Unreadable`."""
+    """Read one file as an import would, and store nothing. Errors: `Unreadable`.
+
+    Without the database, external ids and registered ids that look like numbers are not found.
+    """
     done, devices, shown = Done(), summary.Devices(), list[str]()
+    finds_devices = True
     with _progress(source.path, done) as progress:
         for block in source.blocks():
             decoded = decode_block(block, timezone.now())
+            if finds_devices:
+                finds_devices = _find_devices(decoded)
             _require_readings(source.path, block, decoded)
-            refuse(decoded, written_as_numbers(decoded.readings))
+            if suspects := written_as_numbers(decoded.readings):
+                refuse(decoded, suspects - (known(suspects) if finds_devices else set()))
+            block.notes.update(_dropped_notes(decoded, set(decoded.indexes)))
             shown += summary.as_taken(decoded, block, SHOWN - len(shown))
             devices.add(decoded.readings)
             done = summary.added(done, block, decoded.readings, decoded.errors, 0)
@@ -228,7 +237,26 @@ def _rehearse(source: Source) -> _Result:
     lines = [f"{source.path}: {done.accepted:,} readings would be imported, {done.rejected:,} not"]
     lines += [f"  {line}" for line in shown]
     lines += [f"  {line}" for line in (*summary.details(done, devices), *summary.reasons(done))]
-    return _Result(done, "\n".join(lines + [f"  Note: {line}" for line in source.remarks()]))
+    remarks = source.remarks()
+    if not finds_devices:
+        remarks = [*remarks, "external ids were not looked up: the database is not available"]
+    return _Result(done, "\n".join(lines + [f"  Note: {line}" for line in remarks]))
+
+
+def _find_devices(decoded: Decoded) -> bool:
+    """Give readings by external ids the ids of their devices; return whether that is possible."""
+    try:
+        external_ids.resolve(decoded)
+        external_ids.resolve_where(decoded, lambda _kind, _text: True)
+    except _NOT_NOW:
+        return False
+    return True
+
+
+def _dropped_notes(decoded: Decoded, stored: Collection[int]) -> dict[str, int]:
+    """Return how many invalid optional fields the stored readings were left without."""
+    dropped = sum(error.index in stored for error in decoded.dropped or ())
+    return {_DROPPED: dropped} if dropped else {}
 
 
 def _as_text(mapping: Map) -> str:
@@ -292,11 +320,8 @@ class _Run:
         )
         readings = [reading for part in parts for reading in part.readings]
         self._registry.set_new(self._source.registers, self._devices.add(readings))
-        if written.decoded.dropped:
-            stored = {line for part in parts for line in part.indexes}
-            dropped = sum(error.index in stored for error in written.decoded.dropped)
-            if dropped:
-                block.notes["invalid optional fields left out (INGEST_BAD_OPTIONAL)"] += dropped
+        stored = {line for part in parts for line in part.indexes}
+        block.notes.update(_dropped_notes(written.decoded, stored))
         return summary.added(before, block, readings, errors, self._report.size_bytes)
 
     def summary(self, start: Done, done: Done, seconds: float) -> str:

@@ -16,6 +16,7 @@ RUNS = re.findall(
 )
 
 
+@pytest.mark.django_db
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(("command", "expected"), RUNS)
 def test_command_prints_what_the_page_shows(tmp_path, monkeypatch, command, expected):

@@ -10,8 +10,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 
 from fleet.models import Meter, Vehicle
+from ingestion.external_ids import external_ids
 from ingestion.files import reading
 from ingestion.management.commands import import_readings
 from ingestion.models import MeterReading, VehicleReading
@@ -334,3 +336,51 @@ def test_interval_of_a_session_begins_when_it_begins(tmp_path, api):
 
     assert energy_of(api, "V1", "T07:10:00Z", "T08:10:00Z") == pytest.approx(4, abs=1e-6)
     assert energy_of(api, "V1") == pytest.approx(8, abs=1e-9)
+
+
+# --- Devices by their external ids --------------------------------------------------------------
+
+
+@pytest.fixture(params=["Zähler 7", "EXT7", "4.1E+06"])
+def by_external_id(request, tmp_path, monkeypatch) -> Path:
+    """A file of the meter M7, an interval register, by an external id."""
+    monkeypatch.setattr(external_ids, "_seen", {})
+    Meter.objects.create(meter_id="M7", external_id=request.param)
+    lines = f"meterId,kwhConsumedAc,timestamp\n{request.param},5.5,{TIME}\n"
+    return written(tmp_path / "external.csv", lines)
+
+
+def test_dry_run_shows_the_device_that_has_an_external_id(by_external_id):
+    assert "meter M7 " in run(by_external_id, "--dry-run")
+    assert not MeterReading.objects.exists()
+
+
+def test_dry_run_without_a_database_says_what_it_could_not_look_up(tmp_path, monkeypatch):
+    def is_away(*_: object) -> None:
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(external_ids, "devices", is_away)
+    path = written(tmp_path / "a.csv", f"meterId,kwhConsumedAc,timestamp\nM1,5.5,{TIME}\n")
+
+    printed = run(path, "--dry-run")
+
+    assert "meter M1 " in printed
+    assert "external ids were not looked up: the database is not available" in printed
+
+
+def test_other_register_of_a_device_with_an_external_id_is_told(by_external_id):
+    printed = run(by_external_id, "--register", "counter")
+
+    assert MeterReading.objects.get().meter_id == "M7"
+    assert "M7: registered as an interval register, but the values in the file are of a" in printed
+    assert Meter.objects.get().energy_register == "interval"
+
+
+def test_dry_run_counts_optional_fields_that_are_left_out(tmp_path, settings):
+    settings.INGEST_BAD_OPTIONAL = "drop"
+    lines = f"vehicleId,kwhDeliveredDc,soc,timestamp\nV1,1,255,{TIME}\n"
+    path = written(tmp_path / "soc.csv", lines)
+
+    note = "1 invalid optional fields left out"
+    assert note in run(path, "--dry-run")
+    assert note in run(path)
