@@ -15,6 +15,7 @@ from fleet.models import Meter, Site, Vehicle
 
 REASONS: Final[dict[str, str]] = {
     Reason.NO_AC: "no AC known",
+    Reason.NOT_CHARGING: "took no DC",
     Reason.TOO_LITTLE_ENERGY: "too little energy",
     Reason.LOW_COVERAGE: "readings missing",
 }
@@ -38,7 +39,7 @@ def health_badge(health: str, reason: str | None = None) -> SafeString:
     if health == Health.SUSPECT:
         why = "over 100 %"
     elif health == Health.UNKNOWN:
-        why = REASONS.get(reason or "", _NOT_COMPARED)
+        why = REASONS[reason] if reason else _NOT_COMPARED
     return below(SafeString(label.strip()), why)
 
 
