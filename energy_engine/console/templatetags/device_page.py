@@ -70,7 +70,8 @@ def reason(why: str) -> str:
             f"less than {settings.MIN_ENERGY_KWH:g} kWh of AC, where fixed losses dominate"
         ),
         Reason.LOW_COVERAGE: (
-            f"less than {settings.MIN_COVERAGE:.0%} of the expected readings were received"
+            f"the vehicle or the meter reported during less than {settings.MIN_COVERAGE:.0%} of the "
+            "energy that flowed"
         ),
     }[Reason(why)]
 
