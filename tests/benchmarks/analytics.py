@@ -30,9 +30,9 @@ LISTS = (
 
 # Every order of both lists, and each filter.
 CONSOLE_LISTS = (
-    *(f"/admin/fleet/vehicle/?o={column}" for column in range(-10, 11)),
-    *(f"/admin/fleet/meter/?o={column}" for column in range(-9, 10)),
-    "/admin/fleet/vehicle/?health=healthy&online=no&linked=yes&o=-7",
+    *(f"/admin/fleet/vehicle/?o={column}" for column in range(-12, 13)),
+    *(f"/admin/fleet/meter/?o={column}" for column in range(-11, 12)),
+    "/admin/fleet/vehicle/?health=healthy&online=no&linked=yes&o=-9",
     "/admin/fleet/vehicle/?site__id__exact=1&seen=hour",
     "/admin/fleet/vehicle/?q=77",
     "/admin/fleet/meter/?health=unknown&online=yes",

@@ -12,7 +12,7 @@ from tests.engine.conftest import Engine
 IMAGES = environment.ROOT / "docs" / "images"
 PAGES = {
     "overview": "/admin/",
-    "vehicles": "/admin/fleet/vehicle/?o=7",
+    "vehicles": "/admin/fleet/vehicle/?o=9",
     "vehicle": "/admin/fleet/vehicle/{faulty}/change/",
     "faults": "/admin/analytics/fault/",
 }
