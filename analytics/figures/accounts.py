@@ -6,8 +6,8 @@ from typing import Final, Literal, NamedTuple
 
 from analytics.figures.coverage import Pair, silent_energies
 from analytics.figures.energy import Energy, Span, meter_energies, vehicle_energies
-from analytics.figures.shares import Shares, shared_energies
-from analytics.figures.sharing import LinkInWindow, Slice, pieces, slices
+from analytics.figures.links import LinkInWindow, Slice, pieces, slices
+from analytics.figures.sharing import Shares, shared_energies
 from analytics.figures.unlinked import FleetEnergy
 from analytics.figures.window import Window
 

@@ -12,8 +12,8 @@ from django.conf import settings
 from analytics.figures.curve import Step
 from analytics.figures.energy import Energy, Span, Stretch, meter_energies, vehicle_energies
 from analytics.figures.history import METERS, VEHICLES, Source
-from analytics.figures.shares import shared_energies
-from analytics.figures.sharing import Slice
+from analytics.figures.links import Slice
+from analytics.figures.sharing import shared_energies
 
 # A gap that the window ends in, and that is no longer than this, is weighed by the mean power of
 # the readings before: nearly every window that ends now has one.

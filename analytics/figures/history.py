@@ -25,6 +25,8 @@ _HOUR: Final = timedelta(hours=1)
 _REACHES: Final = (3 * _HOUR, 24 * _HOUR, 15 * 24 * _HOUR, None)
 _EVER: Final = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 _BEFORE, _INSIDE, _AFTER, _ALL_BEFORE = -1, 0, 1, -2
+# The shortest reach of a step, in seconds: a longer pause is looked at.
+_SHORTEST_REACH: Final = 900.0
 
 
 class ArchivedHistory(InvalidWindow):
@@ -126,9 +128,13 @@ def histories(
             blocks = {key: _joint_blocks(own, opened[key]) for key, own in loaded.items()}
             _open_blocks(source, loaded, blocks)
         counters = {key: own for key, own in loaded.items() if not own.register.is_interval}
-        undecided = _judge_readings(source, counters)
+        _open_unsure_blocks(source, counters)
         found |= {device_id: _history(own) for device_id, own in loaded.items()}
-        due = {device_id: bounds[device_id] for device_id in undecided}
+        due = {
+            device_id: bounds[device_id]
+            for device_id, own in counters.items()
+            if not _is_decided(own, found[device_id])
+        }
         if not due:
             break
     return found
@@ -286,10 +292,6 @@ def _joined(blocks: list[tuple[Block, int | None, bool]]) -> list[tuple[Block, i
     return joined
 
 
-# The shortest reach of a step, in seconds: a longer pause is looked at.
-_SHORTEST_REACH: Final = 900.0
-
-
 def _history(loaded: _Loaded) -> History:
     blocks = [each.block for each in loaded.held]
     return History(
@@ -300,8 +302,8 @@ def _history(loaded: _Loaded) -> History:
 # --- Judging counters -------------------------------------------------------------------------
 
 
-def _judge_readings(source: Source, open_: dict[str, _Loaded]) -> list[str]:
-    """Replace blocks by their readings until all can be judged; return what needs more context."""
+def _open_unsure_blocks(source: Source, open_: dict[str, _Loaded]) -> None:
+    """Replace blocks by their readings until all can be judged."""
     due = {device_id: set(loaded.unsure) for device_id, loaded in open_.items()}
     while True:
         _open_blocks(source, open_, {key: numbers for key, numbers in due.items() if numbers})
@@ -312,7 +314,7 @@ def _judge_readings(source: Source, open_: dict[str, _Loaded]) -> list[str]:
             if opened:
                 due[device_id] = opened
         if not due:
-            return [key for key, loaded in open_.items() if not _is_decided(loaded)]
+            return
 
 
 def _open_blocks(
@@ -356,9 +358,8 @@ def _joint_blocks(loaded: _Loaded, pieces: set[int]) -> list[int]:
     ]
 
 
-def _is_decided(loaded: _Loaded) -> bool:
+def _is_decided(loaded: _Loaded, history: History) -> bool:
     """Return whether what is before and after the blocks that were read changes nothing."""
-    history = _history(loaded)
     return (not loaded.has_more_before or _is_certain(history)) and (
         not loaded.has_more_after or _is_settled(history)
     )

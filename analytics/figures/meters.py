@@ -5,7 +5,7 @@ from typing import NamedTuple
 from analytics import formulas
 from analytics.figures.accounts import accounts, with_coverage
 from analytics.figures.energy import Energy, Span, meter_energies
-from analytics.figures.sharing import links_in
+from analytics.figures.links import links_in
 from analytics.figures.unlinked import unlinked_energy
 from analytics.figures.window import Window
 from fleet.models import VehicleMeterLink

@@ -7,7 +7,7 @@ import msgspec
 
 from analytics import formulas
 from analytics.figures.accounts import Account, AcSource, Unlinked, accounts, with_coverage
-from analytics.figures.sharing import links_in
+from analytics.figures.links import links_in
 from analytics.figures.unlinked import unlinked_energy
 from analytics.figures.window import Window
 from analytics.formulas import Health, Reason

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from analytics.figures.accounts import Unlinked, accounts
+from analytics.figures.links import links_in
 from analytics.figures.performance import (
     DataPoints,
     Performance,
@@ -18,7 +19,6 @@ from analytics.figures.performance import (
     performance,
     without_noise,
 )
-from analytics.figures.sharing import links_in
 from analytics.figures.unlinked import unlinked_energy
 from analytics.figures.window import Window
 

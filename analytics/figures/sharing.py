@@ -1,125 +1,171 @@
-"""Which vehicles were linked to a meter, and when: the links of a window, split into slices.
+"""How vehicles share the AC of a meter while several are linked to it: step by step.
 
-How vehicles share the AC of a slice: `shares`.
+Each step of the meter is split by the DC that each vehicle took within the step's interval, equally
+where none took any. So shares do not depend on how a window, a series or a link cuts time.
 """
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import pairwise
-from typing import NamedTuple
+from itertools import accumulate
+from typing import Final, NamedTuple
 
-from analytics.figures.energy import Span
-from analytics.figures.window import Window
+from django.conf import settings
+
+from analytics import formulas
+from analytics.figures.curve import Step
+from analytics.figures.energy import Span, Steps, Stretch, meter_steps, vehicle_steps
+from analytics.figures.links import Slice
 from analytics.sql import STATEMENTS
 from fleet.stores.statements import Statement
 
-_links_in_window = Statement(STATEMENTS / "links_in_window.sql")
+_shared_hours: Final = Statement(STATEMENTS / "shared_hours.sql")
+
+# The AC of each vehicle of a slice, in kWh, by id.
+Shares = dict[str, float]
 
 
-class Slice(NamedTuple):
-    """A span of a meter with the same vehicles linked to it."""
+class Calculated(NamedTuple):
+    """The shares of a slice; all readings that they follow from lie within `reads`."""
 
-    meter: Span
-    vehicle_ids: frozenset[str]
-
-    @property
-    def is_shared(self) -> bool:
-        return len(self.vehicle_ids) > 1
-
-    def of(self, vehicle_id: str) -> Span:
-        """Return the same span of a vehicle."""
-        return Span(vehicle_id, self.meter.starts_at, self.meter.ends_at)
-
-    def within(self, window: Window) -> "Slice":
-        """Return the piece that lies in `window`, which overlaps the slice."""
-        return Slice(_clipped(self.meter, window.starts_at, window.ends_at), self.vehicle_ids)
+    shares: Shares
+    reads: Stretch | None
 
 
-class LinkInWindow(NamedTuple):
-    """A link within a window, and all links to its meter that overlap it, including itself."""
+def shared_energies(slices: Iterable[Slice]) -> dict[Slice, Shares]:
+    """Return how the vehicles of each slice share the AC of its meter.
 
-    meter: Span
-    beside: list[Span]
-
-
-def links_in(window: Window, vehicle_ids: Sequence[str]) -> dict[str, list[LinkInWindow]]:
-    """Return the links of vehicles in `window`, in time order; one statement.
-
-    Adjacent links of a vehicle to the same meter are joined. A vehicle without a link has an empty
-    list; an unknown vehicle is absent.
+    Full hours come from what is stored of them, if it is current; the rest step by step.
     """
-    rows = _links_in_window.rows(
+    asked = list(dict.fromkeys(cut for cut in slices if cut.is_shared))
+    if not asked:
+        return {}
+    rows = _shared_hours.rows(
         {
-            "vehicle_ids": list(vehicle_ids),
-            "starts_at": window.starts_at,
-            "ends_at": window.ends_at,
+            "meter_ids": [cut.meter.device_id for cut in asked],
+            "starts_at": [cut.meter.starts_at for cut in asked],
+            "ends_at": [cut.meter.ends_at for cut in asked],
+            "vehicle_ids": ["\n".join(sorted(cut.vehicle_ids)) for cut in asked],
+            "default_max_power_kw": settings.DEFAULT_MAX_POWER_KW,
         }
     )
-    links: dict[str, dict[Span, LinkInWindow]] = defaultdict(dict)
+    found = {cut: dict.fromkeys(sorted(cut.vehicle_ids), 0.0) for cut in asked}
+    rest: dict[Slice, Slice] = {}
     for row in rows:
-        of_vehicle = links[row.vehicle_id]
-        if row.meter_id is None:
-            continue
-        own = Span(row.meter_id, row.starts_at, row.ends_at)
-        other = Span(row.other_vehicle_id, row.other_starts_at, row.other_ends_at or row.ends_at)
-        of_vehicle.setdefault(own, LinkInWindow(own, [])).beside.append(other)
-    return {vehicle_id: _joined(of_vehicle.values()) for vehicle_id, of_vehicle in links.items()}
+        cut = asked[row.number - 1]
+        if row.energies_kwh:
+            found[cut] = dict(zip(found[cut], row.energies_kwh, strict=True))
+        for starts_at, ends_at in zip(row.starts_at or (), row.ends_at or (), strict=True):
+            piece = Slice(Span(cut.meter.device_id, starts_at, ends_at), cut.vehicle_ids)
+            rest[piece] = cut
+    for piece, calculated in calculated_shares(rest).items():
+        whole = found[rest[piece]]
+        for vehicle_id, energy_kwh in calculated.shares.items():
+            whole[vehicle_id] += energy_kwh
+    return found
 
 
-def _joined(links: Iterable[LinkInWindow]) -> list[LinkInWindow]:
-    joined: list[LinkInWindow] = []
-    for (meter_id, starts_at, ends_at), beside in links:
-        before = joined[-1] if joined else None
-        if before and before.meter.device_id == meter_id and before.meter.ends_at == starts_at:
-            starts_at, beside = before.meter.starts_at, before.beside + beside
-            joined.pop()
-        joined.append(LinkInWindow(Span(meter_id, starts_at, ends_at), beside))
-    return [LinkInWindow(link.meter, _union(link.beside)) for link in joined]
-
-
-def _union(spans: Iterable[Span]) -> list[Span]:
-    """Return spans, with those of the same device that overlap or touch joined."""
-    union: list[Span] = []
-    for span in sorted(spans):
-        before = union[-1] if union else None
-        if before and before.device_id == span.device_id and span.starts_at <= before.ends_at:
-            span = before._replace(ends_at=max(before.ends_at, span.ends_at))
-            union.pop()
-        union.append(span)
-    return union
-
-
-def slices(links: Iterable[LinkInWindow]) -> list[Slice]:
-    """Split a vehicle's links, in time order, where others begin or end.
-
-    Shape: in time order; none overlaps another.
-    """
-    return [cut for link in links for cut in _cut(link)]
-
-
-def pieces(whole: Sequence[Slice], window: Window) -> list[Slice]:
-    """Return the parts of slices, in the order of `slices`, that lie in `window`."""
-    first = bisect_right(whole, window.starts_at, key=lambda cut: cut.meter.ends_at)
-    last = bisect_left(whole, window.ends_at, key=lambda cut: cut.meter.starts_at)
-    return [cut.within(window) for cut in whole[first:last]]
-
-
-def _clipped(span: Span, starts_at: datetime, ends_at: datetime) -> Span:
-    return Span(span.device_id, max(span.starts_at, starts_at), min(span.ends_at, ends_at))
-
-
-def _cut(link: LinkInWindow) -> list[Slice]:
-    meter_id, starts_at, ends_at = link.meter
-    beside = [_clipped(span, starts_at, ends_at) for span in link.beside]
-    bounds = sorted({bound for span in beside for bound in (span.starts_at, span.ends_at)})
-    cut = []
-    for part in pairwise(bounds):
-        vehicle_ids = frozenset(
-            span.device_id
-            for span in beside
-            if span.starts_at <= part[0] and part[1] <= span.ends_at
+def calculated_shares(slices: Iterable[Slice]) -> dict[Slice, Calculated]:
+    """Return the shares of slices step by step, from history; four statements for intervals."""
+    asked = list(slices)
+    meters = meter_steps(cut.meter for cut in asked)
+    spans = [
+        Span(vehicle_id, *bounds)
+        for cut in asked
+        if (bounds := _intervals_of(meters, cut.meter))
+        for vehicle_id in cut.vehicle_ids
+    ]
+    vehicles = vehicle_steps(spans)
+    taken = {vehicle_id: Taken(own.steps) for vehicle_id, own in vehicles.items()}
+    return {
+        cut: Calculated(
+            _split(cut, _steps_of(meters, cut.meter), taken),
+            _reads([meters.get(cut.meter.device_id), *map(vehicles.get, cut.vehicle_ids)]),
         )
-        cut.append(Slice(Span(meter_id, *part), vehicle_ids))
-    return cut
+        for cut in asked
+    }
+
+
+def _steps_of(meters: Mapping[str, Steps], span: Span) -> Sequence[Step]:
+    """Return the steps that have a part in `span`."""
+    found = meters.get(span.device_id)
+    steps = found.steps if found else []
+    first = bisect_left(steps, span.starts_at, key=lambda step: step.ends_at)
+    last = bisect_left(steps, span.ends_at, key=lambda step: step.starts_at)
+    return steps[first:last]
+
+
+def _intervals_of(meters: Mapping[str, Steps], span: Span) -> Stretch | None:
+    """Return the span of the intervals of all steps that have a part in `span`."""
+    steps = _steps_of(meters, span)
+    if not steps or steps[0].starts_at >= steps[-1].ends_at:
+        return None
+    return steps[0].starts_at, steps[-1].ends_at
+
+
+def _reads(of_devices: Iterable[Steps | None]) -> Stretch | None:
+    reads = [own.reads if own else None for own in of_devices]
+    known = [span for span in reads if span]
+    if len(known) < len(reads):
+        return None
+    return min(first for first, _ in known), max(last for _, last in known)
+
+
+def _split(cut: Slice, steps: Sequence[Step], taken: dict[str, "Taken"]) -> Shares:
+    vehicle_ids = sorted(cut.vehicle_ids)
+    shares: dict[str, float] = defaultdict(float, dict.fromkeys(vehicle_ids, 0.0))
+    nothing = Taken([])
+    for step in steps:
+        ac_kwh = _part(step, cut.meter)
+        if not ac_kwh:
+            continue
+        dc_kwh = [
+            taken.get(vehicle_id, nothing).between(step.starts_at, step.ends_at)
+            for vehicle_id in vehicle_ids
+        ]
+        all_dc_kwh = sum(dc_kwh)
+        for vehicle_id, own_kwh in zip(vehicle_ids, dc_kwh, strict=True):
+            shares[vehicle_id] += ac_kwh * formulas.share(own_kwh, all_dc_kwh, len(vehicle_ids))
+    return dict(shares)
+
+
+def _part(step: Step, span: Span) -> float:
+    """Return the energy of `step` that lies in `span`, in kWh."""
+    energy_kwh = step.energy_kwh or 0.0
+    if step.starts_at >= step.ends_at:
+        return energy_kwh if span.starts_at <= step.ends_at < span.ends_at else 0.0
+    overlap = min(step.ends_at, span.ends_at) - max(step.starts_at, span.starts_at)
+    return energy_kwh * max(0.0, overlap / (step.ends_at - step.starts_at))
+
+
+class Taken:
+    """The curve of a vehicle, summed up from its first step on."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = [step for step in steps if step.starts_at < step.ends_at]
+        self._ends_at = [step.ends_at for step in self._steps]
+        self._so_far_kwh = _summed_up(self._steps)
+        instants = [step for step in steps if step.starts_at >= step.ends_at]
+        self._instants = [step.ends_at for step in instants]
+        self._at_instants_kwh = _summed_up(instants)
+
+    def between(self, starts_at: datetime, ends_at: datetime) -> float:
+        """Return the energy of a span, in kWh."""
+        return max(0.0, self._until(ends_at) - self._until(starts_at))
+
+    def _until(self, at: datetime) -> float:
+        whole = bisect_right(self._ends_at, at)
+        so_far_kwh = (
+            self._so_far_kwh[whole] + self._at_instants_kwh[bisect_left(self._instants, at)]
+        )
+        if whole < len(self._steps):
+            step = self._steps[whole]
+            if step.starts_at < at:
+                part = (at - step.starts_at) / (step.ends_at - step.starts_at)
+                so_far_kwh += (step.energy_kwh or 0.0) * part
+        return so_far_kwh
+
+
+def _summed_up(steps: Iterable[Step]) -> list[float]:
+    return [0.0, *accumulate(step.energy_kwh or 0.0 for step in steps)]

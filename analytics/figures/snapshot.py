@@ -12,8 +12,8 @@ from psqlextra.types import ConflictAction
 from analytics import formulas
 from analytics.figures.accounts import Account, accounts, with_coverage
 from analytics.figures.energy import Energy, Span, meter_energies, vehicle_energies
+from analytics.figures.links import links_in
 from analytics.figures.performance import Performance, performance, without_noise
-from analytics.figures.sharing import links_in
 from analytics.figures.unlinked import FleetEnergy, keep_day
 from analytics.figures.window import Window
 from analytics.formulas import Health

@@ -4,6 +4,7 @@ A stored hour is used as long as nothing that it follows from is marked as chang
 such a mark removes it first. Hours whose counters are still open are left to figures.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -13,8 +14,8 @@ from django.db import connection, transaction
 
 from analytics.figures.energy import Span, Stretch
 from analytics.figures.history import ArchivedHistory
-from analytics.figures.shares import calculated_shares
-from analytics.figures.sharing import Slice
+from analytics.figures.links import Slice
+from analytics.figures.sharing import calculated_shares
 from analytics.sql import STATEMENTS
 from fleet.models import VehicleMeterLink
 from fleet.stores import stopping
@@ -137,5 +138,5 @@ def meters_shared(meter_ids: Iterable[str]) -> list[str]:
             "meter_id", "vehicle_id"
         )
     )
-    of_meters = [meter_id for meter_id, _ in pairs]
-    return sorted({meter_id for meter_id in of_meters if of_meters.count(meter_id) > 1})
+    vehicles = Counter(meter_id for meter_id, _ in pairs)
+    return sorted(meter_id for meter_id, number in vehicles.items() if number > 1)

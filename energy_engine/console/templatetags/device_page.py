@@ -70,8 +70,8 @@ def reason(why: str) -> str:
             f"less than {settings.MIN_ENERGY_KWH:g} kWh of AC, where fixed losses dominate"
         ),
         Reason.LOW_COVERAGE: (
-            f"the vehicle or the meter reported during less than {settings.MIN_COVERAGE:.0%} of the "
-            "energy that flowed"
+            f"less than {settings.MIN_COVERAGE:.0%} of the energy flowed while the vehicle, or the "
+            "meter, reported"
         ),
     }[Reason(why)]
 
