@@ -105,7 +105,7 @@ class Curve:
         self._unseen: list[Stretch] = []
         self._last: dict[int, Step] = {}
         judged = history.judged
-        for (block, piece), step, is_ignored in zip(
+        for (block, piece, _), step, is_ignored in zip(
             history.held, judged.steps, judged.is_ignored, strict=True
         ):
             if step is not None:

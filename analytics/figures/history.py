@@ -69,10 +69,14 @@ class Counted(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A block of a device's history, and the piece that it lies in; None outside of all pieces."""
+    """A block of a device's history, and the piece that it lies in; None outside of all pieces.
+
+    Of a block that is not plain, each reading has to be judged.
+    """
 
     block: Block
     piece: int | None
+    is_plain: bool = True
 
 
 @dataclass
@@ -150,7 +154,6 @@ class _Loaded(NamedTuple):
     bounds: Sequence[datetime]
     counted: list[Counted]
     held: list[Held]
-    unsure: list[int]
     has_more_before: bool
     has_more_after: bool
 
@@ -220,24 +223,20 @@ def _loaded(bounds: Sequence[datetime], rows: Sequence[tuple[_Asked, Any]]) -> _
         bounds,
         counted=[Counted()] * (len(bounds) - 1),
         held=[],
-        unsure=[],
         has_more_before=any(row.is_beyond and one.role == _BEFORE for one, row in rows),
         has_more_after=any(row.is_beyond and one.role == _AFTER for one, row in rows),
     )
-    plain = []
+    held = []
     for one, row in rows:
         if not row.readings:
             continue
         if one.piece is not None:
             loaded.counted[one.piece] = _with(loaded.counted[one.piece], row)
-        plain.append((_block(register, row), one.piece, row.is_plain))
-    plain.sort(key=lambda each: each[0].first_at)
+        held.append(Held(_block(register, row), one.piece, row.is_plain))
+    held.sort(key=lambda each: each.block.first_at)
     if register.is_interval and register.max_power_kw is None:
-        plain = _joined(plain)
-    for block, piece, is_plain in plain:
-        if not is_plain:
-            loaded.unsure.append(len(loaded.held))
-        loaded.held.append(Held(block, piece))
+        held = _joined(held)
+    loaded.held.extend(held)
     return loaded
 
 
@@ -267,28 +266,25 @@ def _with(counted: Counted, row: Any) -> Counted:
     )
 
 
-def _joined(blocks: list[tuple[Block, int | None, bool]]) -> list[tuple[Block, int | None, bool]]:
+def _joined(held: Iterable[Held]) -> list[Held]:
     """Join the blocks of each piece of an interval register without a maximum power.
 
     Nothing between them has to be judged; hours that are missing leave blocks that overlap.
     """
-    joined: list[tuple[Block, int | None, bool]] = []
-    for block, piece, _ in blocks:
-        before, its_piece, _ = joined[-1] if joined else (None, None, True)
-        if before is None or piece is None or its_piece != piece:
-            joined.append((block, piece, True))
+    joined: list[Held] = []
+    for each in held:
+        if not joined or each.piece is None or joined[-1].piece != each.piece:
+            joined.append(each)
             continue
+        before, block = joined[-1].block, each.block
         pause = (block.first_at - before.last_at).total_seconds()
-        joined[-1] = (
-            before._replace(
-                last_at=max(before.last_at, block.last_at),
-                energy_kwh=before.energy_kwh + block.first_kwh + block.energy_kwh,
-                readings=before.readings + block.readings,
-                is_gapless=before.is_gapless and block.is_gapless and 0 <= pause <= _SHORTEST_REACH,
-            ),
-            piece,
-            True,
+        whole = before._replace(
+            last_at=max(before.last_at, block.last_at),
+            energy_kwh=before.energy_kwh + block.first_kwh + block.energy_kwh,
+            readings=before.readings + block.readings,
+            is_gapless=before.is_gapless and block.is_gapless and 0 <= pause <= _SHORTEST_REACH,
         )
+        joined[-1] = joined[-1]._replace(block=whole)
     return joined
 
 
@@ -304,7 +300,10 @@ def _history(loaded: _Loaded) -> History:
 
 def _open_unsure_blocks(source: Source, open_: dict[str, _Loaded]) -> None:
     """Replace blocks by their readings until all can be judged."""
-    due = {device_id: set(loaded.unsure) for device_id, loaded in open_.items()}
+    due = {
+        device_id: {number for number, each in enumerate(loaded.held) if not each.is_plain}
+        for device_id, loaded in open_.items()
+    }
     while True:
         _open_blocks(source, open_, {key: numbers for key, numbers in due.items() if numbers})
         due = {}
@@ -353,8 +352,8 @@ def _open_blocks(
 def _joint_blocks(loaded: _Loaded, pieces: set[int]) -> list[int]:
     return [
         number
-        for number, (block, piece) in enumerate(loaded.held)
-        if piece in pieces and block.readings > 1
+        for number, each in enumerate(loaded.held)
+        if each.piece in pieces and each.block.readings > 1
     ]
 
 

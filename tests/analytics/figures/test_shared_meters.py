@@ -42,6 +42,30 @@ def add_touching_link(vehicle_id: str, meter_id: str, starts_at: datetime) -> No
     )
 
 
+def test_shares_add_up_where_what_follows_has_to_be_judged_too(clock, db):
+    # The register stands at 0 from 11:29 on: a dip, until it may have rolled over, by 12:55. What
+    # follows 11:58 is a block that falls, and so is judged reading by reading as well.
+    Meter.objects.create(meter_id="M1", energy_register="counter", rolls_over_at_kwh=128.0)
+    link_vehicle("V1", "M1", at("09:05"))
+    link_vehicle("V2", "M1", at("09:05"))
+    early = {
+        "11:25": 126.5,
+        "11:26": 0.25,
+        "11:27": 0.375,
+        "11:28": 0.5,
+        "11:29": 0.0,
+        "11:30": 0.0,
+    }
+    late = {"12:55": 0.0, "13:05": 7.0, "13:20": 7.0, "13:35": 0.125}
+    record([meter_reading("M1", *one) for one in (early | late).items()], NOON)
+
+    account = meter_account("M1", Window(at("09:00"), at("11:57")))
+
+    # From 11:26 to 11:28, 0.25 more than the 1.75 up to 11:26; then 29 of the 87 minutes of 127.5.
+    assert account.ac.energy_kwh == pytest.approx(1.75 + 0.25 + 127.5 * 29 / 87)
+    assert account.linked_ac_kwh == pytest.approx(account.ac.energy_kwh)
+
+
 # --- Pieces of a series -----------------------------------------------------------------------
 
 
