@@ -16,7 +16,7 @@ import pytest
 
 from energy_engine import environment
 from energy_engine.local import embedded, leftovers, postgres_user
-from tests.engine.conftest import Connection, Engine, fail_to_start, passable_folder, wait_until
+from tests.engine.conftest import Engine, fail_to_start, passable_folder, wait_until
 
 READING = {"vehicleId": "V1", "kwhDeliveredDc": 1.5}
 _PR_SET_CHILD_SUBREAPER = 36
@@ -38,23 +38,29 @@ def nobody_reaps():
 
 
 def test_start_right_after_the_launcher_was_killed_waits_for_what_it_left(make_engine):
-    """The old web server still answers a request that has begun."""
+    """The old web server still holds the port; here it is frozen until the new launcher waits."""
     engine = make_engine().start()
-    with Connection(engine.port) as slow:
-        slow._http.putrequest("POST", "/v1/ingest")
-        slow._http.putheader("Content-Type", "application/json")
-        slow._http.putheader("Content-Length", "1000")
-        slow._http.endheaders(b"[")
-        engine.request("POST", "/v1/ingest", READING)
-        engine.stop(signal.SIGKILL)
-        engine.output.clear()
+    engine.request("POST", "/v1/ingest", READING)
+    web = engine.processes_of("gunicorn")
+    for process in web:
+        process.suspend()
+    engine.stop(signal.SIGKILL)
+    engine.output.clear()
+    waits = f"port {engine.port} is still in use"
 
-        engine.start()
+    def let_it_end() -> None:
+        wait_until(lambda: waits in "".join(engine.output), 25, "the new launcher waits")
+        for process in web:
+            process.resume()
 
-    output = "".join(engine.output)
-    [said] = [line for line in engine.output if f"port {engine.port} is still in use" in line]
+    other = threading.Thread(target=let_it_end)
+    other.start()
+    engine.start()
+    other.join()
+
+    [said] = [line for line in engine.output if waits in line]
     assert "gunicorn" in said
-    assert "can't be used" not in output
+    assert "can't be used" not in "".join(engine.output)
     status, live_state = engine.request("GET", "/v1/status/vehicle/V1")
     assert (status, live_state["kwhDeliveredDc"]) == (200, 1.5)
 

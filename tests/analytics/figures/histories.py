@@ -36,6 +36,15 @@ MOVES: dict[str, Callable[[float, float], float]] = {
 }
 PAUSES = [MINUTE, 5 * MINUTE, 15 * MINUTE, 40 * MINUTE, 80 * MINUTE]
 OFFSETS = [0 * SECOND, 0 * SECOND, 13 * SECOND]
+# What decides about a reading, as the reference names it: histories put each of them to the test.
+RULES = {
+    *(f"counter: rule {number}" for number in (1, 2, 3, 5, 6, 7, 8)),
+    *(f"session_counter: rule {number}" for number in (1, 2, 3, 4)),
+    "interval: spread from the one before",
+    "interval: spread over a cadence",
+    "interval: at its instant",
+    "interval: not plausible",
+}
 THE_DAY_BEFORE_YESTERDAY = timedelta(days=-2)
 
 Delivered = tuple[str, timedelta, float, float | None]
@@ -72,14 +81,15 @@ def amounts(draw: st.DrawFn) -> list[Delivered]:
 deliveries = st.one_of(
     st.lists(st.tuples(devices, minutes, kwh, temps), min_size=1, max_size=6), bursts(), amounts()
 )
-# A register that rolls over is rare, and easily missed by chance.
-ROLLS_OVER = {
-    "energy_register": "counter",
+# These are rare, and easily missed by chance.
+SESSIONS = {
+    "energy_register": "session_counter",
     "scale": 1.0,
     "max_power_kw": None,
     "interval_seconds": None,
-    "rolls_over_at_kwh": 128.0,
+    "rolls_over_at_kwh": None,
 }
+ROLLS_OVER = {**SESSIONS, "energy_register": "counter", "rolls_over_at_kwh": 128.0}
 any_settings = st.fixed_dictionaries(
     {
         "energy_register": st.sampled_from(["interval", "counter", "session_counter"]),
@@ -89,7 +99,7 @@ any_settings = st.fixed_dictionaries(
         "rolls_over_at_kwh": st.sampled_from([None, 128.0, 128.0, 5000.0]),
     }
 )
-device_settings = st.one_of(any_settings, any_settings, st.just(ROLLS_OVER))
+device_settings = st.one_of(any_settings, any_settings, st.just(ROLLS_OVER), st.just(SESSIONS))
 
 
 def reading(
