@@ -875,7 +875,7 @@ CREATE OR REPLACE FUNCTION analytics_rules_of_shares(
 LANGUAGE sql STABLE PARALLEL SAFE
 AS $$
     SELECT string_agg(
-        concat(register.rules, '|', device.cadence_seconds, '|', device.rolls_over_at_kwh),
+        concat(register.rules, '|', device.rolls_over_at_kwh),
         E'\n' ORDER BY device.position, device.id
     )
     FROM (

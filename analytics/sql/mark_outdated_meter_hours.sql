@@ -8,7 +8,10 @@
 WITH outdated AS (
     SELECT
         cadence.meter_id,
-        register.rules
+        register.rules,
+        marked.rules AS marked_rules,
+        -- Shares of meters depend on the value that a counter rolls over at, sums do not.
+        starts_with(cadence.marked_rules, register.rules || '|') AS is_summed_up
     FROM analytics_metercadence AS cadence
     INNER JOIN fleet_meter AS device ON device.meter_id = cadence.meter_id
     CROSS JOIN LATERAL analytics_register(
@@ -19,7 +22,10 @@ WITH outdated AS (
         cadence.cadence_seconds,
         %(default_max_power_kw)s::float8
     ) AS register
-    WHERE cadence.marked_rules <> register.rules
+    CROSS JOIN LATERAL (
+        SELECT concat(register.rules, '|', device.rolls_over_at_kwh) AS rules
+    ) AS marked
+    WHERE cadence.marked_rules <> marked.rules
     ORDER BY cadence.meter_id
     LIMIT %(most)s
 ),
@@ -31,13 +37,13 @@ marked AS (
         hour.hour
     FROM outdated
     INNER JOIN analytics_meterhour AS hour ON hour.meter_id = outdated.meter_id
-    WHERE hour.rules <> outdated.rules
+    WHERE hour.rules <> outdated.rules OR outdated.is_summed_up
     ORDER BY hour.meter_id, hour.hour
     ON CONFLICT (meter_id, hour) DO NOTHING
 ),
 kept AS (
     UPDATE analytics_metercadence AS cadence
-    SET marked_rules = outdated.rules
+    SET marked_rules = outdated.marked_rules
     FROM outdated
     WHERE cadence.meter_id = outdated.meter_id
     RETURNING 1

@@ -29,7 +29,9 @@ CROSS JOIN LATERAL (
         SELECT
             hour.hour,
             hour.first_measured_at,
-            hour.last_measured_at
+            hour.last_measured_at,
+            lag(hour.hour) OVER in_order AS hour_before,
+            lag(hour.last_measured_at) OVER in_order AS before_at
         FROM analytics_vehiclehour AS hour
         WHERE
             hour.vehicle_id = span.vehicle_id
@@ -39,53 +41,59 @@ CROSS JOIN LATERAL (
             AND hour.hour < %(last)s::timestamptz
             AND hour.rules = register.rules
             AND hour.is_gapless
-            AND NOT EXISTS (
-                SELECT 1
-                FROM ingestion_changedvehiclehour AS changed
-                WHERE changed.vehicle_id = span.vehicle_id AND changed.hour = hour.hour
+            AND hour.hour <> ALL (
+                ARRAY(
+                    SELECT changed.hour
+                    FROM ingestion_changedvehiclehour AS changed
+                    WHERE
+                        changed.vehicle_id = span.vehicle_id
+                        AND changed.hour >= span.starts_at
+                        AND changed.hour < span.ends_at
+                )
             )
+        WINDOW in_order AS (ORDER BY hour.hour)
     ),
+    -- What lies between such hours, with the readings on either side.
     rest AS (
         SELECT
-            coalesce(lag(hour) OVER (ORDER BY hour) + interval '1 hour', span.starts_at)
-                AS starts_at,
-            hour AS ends_at
+            before_at,
+            coalesce(hour_before + interval '1 hour', span.starts_at) AS starts_at,
+            hour AS ends_at,
+            first_measured_at AS after_at
         FROM gapless
         UNION ALL
         SELECT
+            max(last_measured_at) AS before_at,
             coalesce(max(hour) + interval '1 hour', span.starts_at) AS starts_at,
-            span.ends_at
+            span.ends_at,
+            NULL AS after_at
         FROM gapless
-    ),
-    stretch AS (
+    )
+    SELECT
+        reading.before_at,
+        reading.measured_at AS after_at
+    FROM rest
+    CROSS JOIN LATERAL (
         SELECT
-            first_measured_at,
-            last_measured_at
-        FROM gapless
-        UNION ALL
-        SELECT
-            reading.measured_at AS first_measured_at,
-            reading.measured_at AS last_measured_at
-        FROM rest
-        INNER JOIN ingestion_vehiclereading AS reading
-            ON
+            inside.measured_at,
+            lag(inside.measured_at) OVER (ORDER BY inside.measured_at) AS before_at
+        FROM (
+            SELECT reading.measured_at
+            FROM ingestion_vehiclereading AS reading
+            WHERE
                 reading.vehicle_id = span.vehicle_id
                 AND reading.measured_at >= rest.starts_at
                 AND reading.measured_at < rest.ends_at
                 AND reading.measured_at >= %(first)s::timestamptz
                 AND reading.measured_at < %(last)s::timestamptz
-        WHERE rest.starts_at < rest.ends_at
-    )
-    SELECT
-        stretch.before_at,
-        stretch.first_measured_at AS after_at
-    FROM (
-        SELECT
-            first_measured_at,
-            lag(last_measured_at) OVER (ORDER BY first_measured_at, last_measured_at) AS before_at
-        FROM stretch
-    ) AS stretch
+            UNION ALL
+            SELECT beside.measured_at
+            FROM (VALUES (rest.before_at), (rest.after_at)) AS beside (measured_at)
+            WHERE beside.measured_at IS NOT NULL
+        ) AS inside
+    ) AS reading
     WHERE
-        stretch.first_measured_at - stretch.before_at > make_interval(secs => register.reach_seconds)
+        rest.starts_at < rest.ends_at
+        AND reading.measured_at - reading.before_at > make_interval(secs => register.reach_seconds)
 ) AS pause
 ORDER BY span.number, pause.before_at
