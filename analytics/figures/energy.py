@@ -6,12 +6,12 @@ explanations, traces, cadences, estimates for thresholds, roll-ups, exports and 
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
 
 from analytics.figures.curve import Step
-from analytics.figures.history import METERS, VEHICLES, History, Source, histories
+from analytics.figures.history import METERS, VEHICLES, History, Run, Source, histories
 
 
 class Span(NamedTuple):
@@ -25,6 +25,9 @@ class Span(NamedTuple):
     def seconds(self) -> float:
         return (self.ends_at - self.starts_at).total_seconds()
 
+
+_APART: Final = timedelta(days=1)
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 # Two instants: from the first up to the second.
 Stretch = tuple[datetime, datetime]
@@ -67,22 +70,32 @@ def vehicle_energies(spans: Iterable[Span]) -> dict[Span, Energy]:
 
 
 def _energies(source: Source, spans: Iterable[Span]) -> dict[Span, Energy]:
-    of_devices: dict[str, dict[Span, None]] = defaultdict(dict)
-    empty: dict[Span, Energy] = {}
-    for span in spans:
-        if span.starts_at < span.ends_at:
-            of_devices[span.device_id][span] = None
-        else:
-            empty[span] = Energy()
-    bounds = {
-        device_id: sorted({bound for span in own for bound in span[1:]})
-        for device_id, own in of_devices.items()
-    }
-    return empty | {
+    asked = dict.fromkeys(spans)
+    runs = _runs(span for span in asked if span.starts_at < span.ends_at)
+    found = {
         span: energy
-        for device_id, history in histories(source, bounds).items()
-        for span, energy in _of_spans(history, of_devices[device_id])
+        for run, history in histories(source, _bounds(runs)).items()
+        for span, energy in _of_spans(history, runs[run])
     }
+    return {span: Energy() for span in asked if span.starts_at >= span.ends_at} | found
+
+
+def _runs(spans: Iterable[Span]) -> dict[Run, list[Span]]:
+    """Return spans by what is read together: of a device, what lies at most a day apart."""
+    runs: dict[Run, list[Span]] = {}
+    run, until = Run(""), _NEVER
+    for span in sorted(spans):
+        if span.device_id != run.device_id:
+            run, until = Run(span.device_id), span.ends_at
+        elif span.starts_at - until > _APART:
+            run = run._replace(number=run.number + 1)
+        runs.setdefault(run, []).append(span)
+        until = max(until, span.ends_at)
+    return runs
+
+
+def _bounds(runs: Mapping[Run, Iterable[Span]]) -> dict[Run, list[datetime]]:
+    return {run: sorted({bound for span in own for bound in span[1:]}) for run, own in runs.items()}
 
 
 def _of_spans(history: History, spans: Iterable[Span]) -> Iterator[tuple[Span, Energy]]:
@@ -241,28 +254,35 @@ def vehicle_steps(spans: Iterable[Span]) -> dict[str, Steps]:
 
 
 def _steps(source: Source, spans: Iterable[Span]) -> dict[str, Steps]:
-    of_devices: dict[str, list[Span]] = defaultdict(list)
-    for span in spans:
-        of_devices[span.device_id].append(span)
-    bounds = {
-        device_id: sorted({bound for span in own for bound in span[1:]})
-        for device_id, own in of_devices.items()
-    }
+    runs = _runs(spans)
+    bounds = _bounds(runs)
     opened = {
-        device_id: {
+        run: {
             piece
             for span in own
             for piece in range(
-                bisect_left(bounds[device_id], span.starts_at),
-                bisect_left(bounds[device_id], span.ends_at),
+                bisect_left(bounds[run], span.starts_at), bisect_left(bounds[run], span.ends_at)
             )
         }
-        for device_id, own in of_devices.items()
+        for run, own in runs.items()
     }
-    return {
-        device_id: Steps(
-            [step for step in history.judged.steps if step and step.energy_kwh is not None],
-            history.reads,
-        )
-        for device_id, history in histories(source, bounds, opened).items()
+    of_devices: dict[str, list[History]] = defaultdict(list)
+    for run, history in histories(source, bounds, opened).items():
+        of_devices[run.device_id].append(history)
+    return {device_id: _joint_steps(own) for device_id, own in of_devices.items()}
+
+
+def _joint_steps(of_runs: Sequence[History]) -> Steps:
+    """Return the steps of all runs of a device; what is around one run may lie in another."""
+    steps = {
+        step
+        for history in of_runs
+        for step in history.judged.steps
+        if step and step.energy_kwh is not None
     }
+    reads = [history.reads for history in of_runs]
+    known = [stretch for stretch in reads if stretch]
+    return Steps(
+        sorted(steps, key=lambda step: (step.ends_at, step.starts_at)),
+        (min(known)[0], max(last for _, last in known)) if len(known) == len(reads) else None,
+    )

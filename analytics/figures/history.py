@@ -106,8 +106,15 @@ class History:
         return self.held[0].block.first_at, self.held[-1].block.last_at
 
 
-class _Asked(NamedTuple):
+class Run(NamedTuple):
+    """Pieces of a device that follow each other, read apart from its other runs."""
+
     device_id: str
+    number: int = 0
+
+
+class _Asked(NamedTuple):
+    run: Run
     starts_at: datetime
     ends_at: datetime
     role: int
@@ -116,15 +123,15 @@ class _Asked(NamedTuple):
 
 def histories(
     source: Source,
-    bounds: Mapping[str, Sequence[datetime]],
-    opened: Mapping[str, set[int]] | None = None,
-) -> dict[str, History]:
-    """Return the history of devices, by id; one that is not in the registry is absent.
+    bounds: Mapping[Run, Sequence[datetime]],
+    opened: Mapping[Run, set[int]] | None = None,
+) -> dict[Run, History]:
+    """Return the history of runs; that of a device which is not in the registry is absent.
 
     In the pieces that are `opened`, by their numbers, each reading is a block of its own.
     Errors: `ArchivedHistory`, if part of any piece is only in the archive.
     """
-    found: dict[str, History] = {}
+    found: dict[Run, History] = {}
     due = bounds
     for reach in _REACHES:
         loaded = _read(source, due, reach)
@@ -133,11 +140,9 @@ def histories(
             _open_blocks(source, loaded, blocks)
         counters = {key: own for key, own in loaded.items() if not own.register.is_interval}
         _open_unsure_blocks(source, counters)
-        found |= {device_id: _history(own) for device_id, own in loaded.items()}
+        found |= {run: _history(own) for run, own in loaded.items()}
         due = {
-            device_id: bounds[device_id]
-            for device_id, own in counters.items()
-            if not _is_decided(own, found[device_id])
+            run: bounds[run] for run, own in counters.items() if not _is_decided(own, found[run])
         }
         if not due:
             break
@@ -148,7 +153,7 @@ def histories(
 
 
 class _Loaded(NamedTuple):
-    """The rows of a device, as `Held`, with what is known of the ends of its history."""
+    """The rows of a run, as `Held`, with what is known of the ends of its history."""
 
     register: Register
     bounds: Sequence[datetime]
@@ -159,16 +164,16 @@ class _Loaded(NamedTuple):
 
 
 def _read(
-    source: Source, bounds: Mapping[str, Sequence[datetime]], reach: timedelta | None
-) -> dict[str, _Loaded]:
-    """Return the blocks of devices, and of counters those around them as far as `reach`."""
-    asked = [one for device_id, own in bounds.items() for one in _pieces(device_id, own, reach)]
+    source: Source, bounds: Mapping[Run, Sequence[datetime]], reach: timedelta | None
+) -> dict[Run, _Loaded]:
+    """Return the blocks of runs, and of counters those around them as far as `reach`."""
+    asked = [one for run, own in bounds.items() for one in _pieces(run, own, reach)]
     if not asked:
         return {}
     inside = [one for one in asked if one.role == _INSIDE]
     rows = source.blocks.rows(
         {
-            "device_ids": [one.device_id for one in asked],
+            "device_ids": [one.run.device_id for one in asked],
             "starts_at": [one.starts_at for one in asked],
             "ends_at": [one.ends_at for one in asked],
             "roles": [one.role for one in asked],
@@ -181,28 +186,23 @@ def _read(
     )
     if rows and rows[0].gone_until:
         raise ArchivedHistory(rows[0].gone_until)
-    of_devices: dict[str, list[tuple[_Asked, Any]]] = defaultdict(list)
+    of_runs: dict[Run, list[tuple[_Asked, Any]]] = defaultdict(list)
     for row in rows:
         one = asked[row.number - 1]
-        of_devices[one.device_id].append((one, row))
-    return {
-        device_id: _loaded(bounds[device_id], of_device)
-        for device_id, of_device in of_devices.items()
-    }
+        of_runs[one.run].append((one, row))
+    return {run: _loaded(bounds[run], of_run) for run, of_run in of_runs.items()}
 
 
-def _pieces(
-    device_id: str, bounds: Sequence[datetime], reach: timedelta | None
-) -> Iterable[_Asked]:
+def _pieces(run: Run, bounds: Sequence[datetime], reach: timedelta | None) -> Iterable[_Asked]:
     first, last = bounds[0], bounds[-1]
     if reach is None:
-        yield _Asked(device_id, _EVER[0], first, _ALL_BEFORE, None)
+        yield _Asked(run, _EVER[0], first, _ALL_BEFORE, None)
     else:
-        yield _Asked(device_id, _hour_of(first) - reach, first, _BEFORE, None)
+        yield _Asked(run, _hour_of(first) - reach, first, _BEFORE, None)
     for number, (starts_at, ends_at) in enumerate(pairwise(bounds)):
-        yield _Asked(device_id, starts_at, ends_at, _INSIDE, number)
+        yield _Asked(run, starts_at, ends_at, _INSIDE, number)
     until = _EVER[1] if reach is None else _hour_of(last) + reach
-    yield _Asked(device_id, last, until, _AFTER, None)
+    yield _Asked(run, last, until, _AFTER, None)
 
 
 def _hour_of(at: datetime) -> datetime:
@@ -298,52 +298,52 @@ def _history(loaded: _Loaded) -> History:
 # --- Judging counters -------------------------------------------------------------------------
 
 
-def _open_unsure_blocks(source: Source, open_: dict[str, _Loaded]) -> None:
+def _open_unsure_blocks(source: Source, open_: dict[Run, _Loaded]) -> None:
     """Replace blocks by their readings until all can be judged."""
     due = {
-        device_id: {number for number, each in enumerate(loaded.held) if not each.is_plain}
-        for device_id, loaded in open_.items()
+        run: {number for number, each in enumerate(loaded.held) if not each.is_plain}
+        for run, loaded in open_.items()
     }
     while True:
         _open_blocks(source, open_, {key: numbers for key, numbers in due.items() if numbers})
         due = {}
-        for device_id, loaded in open_.items():
+        for run, loaded in open_.items():
             judged = judge(loaded.register, [each.block for each in loaded.held])
             opened = {n for n in judged.opened if loaded.held[n].block.readings > 1}
             if opened:
-                due[device_id] = opened
+                due[run] = opened
         if not due:
             return
 
 
 def _open_blocks(
-    source: Source, open_: dict[str, _Loaded], due: Mapping[str, Iterable[int]]
+    source: Source, open_: dict[Run, _Loaded], due: Mapping[Run, Iterable[int]]
 ) -> None:
-    """Replace the numbered blocks of devices by their readings; one statement."""
-    asked = [(device_id, number) for device_id, numbers in due.items() for number in numbers]
+    """Replace the numbered blocks of runs by their readings; one statement."""
+    asked = [(run, number) for run, numbers in due.items() for number in numbers]
     if not asked:
         return
-    spans = [open_[device_id].held[number].block for device_id, number in asked]
+    spans = [open_[run].held[number].block for run, number in asked]
     rows = source.readings.rows(
         {
-            "device_ids": [device_id for device_id, _ in asked],
+            "device_ids": [run.device_id for run, _ in asked],
             "starts_at": [block.first_at for block in spans],
             "ends_at": [block.last_at + timedelta(microseconds=1) for block in spans],
             "first": min(block.first_at for block in spans),
             "last": max(block.last_at for block in spans) + timedelta(microseconds=1),
         }
     )
-    readings: dict[tuple[str, int], list[Block]] = defaultdict(list)
+    readings: dict[tuple[Run, int], list[Block]] = defaultdict(list)
     for row in rows:
         readings[asked[row.number - 1]].append(Block.of(row.measured_at, row.kwh))
-    for device_id in due:
-        loaded = open_[device_id]
+    for run in due:
+        loaded = open_[run]
         loaded.held[:] = [
             each
             for number, held in enumerate(loaded.held)
             for each in (
-                [Held(block, held.piece) for block in readings[device_id, number]]
-                if (device_id, number) in readings
+                [Held(block, held.piece) for block in readings[run, number]]
+                if (run, number) in readings
                 else [held]
             )
         ]
