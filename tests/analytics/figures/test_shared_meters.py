@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from analytics.figures import snapshot
 from analytics.figures.cache import redis
+from analytics.figures.energy import Span
+from analytics.figures.links import Slice
 from analytics.figures.meters import meter_account
+from analytics.figures.sharing import shared_energies
 from analytics.figures.window import Window
 from analytics.rollups import hourly
 from fleet.links import link_vehicle
@@ -64,6 +67,31 @@ def test_shares_add_up_where_what_follows_has_to_be_judged_too(clock, db):
     # From 11:26 to 11:28, 0.25 more than the 1.75 up to 11:26; then 29 of the 87 minutes of 127.5.
     assert account.ac.energy_kwh == pytest.approx(1.75 + 0.25 + 127.5 * 29 / 87)
     assert account.linked_ac_kwh == pytest.approx(account.ac.energy_kwh)
+
+
+def test_step_that_reaches_from_one_day_into_another_is_shared_once(clock, db):
+    """A counter stood at 0 on the 1st, and at 336 kWh two weeks later: 1 kWh an hour."""
+    Meter.objects.create(meter_id="M1", energy_register="counter")
+    for vehicle_id in ("V1", "V2"):
+        link_vehicle(vehicle_id, "M1", NOON - timedelta(days=20))
+    two_weeks_ago = NOON - timedelta(days=14)
+    readings = [(two_weeks_ago, 0.0), (NOON, 336.0), (NOON + timedelta(minutes=5), 336.5)]
+    record(
+        [
+            MeterReading(meter_id="M1", energy_ac_kwh=kwh, measured_at=measured_at)
+            for measured_at, kwh in readings
+        ],
+        NOON,
+    )
+    days = [
+        Slice(Span("M1", first, first + timedelta(days=1)), frozenset({"V1", "V2"}))
+        for first in (two_weeks_ago, NOON - timedelta(days=1))
+    ]
+
+    shares = shared_energies(days)
+
+    for day in days:
+        assert shares[day] == {"V1": pytest.approx(12.0), "V2": pytest.approx(12.0)}
 
 
 # --- Pieces of a series -----------------------------------------------------------------------
