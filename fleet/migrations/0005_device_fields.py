@@ -1,6 +1,8 @@
 import fleet.models
 from django.db import migrations, models
 
+from fleet.stores.table_locks import lock_while_devices_write
+
 
 class Migration(migrations.Migration):
 
@@ -9,6 +11,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        lock_while_devices_write('fleet_meter', 'fleet_vehicle'),
         migrations.AddField(
             model_name='meter',
             name='clock_offset_seconds',

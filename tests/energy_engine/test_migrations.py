@@ -4,6 +4,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -34,12 +35,20 @@ def manage(url: str, *commands: list[str]) -> None:
     """Run commands of `manage.py` one after another, in one process."""
     code = "import sys; from django.core.management import call_command\n"
     code += "\n".join(f"call_command(*{command!r})" for command in commands)
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "manage.py", "shell", "--no-imports", "-c", code],
+    process = started(url, "shell", "--no-imports", "-c", code)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+
+
+def started(url: str, *command: str) -> subprocess.Popen[str]:
+    """Start a command of `manage.py`."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "manage.py", *command],
         cwd=environment.ROOT,
         env={**os.environ, "DATABASE_URL": url},
-        check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -79,3 +88,31 @@ def test_migrations_are_taken_back_and_applied_again_without_losing_history(url)
     manage(url, *(["migrate", app, "zero"] for app in FIRST), ["prepare"], simulate)
 
     assert schema(url) == schema_before  # nothing was left behind
+
+
+def wait_for_a_waiting_lock(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    deadline = time.monotonic() + 60
+    waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'fleet_meter'::regclass"
+    while not connection.execute(waiting).fetchall():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_devices_write_while_a_migration_waits_for_a_long_transaction(url):
+    manage(url, ["migrate", "fleet", "0004"])
+    with psycopg.connect(url) as reader, psycopg.connect(url, autocommit=True) as writer:
+        reader.execute("SELECT FROM fleet_meter")
+        migration = started(url, "migrate", "fleet", "0005")
+        wait_for_a_waiting_lock(writer)
+
+        writer.execute("SET statement_timeout = '20s'")
+        writer.execute(
+            "INSERT INTO fleet_meter (meter_id, energy_register, registered_at) "
+            "VALUES ('M1', 'interval', now())"
+        )
+
+        assert migration.poll() is None  # it still waits for the reader
+        reader.rollback()
+        _, errors = migration.communicate(timeout=60)
+        assert migration.returncode == 0, errors
+        assert writer.execute("SELECT scale FROM fleet_meter").fetchall() == [(1.0,)]
