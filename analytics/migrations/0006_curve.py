@@ -23,6 +23,14 @@ DROP_FUNCTIONS = f'''
     DROP FUNCTION analytics_register;
 '''
 
+# The version before learned cadences that are not rounded.
+ROUND_CADENCES = '''
+    UPDATE analytics_metercadence
+    SET cadence_seconds = analytics_rounded_cadence(cadence_seconds) WHERE cadence_seconds IS NOT NULL;
+    UPDATE analytics_vehiclecadence
+    SET cadence_seconds = analytics_rounded_cadence(cadence_seconds) WHERE cadence_seconds IS NOT NULL;
+'''
+
 
 class Migration(migrations.Migration):
 
@@ -125,4 +133,5 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.RunSQL(FUNCTIONS.read_text(), DROP_FUNCTIONS),
+        migrations.RunSQL(ROUND_CADENCES, migrations.RunSQL.noop),
     ]

@@ -116,3 +116,17 @@ def test_devices_write_while_a_migration_waits_for_a_long_transaction(url):
         _, errors = migration.communicate(timeout=60)
         assert migration.returncode == 0, errors
         assert writer.execute("SELECT scale FROM fleet_meter").fetchall() == [(1.0,)]
+
+
+def test_cadences_of_the_version_before_are_rounded(url):
+    manage(url, ["migrate", "analytics", "0005"])
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO analytics_metercadence (meter_id, cadence_seconds, learned_at) "
+            "VALUES ('M1', 58.2, now()), ('M2', 900, now()), ('M3', NULL, now())"
+        )
+
+        manage(url, ["migrate", "analytics", "0006"])
+
+        rounded = "SELECT cadence_seconds FROM analytics_metercadence ORDER BY meter_id"
+        assert connection.execute(rounded).fetchall() == [(60.0,), (900.0,), (None,)]
