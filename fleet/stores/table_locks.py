@@ -1,12 +1,16 @@
-"""Lock tables that devices write to, for a migration that changes them."""
+"""Change tables that devices write to, in a migration."""
 
 import time
-from typing import Any, Final
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
 
 from django.db import OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.migrations import RunPython
+from django.db.migrations import SeparateDatabaseAndState
+from django.db.migrations.operations.base import Operation
+from django.db.migrations.state import ProjectState
 from psycopg import errors
 from psycopg.sql import SQL, Identifier
 
@@ -15,21 +19,39 @@ _LOCK_WAIT: Final = "1s"
 _PAUSE_SECONDS: Final = 2.0
 
 
-def lock_while_devices_write(*tables: str) -> RunPython:
-    """Return the first operation of a migration that changes `tables`: it locks them until the end.
+class WhileDevicesWrite(SeparateDatabaseAndState):
+    """Operations that change `tables`, which stay locked for the statements alone.
 
     While a long transaction uses one of them, it tries again and again, and devices write between
-    the attempts. Name the tables in the order in which writers lock them.
+    the attempts. Name the tables in the order in which writers lock them. The migration has no
+    operations after it: the lock is held until the migration's end.
     """
 
-    def lock(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
-        while not _is_locked(schema_editor.connection, tables):
+    def __init__(self, tables: Sequence[str], operations: Sequence[Operation]) -> None:
+        super().__init__(database_operations=operations, state_operations=operations)
+        self.tables = tables
+
+    def database_forwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        # Django takes much longer to render its models than PostgreSQL to change the tables.
+        states = [from_state]
+        for operation in self.database_operations:
+            states.append(states[-1].clone())
+            operation.state_forwards(app_label, states[-1])
+        for state in states:
+            _ = state.apps
+        while not _is_locked(schema_editor.connection, self.tables):
             time.sleep(_PAUSE_SECONDS)
+        for operation, step in zip(self.database_operations, pairwise(states), strict=True):
+            operation.database_forwards(app_label, schema_editor, *step)
 
-    return RunPython(lock, RunPython.noop)
 
-
-def _is_locked(connection: BaseDatabaseWrapper, tables: tuple[str, ...]) -> bool:
+def _is_locked(connection: BaseDatabaseWrapper, tables: Sequence[str]) -> bool:
     """Try to lock all tables; return whether they are."""
     names = SQL(", ").join(map(Identifier, tables))
     try:
