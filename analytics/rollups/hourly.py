@@ -6,6 +6,7 @@ whether or not the hour has been rolled up. The work to do is a list of marks.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -103,15 +104,19 @@ def settle() -> None:
 def sum_up_changed() -> Iterator[int]:
     """Roll up the hours that are marked as changed and quiet; yield how many, batch by batch.
 
-    Afterwards, what they change of how vehicles share meters.
+    Afterwards, what they change of how vehicles share meters. If it stops before that, the hours
+    are marked again.
     """
     changed_before = timezone.now() - QUIET
     due: set[shared_hours.MeterAt] = set()
-    for kind in _HOURLY:
-        while taken := _sum_up_some(kind, changed_before, due):
-            yield taken
-            stopping.check()
-    shared_hours.calculate(due)
+    try:
+        for kind in _HOURLY:
+            while taken := _sum_up_some(kind, changed_before, due):
+                yield taken
+                stopping.check()
+        shared_hours.calculate(due)
+    finally:
+        _mark_again(due)
 
 
 def mark_outdated() -> int:
@@ -144,6 +149,15 @@ def mark(starts_at: datetime, ends_at: datetime, device_id: str | None = None) -
         )
         marked += row.marked
     return marked
+
+
+def _mark_again(due: Iterable[shared_hours.MeterAt]) -> None:
+    """Mark hours of meters whose shares were to be calculated, and those between them."""
+    hours: dict[str, list[datetime]] = defaultdict(list)
+    for meter_id, hour in due:
+        hours[meter_id].append(hour)
+    for meter_id, of_meter in hours.items():
+        mark(min(of_meter), max(of_meter) + HOUR, meter_id)
 
 
 def mark_after_link(meter_ids: Iterable[str] = (), **_: Any) -> None:

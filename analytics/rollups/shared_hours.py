@@ -59,15 +59,16 @@ def take(kind: str, device_ids: Sequence[str], hours: Sequence[datetime]) -> set
     return {(row.meter_id, row.hour) for row in rows}
 
 
-def calculate(due: Iterable[MeterAt]) -> int:
-    """Calculate and store hours of meters; return how many could be stored."""
+def calculate(due: set[MeterAt]) -> None:
+    """Calculate hours of meters, store those that can be, and remove them from `due`."""
     asked = sorted(due)
-    return sum(
-        _calculate(asked[start : start + _AT_ONCE]) for start in range(0, len(asked), _AT_ONCE)
-    )
+    for start in range(0, len(asked), _AT_ONCE):
+        some = asked[start : start + _AT_ONCE]
+        _calculate(some)
+        due.difference_update(some)
 
 
-def _calculate(asked: Sequence[MeterAt]) -> int:
+def _calculate(asked: Sequence[MeterAt]) -> None:
     # The rules before the readings: should they change meanwhile, the hour is not valid.
     hours = _sharers_of_hours.rows(
         {
@@ -76,20 +77,18 @@ def _calculate(asked: Sequence[MeterAt]) -> int:
             "default_max_power_kw": settings.DEFAULT_MAX_POWER_KW,
         }
     )
-    return sum(_calculate_one(hour) for hour in hours)
+    for hour in hours:
+        _calculate_one(hour)
 
 
-def _calculate_one(hour: Any) -> bool:
-    """Calculate one hour; return whether it is stored. Writers wait for its end at most."""
+def _calculate_one(hour: Any) -> None:
+    """Calculate one hour, and store it if it can be. Writers wait for its end at most."""
     stopping.check()
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
-        row = _row(hour)
-        if row is None:
-            return False
-        _keep_shared_hours.rows({name: [value] for name, value in row.items()})
-    return True
+        if row := _row(hour):
+            _keep_shared_hours.rows({name: [value] for name, value in row.items()})
 
 
 def _row(hour: Any) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 between."""
 
 import io
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from django.core.management import call_command
 from analytics.figures.performance import vehicle_account, vehicle_performance
 from analytics.figures.unlinked import unlinked_energy
 from analytics.figures.window import Window
-from analytics.models import MeterHour, VehicleHour
+from analytics.models import MeterHour, SharedHour, VehicleHour
 from analytics.rollups import hourly
 from analytics.rollups.cadence import learn_cadences
 from fleet.links import link_vehicle
@@ -65,6 +66,23 @@ def test_roll_up_that_is_told_to_stop_goes_on_with_the_next_run(monkeypatch, por
     hourly.roll_up()
     assert VehicleHour.objects.count() == 5
     assert dc() == 5
+
+
+@pytest.mark.parametrize("portions", range(10))
+def test_shares_that_a_stop_has_left_out_are_stored_by_the_next_run(portions):
+    link_vehicle("V1", "M1", at("00:00"))
+    link_vehicle("V2", "M1", at("00:00"))
+    times = [f"0{hour}:{minute}" for hour in range(4) for minute in (15, 45)]
+    record([meter_reading("M1", time, 2.0) for time in times], NOON)
+    record(
+        [vehicle_reading(vehicle, time, 1.0) for vehicle in ("V1", "V2") for time in times], NOON
+    )
+    with stopped_after(portions), suppress(Stopped):
+        hourly.roll_up()
+
+    hourly.roll_up()
+
+    assert SharedHour.objects.count() == 4
 
 
 def test_hour_is_left_alone_until_late_readings_have_had_their_time(clock):
