@@ -169,6 +169,10 @@ class VehicleDay(PostgresModel):
     health = models.CharField(max_length=8, choices=[(health, health) for health in Health])
     reason = models.CharField(max_length=32, null=True)  # noqa: DJ001 # null on the wire as well
     meter_id = DeviceIdField(null=True)
+    # What its AC less DC costs; null where that is not a loss, or has no price.
+    loss_cost = models.DecimalField(max_digits=30, decimal_places=12, null=True)
+    loss_currency = models.CharField(max_length=3, null=True)  # noqa: DJ001 # without a site
+    loss_unpriced_kwh = models.FloatField(null=True)
 
     class Meta(PostgresModel.Meta):
         verbose_name = "vehicle's last 24 hours"

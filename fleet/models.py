@@ -3,6 +3,7 @@
 import unicodedata
 import zoneinfo
 from collections.abc import Collection
+from decimal import Decimal
 from math import isfinite
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import ArrayField, DateTimeRangeField, RangeOperators
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Value
@@ -24,6 +25,10 @@ from fleet.device_ids import (
     ExternalIdKey,
     LookAlikeKey,
 )
+from fleet.tariffs.changes import is_only_price
+from fleet.tariffs.models import SeriesPrice, Tariff, TariffRule
+
+__all__ = ["SeriesPrice", "Tariff", "TariffRule"]  # Django looks for tables here
 
 _YEAR_SECONDS = 31_536_000
 
@@ -75,15 +80,6 @@ class Site(PostgresModel):
         validators=[validate_time_zone],
         help_text="IANA name, such as Europe/Berlin",
     )
-    tariff_per_kwh = models.DecimalField(
-        "tariff, per kWh",
-        max_digits=8,
-        decimal_places=4,
-        null=True,
-        blank=True,
-        validators=[MinValueValidator(0)],
-        help_text="price of a kWh of AC at this site; used for the cost of losses",
-    )
     currency = models.CharField(
         max_length=3,
         default="EUR",
@@ -100,6 +96,14 @@ class Site(PostgresModel):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def tariff_per_kwh(self) -> Decimal | None:
+        """Return the price of its only tariff, if that is fixed and valid at all times."""
+        prices = [
+            tariff.price_per_kwh if is_only_price(tariff) else None for tariff in self.tariffs.all()
+        ]
+        return prices[0] if len(prices) == 1 else None
 
 
 class EnergyRegister(models.TextChoices):

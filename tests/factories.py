@@ -5,14 +5,23 @@ from factory.django import DjangoModelFactory
 
 from fleet.links import link_vehicle
 from fleet.models import Meter, Site, Vehicle, VehicleMeterLink
+from fleet.tariffs.models import Tariff
 from tests.conftest import at
 
 
 class SiteFactory(DjangoModelFactory):
+    """Sites; with `price_per_kwh`, with a fixed tariff at all times."""
+
     name = factory.Sequence(lambda number: f"Depot {number}")
 
     class Meta:
         model = Site
+        skip_postgeneration_save = True
+
+    @factory.post_generation
+    def price_per_kwh(site: Site, create: bool, extracted: str | None, **_: object) -> None:
+        if extracted is not None:
+            Tariff.objects.create(site=site, price_per_kwh=extracted)
 
 
 class MeterFactory(DjangoModelFactory):

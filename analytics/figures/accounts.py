@@ -87,6 +87,14 @@ def accounts(
     ]
 
 
+def parts_of(cuts: Sequence[tuple[str, Slice]]) -> list[Part]:
+    """Return vehicles' shares of slices and their DC, in order; two statements, as above."""
+    dc = vehicle_energies(cut.of(vehicle_id) for vehicle_id, cut in cuts)
+    ac = meter_energies(cut.meter for _, cut in cuts)
+    shares = shared_energies(cut for _, cut in cuts)
+    return [_part(vehicle_id, cut, dc, ac, shares) for vehicle_id, cut in cuts]
+
+
 def _part(
     vehicle_id: str,
     cut: Slice,

@@ -142,6 +142,16 @@ def performance(account: Account) -> Performance:
     )
 
 
+def measures_loss(figure: Performance) -> bool:
+    """Return whether AC less DC is what was lost.
+
+    Not where the health is unknown, for more DC than AC, or for a share of the fleet's AC.
+    """
+    efficiency = figure.efficiency_percent
+    is_measured = figure.ac_source in ("linked", "shared") and figure.reason is None
+    return is_measured and efficiency is not None and efficiency <= 100
+
+
 class Compared(NamedTuple):
     """A vehicle's AC, and the DC that it is compared with."""
 

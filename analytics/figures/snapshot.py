@@ -11,9 +11,15 @@ from psqlextra.types import ConflictAction
 
 from analytics import formulas
 from analytics.figures.accounts import Account, accounts, with_coverage
+from analytics.figures.costs import LossCost, loss_costs
 from analytics.figures.energy import Energy, Span, meter_energies, vehicle_energies
 from analytics.figures.links import links_in
-from analytics.figures.performance import Performance, performance, without_noise
+from analytics.figures.performance import (
+    Performance,
+    measures_loss,
+    performance,
+    without_noise,
+)
 from analytics.figures.unlinked import FleetEnergy, keep_day
 from analytics.figures.window import Window
 from analytics.formulas import Health
@@ -81,7 +87,7 @@ def refresh() -> int:
         asked = [(vehicle_id, window) for vehicle_id in part]
         of_part = with_coverage(accounts(asked, links_in(window, part), window, unlinked))
         figures = [performance(account) for account in of_part]
-        _keep_vehicles(figures, window.ends_at)
+        _keep_vehicles(figures, _costs_of_losses(of_part, figures), window.ends_at)
         _add_up(linked, of_part)
         energy_dc_kwh += sum(figure.energy_dc_kwh for figure in figures)
     energy_ac_kwh = _refresh_meters(window, linked)
@@ -111,7 +117,22 @@ def _add_up(linked: dict[str, _Linked], of_vehicles: Sequence[Account]) -> None:
             )
 
 
-def _keep_vehicles(figures: Sequence[Performance], ends_at: datetime) -> None:
+def _costs_of_losses(
+    of_vehicles: Sequence[Account], figures: Sequence[Performance]
+) -> dict[str, LossCost]:
+    """Return what vehicles' losses cost, by id, where AC less DC is a loss."""
+    lossy = [
+        account
+        for account, figure in zip(of_vehicles, figures, strict=True)
+        if measures_loss(figure)
+    ]
+    costs = zip(lossy, loss_costs(lossy), strict=True)
+    return {account.vehicle.device_id: cost for account, cost in costs}
+
+
+def _keep_vehicles(
+    figures: Sequence[Performance], costs: Mapping[str, LossCost], ends_at: datetime
+) -> None:
     rows = [
         {
             "vehicle_id": figure.vehicle_id,
@@ -129,10 +150,19 @@ def _keep_vehicles(figures: Sequence[Performance], ends_at: datetime) -> None:
             "health": str(figure.health),
             "reason": figure.reason and str(figure.reason),
             "meter_id": figure.meter_id,
+            **_loss_row(costs.get(figure.vehicle_id)),
         }
         for figure in figures
     ]
     _keep(_keep_vehicle_days, rows)
+
+
+def _loss_row(loss: LossCost | None) -> dict[str, Any]:
+    return {
+        "loss_cost": loss and loss.cost.amount,
+        "loss_currency": loss and loss.currency,
+        "loss_unpriced_kwh": loss and without_noise(float(loss.cost.unpriced_kwh)),
+    }
 
 
 def _refresh_meters(window: Window, linked: Mapping[str, _Linked]) -> float:

@@ -18,7 +18,10 @@ INSERT INTO analytics_vehicleday (
     ac_source,
     health,
     reason,
-    meter_id
+    meter_id,
+    loss_cost,
+    loss_currency,
+    loss_unpriced_kwh
 )
 SELECT *
 FROM unnest(
@@ -36,7 +39,10 @@ FROM unnest(
     %(ac_source)s::text[],
     %(health)s::text[],
     %(reason)s::text[],
-    %(meter_id)s::text[]
+    %(meter_id)s::text[],
+    %(loss_cost)s::numeric[],
+    %(loss_currency)s::text[],
+    %(loss_unpriced_kwh)s::float8[]
 )
 ON CONFLICT (vehicle_id) DO UPDATE SET
     ends_at = EXCLUDED.ends_at,
@@ -52,5 +58,8 @@ ON CONFLICT (vehicle_id) DO UPDATE SET
     ac_source = EXCLUDED.ac_source,
     health = EXCLUDED.health,
     reason = EXCLUDED.reason,
-    meter_id = EXCLUDED.meter_id
+    meter_id = EXCLUDED.meter_id,
+    loss_cost = EXCLUDED.loss_cost,
+    loss_currency = EXCLUDED.loss_currency,
+    loss_unpriced_kwh = EXCLUDED.loss_unpriced_kwh
 RETURNING 1

@@ -1,4 +1,4 @@
-"""Sites: where devices are, their time zone and energy tariff; defaults of new devices."""
+"""Sites: where devices are, their time zone; defaults of new devices."""
 
 from typing import Any, Final
 
@@ -58,7 +58,6 @@ class SiteAdmin(ConsoleAdmin):
     list_display = [
         "name",
         "time_zone",
-        column("Tariff, per kWh", "tariff_per_kwh"),
         "currency",
         column("Vehicles", "vehicles"),
         column("Meters", "meters"),

@@ -6,8 +6,11 @@ from typing import Any, Final
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
+from rest_framework.permissions import SAFE_METHODS
+from rest_framework.request import Request
 
+from fleet.access.authorization import grant_of
 from fleet.access.keyring import Grant
 from fleet.http.wire import FieldError, InvalidBody, listed
 from fleet.models import EnergyRegister, Meter, Site, Vehicle
@@ -45,6 +48,20 @@ def reached_sites(grant: Grant) -> QuerySet[Site]:
         return Site.objects.filter(pk=grant.site_id)
     of_devices = Q(pk__in=reached(Meter, grant).values("site"))
     return Site.objects.filter(of_devices | Q(pk__in=reached(Vehicle, grant).values("site")))
+
+
+def site_of(request: Request, site_id: int) -> Site:
+    """Return a site that the request's key reaches. Errors: `NotFound`."""
+    site = reached_sites(grant_of(request)).filter(pk=site_id).first()
+    if site is None:
+        raise NotFound("Site not found")
+    return site
+
+
+def require_all_devices(request: Request) -> None:
+    """Require a key for all devices, unless the request only reads. Errors: `PermissionDenied`."""
+    if request.method not in SAFE_METHODS and not grant_of(request).is_for_all:
+        raise PermissionDenied("Changing sites needs a key for all devices")
 
 
 def from_query(query: Mapping[str, str]) -> dict[str, Any]:

@@ -1,14 +1,26 @@
 """Devices and sites as clients read and change them."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Final
 
+from django.db import transaction
 from rest_framework import serializers
 
 from fleet.models import EnergyRegister, Meter, Site, Vehicle
 from fleet.registry.changes import SETTINGS
-from fleet.registry.strict import OneOfField, Strict, StrictSerializer, TextField, YesOrNoField
+from fleet.registry.strict import (
+    OneOfField,
+    PriceField,
+    Strict,
+    StrictSerializer,
+    TextField,
+    YesOrNoField,
+)
+from fleet.tariffs.changes import set_only_price
 
 _SITE_FIELDS: Final = ("id", "name", "time_zone", "tariff_per_kwh", "currency")
+_ONLY_PRICE: Final = "price of its only tariff, if that is fixed and valid at all times; else null"
 
 
 class _SiteNameField(serializers.SlugRelatedField):  # type: ignore[type-arg] # not at run time
@@ -121,14 +133,32 @@ class SiteSettings(StrictSerializer):
     """The settings of a site."""
 
     fixed = ("id",)
+    tariff_per_kwh = PriceField(required=False, allow_null=True, help_text=_ONLY_PRICE)
 
     class Meta:
         model = Site
         fields = _SITE_FIELDS[1:]
 
+    def create(self, validated_data: dict[str, Any]) -> Site:
+        return self._with_price(super().create, validated_data)
+
+    def update(self, instance: Site, validated_data: dict[str, Any]) -> Site:
+        return self._with_price(partial(super().update, instance), validated_data)
+
+    def _with_price(self, save: Callable[[Any], Site], values: dict[str, Any]) -> Site:
+        """Save a site, and its price if there is one among `values`. Errors: `HasOtherTariffs`."""
+        price = {name: values.pop(name) for name in ["tariff_per_kwh"] if name in values}
+        with transaction.atomic():
+            site = save(values)
+            for price_per_kwh in price.values():
+                set_only_price(site, price_per_kwh)
+        return site
+
 
 class SiteRow(StrictSerializer):
     """A site and its settings."""
+
+    tariff_per_kwh = PriceField(read_only=True, allow_null=True, help_text=_ONLY_PRICE)
 
     class Meta:
         model = Site

@@ -29,7 +29,9 @@ from fleet.http.wire import (
     require_utf8,
     suggestion,
 )
+from fleet.tariffs.models import MAX_PER_KWH, PRICE_DECIMALS, PRICE_DIGITS
 
+_PRICE_RANGE: Final = f"must be a number from {-MAX_PER_KWH:,} to {MAX_PER_KWH:,}"
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 _snake_case = re.compile("_([a-z])")
 # The codes of `errors`, by those of Django and of its REST framework, where they differ.
@@ -42,6 +44,7 @@ _CODES: Final = {
     "max_decimal_places": "out_of_range",
     "max_digits": "out_of_range",
     "max_length": "out_of_range",
+    "max_value": "out_of_range",
     "max_whole_digits": "out_of_range",
     "min_value": "out_of_range",
     "not_a_list": "wrong_type",
@@ -70,16 +73,23 @@ class NumberField(serializers.FloatField):
 
 
 @extend_schema_field(OpenApiTypes.DOUBLE)
-class MoneyField(serializers.DecimalField):
-    """A decimal number that is a JSON number on the wire."""
+class PriceField(serializers.DecimalField):
+    """A price per kWh with the limits of `fleet.tariffs`, a JSON number on the wire."""
 
     default_error_messages = {
         "invalid": "must be a number",
-        "min_value": "must be {min_value} or more",
+        "null": "must be a number",
+        "min_value": _PRICE_RANGE,
+        "max_value": _PRICE_RANGE,
+        "max_whole_digits": _PRICE_RANGE,
         "max_digits": "must have at most {max_digits} digits",
         "max_decimal_places": "must have at most {max_decimal_places} decimal places",
-        "max_whole_digits": "must have at most {max_whole_digits} digits before the decimal point",
     }
+
+    def __init__(self, **kwargs: Any) -> None:
+        limits = {"min_value": -MAX_PER_KWH, "max_value": MAX_PER_KWH}
+        sizes = {"max_digits": PRICE_DIGITS, "decimal_places": PRICE_DECIMALS}
+        super().__init__(**sizes | limits | kwargs)
 
     def to_internal_value(self, data: Any) -> Decimal:
         if isinstance(data, bool) or not isinstance(data, int | float):
@@ -173,13 +183,33 @@ class Strict(serializers.Serializer):  # type: ignore[type-arg] # not generic at
         return super().to_internal_value(data)
 
 
+class ItemsField(serializers.ListField):
+    """A list of objects; an error names the place of its item."""
+
+    default_error_messages = {"not_a_list": "must be a list", "null": "must be a list"}
+
+    def run_child_validation(self, data: Any) -> list[Any]:
+        found: list[Any] = []
+        errors: dict[Any, Any] = {}
+        for place, item in enumerate(data):
+            try:
+                found.append(self.child.run_validation(item))
+            except ValidationError as error:
+                errors[place] = error.detail
+            except _Unfit as unfit:
+                errors[place] = [ErrorDetail(f": {unfit.error.message}", unfit.error.code)]
+        if errors:
+            raise ValidationError(errors)
+        return found
+
+
 class StrictSerializer(Strict, serializers.ModelSerializer):  # type: ignore[type-arg] # likewise
     """The fields of a model under their wire names, with the model's rules."""
 
     serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {
         models.CharField: TextField,
         models.DateTimeField: InstantField,
-        models.DecimalField: MoneyField,
+        models.DecimalField: PriceField,
         models.FloatField: NumberField,
     }
     serializer_choice_field = OneOfField

@@ -33,6 +33,8 @@ from fleet.registry.selection import (
     matching,
     reached,
     reached_sites,
+    require_all_devices,
+    site_of,
     with_ids,
 )
 from fleet.registry.serializers import (
@@ -55,6 +57,8 @@ from fleet.registry.strict import (
     not_unique,
     validated,
 )
+from fleet.tariffs.changes import HasOtherTariffs
+from fleet.tariffs.models import SeriesPrice, Tariff
 
 _SEARCH = OpenApiParameter("search", str, description="beginning of the name")
 
@@ -197,12 +201,11 @@ class SiteViewSet(ViewSet):
 
     lookup_url_kwarg = "site_id"
     lookup_value_converter = "int"
-    owned: ClassVar[tuple[type[models.Model], ...]] = (DeviceDefaults,)
+    owned: ClassVar[tuple[type[models.Model], ...]] = (DeviceDefaults, Tariff, SeriesPrice)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if request.method not in ("GET", "HEAD", "OPTIONS") and not grant_of(request).is_for_all:
-            raise PermissionDenied("Changing sites needs a key for all devices")
+        require_all_devices(request)
 
     @extend_schema(
         operation_id="listSites",
@@ -211,7 +214,7 @@ class SiteViewSet(ViewSet):
     )
     def list(self, request: Request) -> Response:
         """List sites by name."""
-        sites = reached_sites(grant_of(request))
+        sites = reached_sites(grant_of(request)).prefetch_related("tariffs")
         if "search" in request.GET:
             sites = sites.filter(name__istartswith=request.GET["search"])
         return _page(request, sites, SiteRow, "name")
@@ -219,7 +222,7 @@ class SiteViewSet(ViewSet):
     @extend_schema(operation_id="site", responses={200: OpenApiResponse(SiteRow, "The site")})
     def retrieve(self, request: Request, site_id: int) -> Response:
         """Return a site."""
-        return Response(SiteRow(_site(request, site_id)).data)
+        return Response(SiteRow(site_of(request, site_id)).data)
 
     @extend_schema(
         operation_id="makeSite",
@@ -238,7 +241,7 @@ class SiteViewSet(ViewSet):
     def partial_update(self, request: Request, site_id: int) -> Response:
         """Change settings of a site; those that the body leaves out stay as they are."""
         data = decode_object(json_body(request))
-        site = _site(request, site_id)
+        site = site_of(request, site_id)
         return _saved(SiteSettings(site, data=data, partial=True), HTTPStatus.OK)
 
     @extend_schema(
@@ -247,7 +250,7 @@ class SiteViewSet(ViewSet):
     def destroy(self, request: Request, site_id: int) -> Response:
         """Delete a site to which nothing refers; otherwise 409 (`in_use`)."""
         require_no_fields(request)
-        site = _site(request, site_id)
+        site = site_of(request, site_id)
         row = SiteRow(site).data
         if kinds := _referring(site, self.owned):
             raise SiteInUse(kinds)
@@ -292,19 +295,15 @@ def _change(
         raise InvalidBody(not_unique(f"{within}externalId")) from None
 
 
-def _site(request: Request, site_id: int) -> Site:
-    site = reached_sites(grant_of(request)).filter(pk=site_id).first()
-    if site is None:
-        raise NotFound("Site not found")
-    return site
-
-
 def _saved(serializer: SiteSettings, status: HTTPStatus) -> Response:
     validated(serializer)
     try:
         site = serializer.save()
     except IntegrityError:  # another site has just got this name
         raise InvalidBody(not_unique("name")) from None
+    except HasOtherTariffs:
+        message = "tariffPerKwh can't be set: the site has tariffs by date or time"
+        raise InvalidBody(FieldError("tariffPerKwh", "conflict", message)) from None
     return Response(SiteRow(site).data, status)
 
 

@@ -38,8 +38,10 @@ CONSOLE_LISTS = (
     "/admin/fleet/meter/?health=unknown&online=yes",
 )
 _SITES = """
-    INSERT INTO fleet_site (name, time_zone, currency, tariff_per_kwh)
-    SELECT 'Depot ' || number, 'Europe/Berlin', 'EUR', 0.3 FROM generate_series(1, 20) AS number;
+    INSERT INTO fleet_site (name, time_zone, currency)
+    SELECT 'Depot ' || number, 'Europe/Berlin', 'EUR' FROM generate_series(1, 20) AS number;
+    INSERT INTO fleet_tariff (site_id, kind, price_per_kwh)
+    SELECT id, 'fixed', 0.3 FROM fleet_site;
     UPDATE fleet_vehicle SET site_id = 1 + substr(vehicle_id, 2)::integer % 20;
     UPDATE fleet_meter SET site_id = 1 + substr(meter_id, 2)::integer % 20;
 """

@@ -130,3 +130,38 @@ def test_cadences_of_the_version_before_are_rounded(url):
 
         rounded = "SELECT cadence_seconds FROM analytics_metercadence ORDER BY meter_id"
         assert connection.execute(rounded).fetchall() == [(60.0,), (900.0,), (None,)]
+
+
+def test_price_of_a_site_becomes_a_fixed_tariff_and_back(url):
+    manage(url, ["prepare"], ["migrate", "energy_engine", "0008"], ["migrate", "analytics", "0010"])
+    manage(url, ["migrate", "fleet", "0008"])
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "INSERT INTO fleet_site (name, time_zone, currency, tariff_per_kwh)"
+            " VALUES ('Berlin', 'UTC', 'EUR', 0.25), ('Bonn', 'UTC', 'EUR', NULL)"
+        )
+
+    manage(url, ["migrate", "fleet", "0009"])
+
+    with psycopg.connect(url) as connection:
+        tariffs = connection.execute(
+            "SELECT name, valid_from, kind, price_per_kwh::text"
+            " FROM fleet_tariff INNER JOIN fleet_site AS site ON site.id = site_id"
+        ).fetchall()
+        assert tariffs == [("Berlin", None, "fixed", "0.250000")]
+        connection.execute(
+            "INSERT INTO fleet_tariff (site_id, valid_from, kind, price_per_kwh)"
+            " SELECT id, '2026-01-01', 'fixed', 0.3 FROM fleet_site"
+        )
+        connection.execute(
+            "UPDATE fleet_tariff SET valid_from = '9999-01-01' WHERE site_id ="
+            " (SELECT id FROM fleet_site WHERE name = 'Bonn')"
+        )
+
+    manage(url, ["migrate", "fleet", "0008"])
+
+    with psycopg.connect(url) as connection:
+        prices = connection.execute(
+            "SELECT name, tariff_per_kwh::text FROM fleet_site ORDER BY name"
+        ).fetchall()
+    assert prices == [("Berlin", "0.3000"), ("Bonn", None)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
@@ -9,12 +10,16 @@ from zoneinfo import ZoneInfo
 import msgspec
 from django.conf import settings
 
+from analytics.figures.accounts import Account
 from analytics.figures.cache import cached_unlinked_energy, read_of_fleet, read_of_vehicle
+from analytics.figures.costs import loss_costs
 from analytics.figures.energy import Energy, Span, meter_energies
 from analytics.figures.explain import Counted, CutStep, Explanation, Split, explanation
 from analytics.figures.meters import meter_account
 from analytics.figures.performance import (
     Performance,
+    measures_loss,
+    performance,
     vehicle_account,
     vehicle_performance,
     without_noise,
@@ -22,11 +27,13 @@ from analytics.figures.performance import (
 from analytics.figures.series import Granularity, Point, cut, vehicle_series
 from analytics.figures.trace import Trace, trace
 from analytics.figures.window import Window
+from energy_engine.console.words.money import shown_money
 from fleet.models import Meter, Site, Vehicle
 
 Chart = dict[str, Any]
 
 _SHOWN_AT_MOST: Final = 50
+_SHOWN_KWH: Final = Decimal("0.005")
 
 
 class Range(NamedTuple):
@@ -68,16 +75,18 @@ def zone_of(site: Site | None) -> ZoneInfo:
 
 
 def vehicle_figures(vehicle: Vehicle, chosen: Range) -> dict[str, Any]:
-    """Return the figures of the range and of the last day, and the charts; at most ten statements.
+    """Return the figures of the range and of the last day, and the charts.
 
-    The figures equal those of the API, to the last digit.
+    Sixteen statements at most, six of them for the cost of the loss. The figures equal those of
+    the API, to the last digit.
     """
     return read_of_vehicle(vehicle.pk, lambda: _vehicle_figures(vehicle, chosen))
 
 
 def _vehicle_figures(vehicle: Vehicle, chosen: Range) -> dict[str, Any]:
     window, zone = Window.last(chosen.length), zone_of(vehicle.site)
-    figure = day = vehicle_performance(vehicle.pk, window, cached_unlinked_energy)
+    account = vehicle_account(vehicle.pk, window, cached_unlinked_energy)
+    figure = day = performance(account)
     if chosen is not RANGES["24h"]:
         day = vehicle_performance(vehicle.pk, Window.last(), cached_unlinked_energy)
     series = vehicle_series(vehicle.pk, window, chosen.granularity, zone, cached_unlinked_energy)
@@ -86,7 +95,7 @@ def _vehicle_figures(vehicle: Vehicle, chosen: Range) -> dict[str, Any]:
         "figure": figure,
         "day": day,
         "period": _query(window),
-        "lost": _lost(figure, vehicle.site),
+        "lost": _lost(figure, account),
         "energy_title": f"AC, DC and efficiency by {chosen.granularity}",
         "state_title": f"State of charge and battery temperature {chosen.by_trace_piece}",
         "energy_chart": _vehicle_energy_chart(series.points, zone),
@@ -147,18 +156,18 @@ def _wire(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _lost(figure: Performance, site: Site | None) -> str:
-    """Return the AC that did not become DC, with its cost at the site; empty if unknown.
-
-    Also empty for a share of the fleet's AC, which does not measure a loss.
-    """
-    efficiency, is_measured = figure.efficiency_percent, figure.ac_source in ("linked", "shared")
-    if efficiency is None or efficiency > 100 or figure.reason or not is_measured:
+def _lost(figure: Performance, account: Account) -> str:
+    """Return the AC that did not become DC, with its cost; empty if that is no loss."""
+    if not measures_loss(figure) or figure.efficiency_percent is None:
         return ""
-    lost_kwh = figure.energy_ac_kwh * (1 - efficiency / 100)
-    if site is None or site.tariff_per_kwh is None:
-        return f"{lost_kwh:.2f} kWh"
-    return f"{lost_kwh:.2f} kWh, {lost_kwh * float(site.tariff_per_kwh):.2f} {site.currency}"
+    lost_kwh = figure.energy_ac_kwh * (1 - figure.efficiency_percent / 100)
+    (loss,) = loss_costs([account])
+    words = f"{lost_kwh:.2f} kWh"
+    if loss.cost.amount is None or loss.currency is None:
+        return words
+    words += f", {shown_money(loss.cost, loss.currency)}"
+    without = loss.cost.unpriced_kwh
+    return f"{words}; {without:.2f} kWh of it without a price" if without >= _SHOWN_KWH else words
 
 
 def _by_meter(counted: Iterable[Counted]) -> list[tuple[str, Counted]]:

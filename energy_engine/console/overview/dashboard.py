@@ -20,8 +20,10 @@ from energy_engine.console.lists.listing import shown_id
 from energy_engine.console.overview import figures
 from energy_engine.console.words.badges import health_badge, local_time
 from energy_engine.console.words.durations import duration
+from energy_engine.console.words.money import shown_money
 from energy_engine.models import JobFailure
 from fleet.stores import replica
+from fleet.tariffs.costs import Cost
 from ingestion.history.pace import SECONDS_BETWEEN_LOOKS, readings_per_second
 
 RENEW_SECONDS: Final = 30
@@ -210,8 +212,10 @@ def _change_of_efficiency(now: float | None, before: float | None) -> Note:
 
 def _loss_tile() -> Tile:
     loss = figures.loss()
-    money = [f"{amount:,.2f} {currency}" for currency, amount in loss.money.items()]
+    money = [shown_money(Cost(amount), currency) for currency, amount in loss.money.items()]
     notes = [Note(f"{' and '.join(money)} at sites with a tariff")] if money else []
+    if loss.unpriced_kwh >= 0.05:
+        notes.append(Note(f"{loss.unpriced_kwh:,.1f} kWh of it at times without a price"))
     plural = "" if loss.vehicles == 1 else "s"
     notes.append(
         Note(

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from django.conf import settings
-from django.db.models import Case, Count, F, FloatField, Q, QuerySet, Sum, When
+from django.db.models import Count, F, FloatField, Q, QuerySet, Sum
 from django.db.models.functions import Cast, Floor, Least
 
 from analytics.models import Fault, FaultKind, FaultState, FleetHour, VehicleDay
@@ -21,11 +22,15 @@ _MEASURED: Final = ("linked", "shared")
 
 
 class Loss(NamedTuple):
-    """Energy lost between meter and battery where both were measured; cost by currency."""
+    """Energy lost between meter and battery where both were measured; cost by currency.
+
+    `unpriced_kwh` is what has no price, at sites where the rest has one.
+    """
 
     energy_kwh: float
     vehicles: int
-    money: dict[str, float]
+    money: dict[str, Decimal]
+    unpriced_kwh: float
 
 
 class SilentDevice(NamedTuple):
@@ -51,28 +56,25 @@ def loss() -> Loss:
     Excluded are vehicles without a link, whose share of the fleet's AC does not measure their loss,
     and efficiencies above 100 %.
     """
-    tariff = F("vehicle__site__tariff_per_kwh")
     rows = (
         judged_days()
         .filter(efficiency_percent__lte=100, ac_source__in=_MEASURED)
-        .annotate(
-            currency=Case(
-                When(vehicle__site__tariff_per_kwh__isnull=False, then="vehicle__site__currency")
-            )
-        )
-        .values("currency")
+        .values("loss_currency")
         .annotate(
             kwh=Sum("lost_kwh"),
             vehicles=Count("pk"),
-            money=Sum(F("lost_kwh") * Cast(tariff, FloatField())),
+            money=Sum("loss_cost"),
+            unpriced_kwh=Sum("loss_unpriced_kwh"),
         )
-        .order_by("currency")
+        .order_by("loss_currency")
     )
     found = list(rows)
+    priced = [row for row in found if row["money"] is not None]
     return Loss(
         sum(row["kwh"] for row in found),
         sum(row["vehicles"] for row in found),
-        {row["currency"]: row["money"] for row in found if row["currency"]},
+        {row["loss_currency"]: row["money"] for row in priced},
+        sum(row["unpriced_kwh"] or 0.0 for row in priced),
     )
 
 

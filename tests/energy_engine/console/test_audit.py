@@ -39,7 +39,7 @@ def change_page(name: str, pk: object) -> str:
 
 class TestSteps:
     def test_change_of_a_site_has_before_and_after(self, boss):
-        site = SiteFactory(name="Zürich", tariff_per_kwh="0.2500")
+        site = SiteFactory(name="Zürich")
         boss.post(
             change_page("fleet_site", site.pk),
             {"name": "Basel", "time_zone": "Europe/Zurich", "currency": "EUR", **NO_DEFAULTS},
@@ -48,7 +48,6 @@ class TestSteps:
         assert logged() == [
             "Name: Zürich → Basel",
             "Time zone: UTC → Europe/Zurich",
-            "Tariff, per kWh: 0.2500 → -",
         ]
         assert "Zürich → Basel" in shown(boss, LOG)
 

@@ -1,5 +1,7 @@
 """Devices and sites over HTTP: reading, changing one, changing many."""
 
+from decimal import Decimal
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -8,8 +10,9 @@ from analytics.models import FaultThresholds
 from fleet.access.issuing import make_key
 from fleet.models import DeviceDefaults, Meter, Scope, Site, Vehicle
 from fleet.registers import register_changed
+from fleet.tariffs.models import SeriesPrice, Tariff
 from tests.callers import MANAGE, READ, Caller
-from tests.conftest import at
+from tests.conftest import NOON, at
 from tests.factories import LinkFactory, MeterFactory, SiteFactory, VehicleFactory
 
 UNSET = {
@@ -416,6 +419,44 @@ class TestSites:
         assert api.delete(path).json()["name"] == "Berlin"
         assert api.get(path).json()["message"] == "Site not found"
 
+    def test_price_of_a_site_is_a_fixed_tariff_at_all_times(self, api):
+        made = api.post("/v1/sites", {"name": "Berlin", "tariffPerKwh": -0.05})
+        path = f"/v1/sites/{made.json()['id']}"
+
+        assert made.json()["tariffPerKwh"] == -0.05
+        api.patch(path, {"tariffPerKwh": 0.3})
+        assert [*Tariff.objects.values_list("kind", "valid_from", "price_per_kwh")] == [
+            ("fixed", None, Decimal("0.3"))
+        ]
+        api.patch(path, {"name": "Bonn"})
+        assert api.get("/v1/sites").json()["results"][0]["tariffPerKwh"] == 0.3
+        assert api.patch(path, {"tariffPerKwh": None}).json()["tariffPerKwh"] is None
+        assert not Tariff.objects.exists()
+
+    def test_price_of_a_site_does_not_replace_tariffs_by_date(self, api):
+        site = SiteFactory(name="Berlin", price_per_kwh="0.3")
+        Tariff.objects.create(site=site, valid_from="2026-07-01", price_per_kwh="0.4")
+
+        answer = api.patch(f"/v1/sites/{site.pk}", {"name": "Bonn", "tariffPerKwh": 0.5})
+
+        assert refusal(answer) == (400, "tariffPerKwh", "conflict")
+        assert api.get(f"/v1/sites/{site.pk}").json()["tariffPerKwh"] is None
+        assert [site.name for site in Site.objects.all()] == ["Berlin"]
+
+    def test_list_of_sites_takes_the_same_statements_however_many_tariffs(
+        self, api, statements_sent
+    ):
+        def statements() -> int:
+            with statements_sent() as sent:
+                api.get("/v1/sites")
+            return sent[0]
+
+        SiteFactory(price_per_kwh="0.3")
+        few = statements()
+        for _ in range(5):
+            SiteFactory(price_per_kwh="0.3")
+        assert statements() == few
+
     def test_sites_are_listed_by_name_in_pages(self, api):
         for name in ("Ulm", "Bern", "Berlin"):
             SiteFactory(name=name)
@@ -435,8 +476,8 @@ class TestSites:
             ({"name": "Bonn", "timeZone": "Moon/Sea"}, "timeZone", "invalid_format"),
             ({"name": "Bonn", "currency": "euro"}, "currency", "invalid_format"),
             ({"name": "Bonn", "currency": "eur"}, "currency", "invalid_format"),
-            ({"name": "Bonn", "tariffPerKwh": -1}, "tariffPerKwh", "out_of_range"),
-            ({"name": "Bonn", "tariffPerKwh": 0.00001}, "tariffPerKwh", "out_of_range"),
+            ({"name": "Bonn", "tariffPerKwh": -100_001}, "tariffPerKwh", "out_of_range"),
+            ({"name": "Bonn", "tariffPerKwh": 0.0000001}, "tariffPerKwh", "out_of_range"),
             ({"name": "Bonn", "tariffPerKwh": "0.3"}, "tariffPerKwh", "wrong_type"),
             ({"name": "Bonn", "id": 1}, "id", "read_only"),
             ({"name": "Bonn", "zone": "UTC"}, None, "unknown_field"),
@@ -462,12 +503,14 @@ class TestSites:
             "The site can't be deleted: API keys, fault thresholds and vehicles refer to it"
         )
 
-    def test_defaults_of_a_site_go_with_it(self, api):
-        site = SiteFactory(name="Berlin")
+    def test_defaults_and_tariffs_of_a_site_go_with_it(self, api):
+        site = SiteFactory(name="Berlin", price_per_kwh="0.3")
+        SeriesPrice.objects.create(site=site, starts_at=NOON, price_per_kwh=1)
         DeviceDefaults.objects.create(site=site, kind="meter")
 
         assert api.delete(f"/v1/sites/{site.pk}").status_code == 200
-        assert not DeviceDefaults.objects.exists()
+        for model in (DeviceDefaults, Tariff, SeriesPrice):
+            assert not model.objects.exists()
 
 
 @pytest.mark.usefixtures("closed")

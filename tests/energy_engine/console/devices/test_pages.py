@@ -18,9 +18,10 @@ from energy_engine.console.devices import links
 from energy_engine.console.words.changes import steps_of
 from fleet.links import UnknownDevice, end_link, link_vehicle
 from fleet.models import Meter, Site, Vehicle, VehicleMeterLink
+from fleet.tariffs.models import Tariff
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
-from tests.factories import MeterFactory
+from tests.factories import MeterFactory, SiteFactory
 from tests.people import UNSCALED
 
 pytestmark = pytest.mark.django_db
@@ -56,7 +57,7 @@ def sign_in(clock):
 
 @pytest.fixture
 def berlin() -> Site:
-    return Site.objects.create(name="Berlin", time_zone="Europe/Berlin", tariff_per_kwh="0.5")
+    return SiteFactory(name="Berlin", time_zone="Europe/Berlin", price_per_kwh="0.5")
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ class TestFigure:
     def test_loss_has_a_price_where_the_site_has_a_tariff(self, console, v1):
         assert "Lost 2.00 kWh, 1.00 EUR" in shown(console, page_of("vehicle", "V1"))
 
-        Site.objects.update(tariff_per_kwh=None)
+        Tariff.objects.all().delete()
         assert "Lost 2.00 kWh Battery" in shown(console, page_of("vehicle", "V1"))
 
     def test_share_of_the_fleet_is_no_loss(self, console):

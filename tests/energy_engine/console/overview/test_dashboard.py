@@ -15,7 +15,7 @@ from analytics.formulas import Health
 from analytics.models import Fault, FleetDay, VehicleDay
 from energy_engine.console.overview.dashboard import bins
 from fleet.links import link_vehicle
-from fleet.models import Meter, Vehicle
+from fleet.models import Meter
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 from tests.factories import MeterFactory, SiteFactory, VehicleFactory
@@ -71,10 +71,12 @@ def charge(
 @pytest.fixture
 def fleet() -> None:
     """GOOD and LOSSY in Berlin, SUSPECT in Paris, and a meter without a vehicle."""
-    berlin = SiteFactory(name="Berlin", time_zone="Europe/Berlin", tariff_per_kwh="0.5")
-    paris = SiteFactory(name="Paris", tariff_per_kwh="0.25")
-    for vehicle_id, site in (("GOOD", berlin), ("LOSSY", berlin), ("SUSPECT", paris)):
+    berlin = SiteFactory(name="Berlin", time_zone="Europe/Berlin", price_per_kwh="0.5")
+    paris = SiteFactory(name="Paris", price_per_kwh="0.25")
+    pairs = (("GOOD", "M1", berlin), ("LOSSY", "M2", berlin), ("SUSPECT", "M3", paris))
+    for vehicle_id, meter_id, site in pairs:
         VehicleFactory(vehicle_id=vehicle_id, site=site)
+        MeterFactory(meter_id=meter_id, site=site)
     charge("GOOD", "M1", 90, 100)
     charge("LOSSY", "M2", 60, 100)
     charge("SUSPECT", "M3", 130, 100)
@@ -135,13 +137,15 @@ class TestTiles:
         assert "25.00 EUR at sites with a tariff" in tiles(console)["lost"]
 
     def test_loss_is_in_each_currency_that_sites_pay_in(self, console, fleet):
-        boston = SiteFactory(tariff_per_kwh="0.1", currency="USD")
-        Vehicle.objects.filter(pk="GOOD").update(site=boston)
+        boston = SiteFactory(price_per_kwh="0.1", currency="USD")
+        Meter.objects.filter(pk="M1").update(site=boston)
+        snapshot.refresh()
 
         assert "20.00 EUR and 1.00 USD at sites" in tiles(console)["lost"]
 
     def test_loss_without_a_tariff_is_in_kwh_alone(self, console, fleet):
-        Vehicle.objects.update(site=SiteFactory())
+        Meter.objects.update(site=SiteFactory())
+        snapshot.refresh()
 
         assert exact(console)["lost"] == "50.0"
         assert "tariff" not in tiles(console)["lost"]
