@@ -6,6 +6,7 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from fleet.access.views import KeyViewSet
+from fleet.registry.tariff_views import PriceViewSet, TariffViewSet
 from fleet.registry.views import MeterViewSet, SiteViewSet, VehicleViewSet
 from fleet.views import LinkViewSet, MeterStatusViewSet, VehicleStatusViewSet
 
@@ -21,6 +22,12 @@ urlpatterns = [
     # A router has neither PUT nor PATCH on a collection.
     path("links", LinkViewSet.as_view({"get": "list", "put": "update"})),
     path("links/<device_id:vehicle_id>", LinkViewSet.as_view({"delete": "destroy"})),
+    path("sites/<int:site_id>/prices", PriceViewSet.as_view({"get": "list", "put": "update"})),
+    path("sites/<int:site_id>/tariffs", TariffViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "sites/<int:site_id>/tariffs/<int:tariff_id>",
+        TariffViewSet.as_view({"put": "update", "delete": "destroy"}),
+    ),
     path("meters", MeterViewSet.as_view(_MANY)),
     path("meters/<device_id:meter_id>", MeterViewSet.as_view(_ONE)),
     path("vehicles", VehicleViewSet.as_view(_MANY)),

@@ -25,6 +25,7 @@ from energy_engine.api.health import Live, Ready, Unready
 from energy_engine.api.root import Service
 from fleet.access.views import KeyMade, KeyOrder, KeyPage, KeyRow
 from fleet.http.openapi import body, schema
+from fleet.registry.tariffs import PricesInForce, SeriesStored
 from fleet.registry.views import DevicesChanged
 from fleet.status import MeterStatus, VehicleStatus
 from fleet.views import Link, LinkMade, LinkOrder, LinkPage, Unlinked
@@ -37,7 +38,7 @@ ANSWERS: Final = (
     *(Service, Live, Ready, Unready, Outcome, Error, IngestError),
     *(Link, LinkMade, LinkPage, Unlinked, KeyRow, KeyMade, KeyPage, MeterStatus, VehicleStatus),
     *(Performance, Series, Explanation, VehiclePage, FleetTotals, FaultPage, FaultHistory),
-    *(WebhookMessage, JobMessage, DevicesChanged),
+    *(WebhookMessage, JobMessage, DevicesChanged, PricesInForce, SeriesStored),
 )
 _KEY: Final = {
     "type": "http",
@@ -194,6 +195,7 @@ _PATH_PARAMETERS: Final = {
     "meterId": "Id of a meter",
     "faultId": "Id of a fault",
     "siteId": "Id of a site, from the list of sites",
+    "tariffId": "Id of a tariff, from the list of tariffs",
     "prefix": "Prefix of a key, such as `eie_0a1b2c3d4e`",
 }
 

@@ -23,6 +23,7 @@ from energy_engine.api.errors import Error, IngestError
 from energy_engine.api.health import Live, Ready, Unready
 from energy_engine.api.root import Service
 from fleet.access.views import KeyMade, KeyOrder, KeyPage, KeyRow
+from fleet.registry.tariffs import Price, PricesInForce, SeriesStored
 from fleet.registry.views import DevicesChanged
 from fleet.status import MeterStatus, VehicleStatus
 from fleet.views import Link, LinkMade, LinkOrder, LinkPage, Unlinked
@@ -230,6 +231,17 @@ _EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
     FaultHistory(**msgspec.structs.asdict(_fault), changes=_steps),
     WebhookMessage("fault.opened", _NOON, _new_fault),
     DevicesChanged(matched=120, changed=118),
+    PricesInForce(
+        _NOON,
+        _NOON + timedelta(hours=24),
+        "EUR",
+        [
+            Price(_NOON, _NOON + timedelta(hours=8), 0.3125),
+            Price(_NOON + timedelta(hours=8), _NOON + timedelta(hours=16), 0.25),
+            Price(_NOON + timedelta(hours=16), _NOON + timedelta(hours=24), None),
+        ],
+    ),
+    SeriesStored(stored=8, removed=0),
     JobMessage("job.failed", _NOON, JobRow("roll_up", _NOON, 1, "OperationalError")),
 )
 # Examples of serializers, which are no structs.
@@ -255,6 +267,25 @@ _site_settings: Final = {
     "currency": "EUR",
 }
 _site_row: Final = {"id": 1, **_site_settings}
+_tariff_settings: Final = {
+    "validFrom": "2026-07-01",
+    "kind": "time_of_use",
+    "pricePerKwh": 0.3125,
+    "rules": [
+        {
+            "weekdays": ["mon", "tue", "wed", "thu", "fri"],
+            "start": "22:00",
+            "end": "06:00",
+            "pricePerKwh": 0.25,
+        }
+    ],
+}
+_tariff_row: Final = {"id": 1, **_tariff_settings, "gaps": []}
+_series: Final = {
+    "start": "2026-07-15T22:00:00Z",
+    "intervalMinutes": 60,
+    "pricesPerKwh": [0.0873, -0.012, None],
+}
 _ends: Final = {"next": None, "previous": None}
 _change: Final = {"energyRegister": "counter", "scale": 0.001}
 _bulk: Final = {"filter": {"site": "Depot", "retired": False}, "set": _change}
@@ -271,6 +302,10 @@ _SERIALIZED: Final[dict[str, Any]] = {
     "SitePage": {**_ends, "results": [_site_row]},
     "SiteSettings": _site_settings,
     "PatchedSiteSettings": {"tariffPerKwh": 0.3125},
+    "TariffSettings": _tariff_settings,
+    "TariffRow": _tariff_row,
+    "TariffList": {"results": [_tariff_row]},
+    "SeriesOrder": _series,
 }
 _BY_NAME: Final[dict[str, Any]] = _SERIALIZED | {
     type(example).__name__: example for example in _EXAMPLES
