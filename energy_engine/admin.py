@@ -9,6 +9,7 @@ from energy_engine.console import (
     links,
     people,
     sites,
+    tariffs,
     thresholds,
     webhooks,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "lock_out_page",
     "people",
     "sites",
+    "tariffs",
     "thresholds",
     "webhooks",
 ]

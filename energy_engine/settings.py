@@ -318,6 +318,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Vehicles", "electric_car", "fleet.vehicle"),
                     _page("Meters", "electric_meter", "fleet.meter"),
                     _page("Sites", "location_on", "fleet.site"),
+                    _page("Tariffs", "payments", "fleet.tariff"),
                     _page("Device defaults", "edit_attributes", "fleet.devicedefaults"),
                     _page("Links", "link", "fleet.vehiclemeterlink"),
                     _page("Faults", "warning", "analytics.fault"),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from typing import Any, Final
 
 from django.contrib.auth.models import Permission
@@ -43,6 +43,8 @@ def in_words(value: Any) -> str:
         return value.name
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if isinstance(value, time):
+        return f"{value:%H:%M}"
     return str(value)
 
 

@@ -7,6 +7,7 @@ from rest_framework.views import APIView
 from fleet.links import link_vehicle
 from tests.conftest import at
 from tests.energy_engine.api.test_closed_doors import METHODS, OPEN, ROUTES
+from tests.factories import SiteFactory
 
 API_ROUTES = [path for path in ROUTES if not path.startswith("/admin/")]
 EXAMPLES = {
@@ -37,6 +38,12 @@ EXAMPLES = {
 }
 
 
+def _filled(path: str, known: dict[str, str]) -> str:
+    for name, value in known.items():
+        path = path.replace(name, value)
+    return path
+
+
 def refusal(answer) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
@@ -57,9 +64,10 @@ def test_no_path_takes_a_parameter_that_it_does_not_know(api, path):
 
 def test_every_documented_parameter_is_taken(api):
     link_vehicle("V1", "M1", at("08:00"))
+    known = {"{vehicleId}": "V1", "{siteId}": str(SiteFactory().pk)}
     document = api.get("/v1/schema").json()
     asked = [
-        (method.upper(), path.replace("{vehicleId}", "V1"), parameter["name"])
+        (method.upper(), _filled(path, known), parameter["name"])
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
         for parameter in operation.get("parameters", [])
