@@ -74,34 +74,39 @@ def cost_of(energies: Iterable[EnergyPiece], prices: Sequence[PriceStretch]) -> 
 
     A piece over which the price changes is split by time. What lies outside `prices` has no price.
     """
-    return total(_cost(kwh, price) for piece in energies for kwh, price in _split(piece, prices))
-
-
-def _cost(energy_kwh: Decimal, price_per_kwh: Decimal | None) -> Cost:
-    if price_per_kwh is None:
-        return Cost(None, energy_kwh)
-    return Cost(_EXACT.multiply(energy_kwh, price_per_kwh))
+    starts = [price.starts_at for price in prices]
+    amount, unpriced_kwh = None, _ZERO
+    for piece in energies:
+        first = max(bisect_right(starts, piece.starts_at) - 1, 0)
+        for energy_kwh, price_per_kwh in _split(piece, prices, first):
+            if price_per_kwh is None:
+                unpriced_kwh = _EXACT.add(unpriced_kwh, energy_kwh)
+            else:
+                amount = _EXACT.fma(energy_kwh, price_per_kwh, amount or _ZERO)
+    return Cost(amount, unpriced_kwh)
 
 
 def _split(
-    piece: EnergyPiece, prices: Sequence[PriceStretch]
+    piece: EnergyPiece, prices: Sequence[PriceStretch], number: int
 ) -> Iterator[tuple[Decimal, Decimal | None]]:
-    """Yield the parts of a piece with their prices; together, they are the piece."""
+    """Yield the parts of a piece with their prices, from the one with this number on.
+
+    Together, they are the piece.
+    """
     starts_at, ends_at, energy = piece
     energy_kwh = energy if isinstance(energy, Decimal) else Decimal(str(energy))
     length = ends_at - starts_at
     left = length
-    number = max(bisect_right(prices, starts_at, key=lambda price: price.starts_at) - 1, 0)
-    for price in prices[number:]:
-        if price.starts_at > starts_at and price.starts_at >= ends_at:
+    for first, last, price_per_kwh in map(prices.__getitem__, range(number, len(prices))):
+        if first > starts_at and first >= ends_at:
             break
-        overlap = min(price.ends_at, ends_at) - max(price.starts_at, starts_at)
-        if overlap == length and starts_at < price.ends_at:
-            yield energy_kwh, price.price_per_kwh
+        if first <= starts_at < last and ends_at <= last:
+            yield energy_kwh, price_per_kwh
             return
+        overlap = min(last, ends_at) - max(first, starts_at)
         if overlap > _NO_TIME:
             left -= overlap
-            yield _part(energy_kwh, overlap, length), price.price_per_kwh
+            yield _part(energy_kwh, overlap, length), price_per_kwh
     yield (_part(energy_kwh, left, length) if length else energy_kwh), None
 
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from fleet.stores.statements import Statement
 from fleet.tariffs.models import TariffKind
-from fleet.tariffs.weeks import QUARTER_MINUTES, Rule, Week, runs, week_of
+from fleet.tariffs.weeks import QUARTER_MINUTES, Rule, Run, Week, runs, week_of
 
 QUARTER: Final = timedelta(minutes=QUARTER_MINUTES)
 _DAY: Final = timedelta(days=1)
@@ -224,8 +224,12 @@ def _of_week(
 ) -> Iterator[PriceStretch]:
     # The first local midnight at or before the start, as if local time were UTC.
     midnight = (starts_at + ahead).replace(hour=0, minute=0, second=0, microsecond=0)
+    of_weekdays: dict[int, list[Run]] = {}
     while midnight - ahead < ends_at:
-        for run in runs(week, midnight.isoweekday()):
+        weekday = midnight.isoweekday()
+        if weekday not in of_weekdays:
+            of_weekdays[weekday] = runs(week, weekday)
+        for run in of_weekdays[weekday]:
             first = midnight + run.first * QUARTER - ahead
             last = midnight + run.after * QUARTER - ahead
             yield PriceStretch(max(first, starts_at), min(last, ends_at), run.price_per_kwh)
