@@ -30,21 +30,17 @@ class PriceStretch(NamedTuple):
 
 
 class SitePrices(NamedTuple):
-    """The prices of a site over a span, and their currency; without prices for no tariffs."""
+    """The prices of a site over a span, and their currency."""
 
     currency: str
     stretches: Sequence[PriceStretch]
 
 
 class PlannedTariff(NamedTuple):
-    """A tariff as a plain value: from a local date on, the prices of a week or the series."""
+    """A tariff as a plain value: from a local date on, a week of prices; None: the series."""
 
     valid_from: date | None
     week: Week | None
-
-    @property
-    def is_series(self) -> bool:
-        return self.week is None
 
     @property
     def is_fixed(self) -> bool:
@@ -55,6 +51,10 @@ class _Site(NamedTuple):
     zone: ZoneInfo
     currency: str
     tariffs: list[PlannedTariff]
+
+    @property
+    def has_series(self) -> bool:
+        return any(tariff.week is None for tariff in self.tariffs)
 
 
 class _Offset(NamedTuple):
@@ -74,7 +74,7 @@ def site_prices(
     price. Statements: one for any number of sites; one more if any has a series.
     """
     sites = _sites(site_ids)
-    in_series = [site_id for site_id, site in sites.items() if any(t.is_series for t in site[2])]
+    in_series = [site_id for site_id, site in sites.items() if site.has_series]
     series = series_stretches(in_series, starts_at, ends_at)
     return {
         site_id: SitePrices(
