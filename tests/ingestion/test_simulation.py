@@ -310,6 +310,14 @@ def test_report_counts_what_was_delivered(clock):
 
 
 @pytest.mark.django_db
+def test_report_of_one_vehicle_is_in_the_singular(clock):
+    printed = run("--vehicles=1", "--hours=1", "--faulty=1")
+
+    assert "\n1 vehicle on 1 meter, from " in printed
+    assert "\n1 vehicle on faulty chargers, with " in printed
+
+
+@pytest.mark.django_db
 def test_devices_that_may_not_register_themselves_are_named(clock, settings):
     settings.INGEST_UNKNOWN_DEVICES = "reject"
 

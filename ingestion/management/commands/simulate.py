@@ -119,14 +119,18 @@ def _report(scenario: Scenario, seconds: float) -> str:
         f"{count:,} readings in {seconds:.1f} s: {count / max(seconds, 1e-3):,.0f} readings/s",
         f"{scenario.reading_count:,} of them count; {scenario.repeated_count:,} were delivered "
         f"twice, {scenario.late_count:,} late",
-        f"{scenario.vehicles:,} vehicles on {scenario.meters:,} meters, "
+        f"{_counted(scenario.vehicles, 'vehicle')} on {_counted(scenario.meters, 'meter')}, "
         f"from {instant(scenario.starts_at)} until {instant(scenario.ends_at)}",
-        f"\n{len(faulty):,} vehicles on faulty chargers, with their simulated efficiency:",
+        f"\n{_counted(len(faulty), 'vehicle')} on faulty chargers, with the simulated efficiency:",
         *(f"  {p.vehicle_id}  {p.meter_id}  {100 * p.efficiency:.2f}%" for p in faulty),
         "\nCompare it with efficiencyRatio from the engine, for example:",
         f"  /v1/analytics/performance/{(faulty or scenario.pairings)[0].vehicle_id}",
     ]
     return "\n".join(lines)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 class _Problem(msgspec.Struct):
