@@ -25,6 +25,7 @@ from energy_engine.console.words import changes
 from energy_engine.console.words.badges import second
 from fleet.models import Meter, Vehicle
 
+_TITLE: Final = "To check"
 _TO_CHECK: Final = "admin:analytics_hint_changelist"
 
 
@@ -103,7 +104,7 @@ class DismissedFilter(admin.SimpleListFilter):
         return [("dismissed", "Dismissed"), ("all", "All")]
 
     def choices(self, changelist: Any) -> Any:
-        for value, words in [(None, "To check"), *self.lookup_choices]:
+        for value, words in [(None, _TITLE), *self.lookup_choices]:
             yield {
                 "selected": self.value() == value,
                 "query_string": changelist.get_query_string({self.parameter_name: value}),
@@ -165,6 +166,13 @@ class HintAdmin(ExportedList):
 
     def has_dismiss_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("analytics.change_hint")
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        # As the sidebar names it.
+        page: HttpResponse = super().changelist_view(
+            request, (extra_context or {}) | {"title": _TITLE}
+        )
+        return page
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any

@@ -73,6 +73,11 @@ class TestList:
             }
         ]
 
+    def test_title_is_that_of_the_sidebar(self, boss, hint):
+        content = boss.get(TO_CHECK).content.decode()
+
+        assert "To check | " in content.partition("<title>")[2].partition("</title>")[0]
+
     def test_dismissed_and_followed_hints_are_not_listed(self, boss, hint):
         made("M2", dismissed_at=NOON)
         made("M3", followed_at=NOON)
