@@ -1,13 +1,14 @@
 """What a device reported: its state over time for charts, and its latest deliveries."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from analytics.figures.window import Window
 from analytics.sql import STATEMENTS
 from fleet.models import Meter, Vehicle
 from fleet.stores.statements import Statement, from_row
+from ingestion.models import MeterReading, MeterRegister, VehicleReading, VehicleRegister
 
 LATE_AFTER: Final = timedelta(minutes=5)
 
@@ -18,6 +19,10 @@ _traces: Final = {
 _deliveries: Final = {
     Vehicle: Statement(STATEMENTS / "recent_vehicle_deliveries.sql"),
     Meter: Statement(STATEMENTS / "recent_meter_deliveries.sql"),
+}
+_READINGS: Final[dict[type[Vehicle | Meter], tuple[Any, Any]]] = {
+    Vehicle: (VehicleReading, VehicleRegister),
+    Meter: (MeterReading, MeterRegister),
 }
 _VALUES: Final = {
     Vehicle: ("soc_percent", "battery_temp_celsius"),
@@ -92,6 +97,21 @@ def trace(
         for column in _VALUES[kind]
     }
     return Trace(starts_at, values)
+
+
+def first_reading_at(kind: type[Vehicle | Meter], device_id: str) -> datetime | None:
+    """Return the timestamp of a device's first reading; None if it has none.
+
+    One statement: it walks along the index, partition by partition. Readings that are only in the
+    archive count as well: of each dropped partition, the last one is kept.
+    """
+    own = {f"{kind._meta.model_name}_id": device_id}
+    firsts = (
+        model.objects.filter(**own).order_by("measured_at").values("measured_at")[:1]
+        for model in _READINGS[kind]
+    )
+    found = next(firsts).union(*firsts, all=True).values_list("measured_at", flat=True)
+    return min(found, default=None)
 
 
 def recent_deliveries(

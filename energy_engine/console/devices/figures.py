@@ -1,21 +1,19 @@
-"""The figures of a device over a range up to now: numbers, charts and how they are calculated."""
+"""The figures of a device over a range: numbers, charts and how they are calculated."""
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
-from zoneinfo import ZoneInfo
 
 import msgspec
-from django.conf import settings
 
 from analytics.figures.accounts import Account
 from analytics.figures.cache import cached_unlinked_energy, read_of_fleet, read_of_vehicle
 from analytics.figures.costs import loss_costs
 from analytics.figures.energy import Energy, Span, meter_energies
 from analytics.figures.explain import Counted, CutStep, Explanation, Split, explanation
-from analytics.figures.meters import meter_account
+from analytics.figures.meters import MeterAccount, meter_account
 from analytics.figures.performance import (
     Performance,
     measures_loss,
@@ -24,38 +22,16 @@ from analytics.figures.performance import (
     vehicle_performance,
     without_noise,
 )
-from analytics.figures.series import Granularity, Point, cut, vehicle_series
-from analytics.figures.trace import Trace, trace
+from analytics.figures.series import Point, cut, vehicle_series
+from analytics.figures.trace import trace
 from analytics.figures.window import Window
+from energy_engine.console.devices import charts
+from energy_engine.console.devices.ranges import Range
 from energy_engine.console.words.money import shown_money
-from fleet.models import Meter, Site, Vehicle
-
-Chart = dict[str, Any]
+from fleet.models import Meter, Vehicle
 
 _SHOWN_AT_MOST: Final = 50
 _SHOWN_KWH: Final = Decimal("0.005")
-
-
-class Range(NamedTuple):
-    """How far back the figures go, and the resolution of their charts."""
-
-    name: str
-    title: str
-    length: timedelta
-    granularity: Granularity
-    trace_piece: timedelta
-    by_trace_piece: str
-
-
-_HOUR: Final = timedelta(hours=1)
-RANGES: Final = {
-    chosen.name: chosen
-    for chosen in (
-        Range("24h", "24 hours", 24 * _HOUR, Granularity.HOUR, _HOUR / 4, "by 15 minutes"),
-        Range("7d", "7 days", timedelta(days=7), Granularity.DAY, _HOUR, "by hour"),
-        Range("30d", "30 days", timedelta(days=30), Granularity.DAY, 6 * _HOUR, "by 6 hours"),
-    )
-}
 
 
 class LinkedSpan(NamedTuple):
@@ -66,63 +42,125 @@ class LinkedSpan(NamedTuple):
     end: datetime
 
 
-def chosen_range(query: Mapping[str, str]) -> Range:
-    return RANGES.get(query.get("range", ""), RANGES["24h"])
-
-
-def zone_of(site: Site | None) -> ZoneInfo:
-    return ZoneInfo(site.time_zone if site else "UTC")
-
-
 def vehicle_figures(vehicle: Vehicle, chosen: Range) -> dict[str, Any]:
     """Return the figures of the range and of the last day, and the charts.
 
-    Sixteen statements at most, six of them for the cost of the loss. The figures equal those of
-    the API, to the last digit.
+    Sixteen statements at most, six of them for the cost of the loss; half as many again if the
+    range is compared. The figures equal those of the API, to the last digit. Nothing if the range
+    is in the archive.
     """
+    if chosen.is_gone:
+        return {}
     return read_of_vehicle(vehicle.pk, lambda: _vehicle_figures(vehicle, chosen))
 
 
 def _vehicle_figures(vehicle: Vehicle, chosen: Range) -> dict[str, Any]:
-    window, zone = Window.last(chosen.length), zone_of(vehicle.site)
+    window, fine, zone = chosen.window, chosen.resolution, chosen.zone
     account = vehicle_account(vehicle.pk, window, cached_unlinked_energy)
     figure = day = performance(account)
-    if chosen is not RANGES["24h"]:
+    if not chosen.is_last_day:
         day = vehicle_performance(vehicle.pk, Window.last(), cached_unlinked_energy)
-    series = vehicle_series(vehicle.pk, window, chosen.granularity, zone, cached_unlinked_energy)
-    state = trace(Vehicle, vehicle.pk, window, chosen.trace_piece, zone)
+    points, points_before = _points(vehicle, window, chosen), None
+    compared = {}
+    if chosen.before:
+        before = vehicle_performance(vehicle.pk, chosen.before, cached_unlinked_energy)
+        points_before = _points(vehicle, chosen.before, chosen)
+        compared = _compared_figures(figure, before)
+    state = trace(Vehicle, vehicle.pk, window, fine.trace_piece, zone)
     return {
         "figure": figure,
         "day": day,
+        "compared": compared,
         "period": _query(window),
         "lost": _lost(figure, account),
-        "energy_title": f"AC, DC and efficiency by {chosen.granularity}",
-        "state_title": f"State of charge and battery temperature {chosen.by_trace_piece}",
-        "energy_chart": _vehicle_energy_chart(series.points, zone),
-        "state_chart": _state_chart(state, zone),
+        "energy_title": f"AC, DC and efficiency by {fine.granularity}",
+        "state_title": f"State of charge and battery temperature {fine.by_trace_piece}",
+        "energy_chart": charts.vehicle_energy(points, points_before, zone),
+        "state_chart": charts.vehicle_state(state, zone),
+    }
+
+
+def _points(vehicle: Vehicle, window: Window, chosen: Range) -> list[Point]:
+    granularity = chosen.resolution.granularity
+    return vehicle_series(
+        vehicle.pk, window, granularity, chosen.zone, cached_unlinked_energy
+    ).points
+
+
+def _compared_figures(figure: Performance, before: Performance) -> dict[str, str]:
+    """Return the figures of the span before with the differences from them, by tile."""
+    kwh = _difference("kWh", 3)
+    return {
+        "efficiency": _difference("%", 2)(figure.efficiency_percent, before.efficiency_percent),
+        "ac": kwh(figure.energy_ac_kwh, before.energy_ac_kwh),
+        "dc": kwh(figure.energy_dc_kwh, before.energy_dc_kwh),
+        "lost": _difference("kWh", 2)(_lost_kwh(figure), _lost_kwh(before)),
+        "temp": _difference("°C", 1)(figure.battery_temp_celsius, before.battery_temp_celsius),
     }
 
 
 def meter_figures(meter: Meter, chosen: Range) -> dict[str, Any]:
-    """Return the AC of the range, its split by vehicle, and the charts; seven statements."""
+    """Return the AC of the range, its split by vehicle, and the charts.
+
+    Seven statements; twelve if the range is compared. Nothing if the range is in the archive.
+    """
+    if chosen.is_gone:
+        return {}
     return read_of_fleet(lambda: _meter_figures(meter, chosen))
 
 
 def _meter_figures(meter: Meter, chosen: Range) -> dict[str, Any]:
-    window, zone = Window.last(chosen.length), zone_of(meter.site)
+    window, fine, zone = chosen.window, chosen.resolution, chosen.zone
     account = meter_account(meter.pk, window)
-    pieces = cut(window, chosen.granularity, zone)
-    energies = meter_energies(Span(meter.pk, piece.starts_at, piece.ends_at) for piece in pieces)
-    voltage = trace(Meter, meter.pk, window, chosen.trace_piece, zone)
+    energies, energies_before = _energies(meter, window, chosen), None
+    compared = {}
+    if chosen.before:
+        energies_before = _energies(meter, chosen.before, chosen)
+        compared = _compared_accounts(account, meter_account(meter.pk, chosen.before))
+    voltage = trace(Meter, meter.pk, window, fine.trace_piece, zone)
     return {
         "account": account,
+        "compared": compared,
         "served": account.served[:_SHOWN_AT_MOST],
         "more_served": len(account.served[_SHOWN_AT_MOST:]),
-        "energy_title": f"AC by {chosen.granularity}",
-        "state_title": f"Voltage {chosen.by_trace_piece}",
-        "energy_chart": _meter_energy_chart(energies, zone),
-        "state_chart": _voltage_chart(voltage, zone),
+        "energy_title": f"AC by {fine.granularity}",
+        "state_title": f"Voltage {fine.by_trace_piece}",
+        "energy_chart": charts.meter_energy(energies, energies_before, zone),
+        "state_chart": charts.meter_state(voltage, zone),
     }
+
+
+def _energies(meter: Meter, window: Window, chosen: Range) -> dict[Span, Energy]:
+    pieces = cut(window, chosen.resolution.granularity, chosen.zone)
+    return meter_energies(Span(meter.pk, piece.starts_at, piece.ends_at) for piece in pieces)
+
+
+def _compared_accounts(account: MeterAccount, before: MeterAccount) -> dict[str, str]:
+    kwh = _difference("kWh", 3)
+    return {
+        "ac": kwh(account.ac.energy_kwh, before.ac.energy_kwh),
+        "linked_ac": kwh(account.linked_ac_kwh, before.linked_ac_kwh),
+        "linked_dc": kwh(account.linked_dc_kwh, before.linked_dc_kwh),
+        "efficiency": _difference("%", 2)(account.efficiency_percent, before.efficiency_percent),
+    }
+
+
+def _difference(unit: str, places: int) -> Callable[[float | None, float | None], str]:
+    """Return a function that returns a value of the span before, and the difference from it."""
+
+    def words(value: float | None, before: float | None) -> str:
+        if before is None:
+            return "before: -"
+        shown = f"before: {before:.{places}f} {unit}"
+        if value is None:
+            return shown
+        points = " points" if unit == "%" else f" {unit}"
+        change = f"{value - before:+.{places}f}{points}"
+        if unit == "kWh" and before > 0:
+            change += f", {100 * (value - before) / before:+.1f} %"
+        return f"{shown}; {change}"
+
+    return words
 
 
 def what_it_is_made_of(vehicle: Vehicle, window: Window) -> dict[str, Any]:
@@ -158,9 +196,9 @@ def _wire(instant: datetime) -> str:
 
 def _lost(figure: Performance, account: Account) -> str:
     """Return the AC that did not become DC, with its cost; empty if that is no loss."""
-    if not measures_loss(figure) or figure.efficiency_percent is None:
+    lost_kwh = _lost_kwh(figure)
+    if lost_kwh is None:
         return ""
-    lost_kwh = figure.energy_ac_kwh * (1 - figure.efficiency_percent / 100)
     (loss,) = loss_costs([account])
     words = f"{lost_kwh:.2f} kWh"
     if loss.cost.amount is None or loss.currency is None:
@@ -168,6 +206,13 @@ def _lost(figure: Performance, account: Account) -> str:
     words += f", {shown_money(loss.cost, loss.currency)}"
     without = loss.cost.unpriced_kwh
     return f"{words}; {without:.2f} kWh of it without a price" if without >= _SHOWN_KWH else words
+
+
+def _lost_kwh(figure: Performance) -> float | None:
+    """Return the AC that did not become DC; None if that is no loss."""
+    if not measures_loss(figure) or figure.efficiency_percent is None:
+        return None
+    return figure.energy_ac_kwh * (1 - figure.efficiency_percent / 100)
 
 
 def _by_meter(counted: Iterable[Counted]) -> list[tuple[str, Counted]]:
@@ -215,66 +260,3 @@ def _links(splits: Iterable[Split]) -> list[LinkedSpan]:
         else:
             links.append(LinkedSpan(split.meter_id, split.start, split.end))
     return links
-
-
-# --- Charts -----------------------------------------------------------------------------------
-
-
-def _vehicle_energy_chart(points: list[Point], zone: ZoneInfo) -> Chart | None:
-    if not any(point.data_points.vehicle or point.energy_ac_kwh for point in points):
-        return None
-    efficiency = _line("Efficiency", "%", [point.efficiency_percent for point in points])
-    chart = _chart(
-        [point.start for point in points],
-        zone,
-        [
-            _bars("AC in", [point.energy_ac_kwh for point in points]),
-            _bars("DC out", [point.energy_dc_kwh for point in points]),
-            efficiency | {"axis": "right", "dash": 1},
-        ],
-    )
-    healthy = settings.HEALTHY_EFFICIENCY_PERCENT
-    return chart | {
-        "marks": [{"label": f"Healthy from {healthy:g} %", "value": healthy, "axis": "right"}]
-    }
-
-
-def _meter_energy_chart(energies: dict[Span, Energy], zone: ZoneInfo) -> Chart | None:
-    if not any(energy.readings for energy in energies.values()):
-        return None
-    spans = sorted(energies)
-    bars = _bars("AC", [without_noise(energies[span].energy_kwh) for span in spans])
-    return _chart([span.starts_at for span in spans], zone, [bars])
-
-
-def _voltage_chart(state: Trace, zone: ZoneInfo) -> Chart | None:
-    if state.is_empty:
-        return None
-    return _chart(state.starts_at, zone, [_line("Voltage", "V", state.values["voltage_v"])])
-
-
-def _state_chart(state: Trace, zone: ZoneInfo) -> Chart | None:
-    if state.is_empty:
-        return None
-    temperature = _line("Battery temperature", "°C", state.values["battery_temp_celsius"])
-    return _chart(
-        state.starts_at,
-        zone,
-        [
-            _line("State of charge", "%", state.values["soc_percent"]),
-            temperature | {"axis": "right", "dash": 1},
-        ],
-    )
-
-
-def _chart(times: list[datetime], zone: ZoneInfo, series: list[Chart]) -> Chart:
-    return {"times": times, "zone": zone.key, "series": series}
-
-
-def _bars(label: str, values: list[float]) -> Chart:
-    return {"label": label, "unit": "kWh", "values": values, "as": "bar", "axis": "left"}
-
-
-def _line(label: str, unit: str, values: list[float | None]) -> Chart:
-    shown = [None if value is None else round(value, 3) for value in values]
-    return {"label": label, "unit": unit, "values": shown, "as": "line", "axis": "left", "dash": 0}

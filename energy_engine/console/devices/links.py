@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from energy_engine.console import link_undo
-from energy_engine.console.devices.figures import chosen_range
+from energy_engine.console.devices.ranges import asked_range, zone_of
 from energy_engine.console.lists.base import ConsoleAdmin
 from energy_engine.console.lists.listing import BEGINS_LATER, IN_FORCE, link_state
 from energy_engine.console.words import changes, link_words
@@ -306,8 +306,8 @@ class VehicleLinks(ConsoleAdmin):
         messages.success(request, link_undo.offer(request, text, [change]))
         page = reverse("admin:fleet_vehicle_change", args=[quote(vehicle.pk)])
         query = urlsplit(request.headers.get("HX-Current-URL", "")).query
-        chosen = chosen_range(dict(parse_qsl(query)))
-        return HttpResponse(headers={"HX-Redirect": f"{page}?range={chosen.name}"})
+        chosen = asked_range(dict(parse_qsl(query)), zone_of(vehicle.site))
+        return HttpResponse(headers={"HX-Redirect": f"{page}?{chosen.query}"})
 
 
 def _posted_link(request: HttpRequest, vehicle: Vehicle) -> VehicleMeterLink | None:

@@ -16,9 +16,6 @@ from analytics.figures.trace import Delivery, recent_deliveries
 from analytics.figures.window import InvalidWindow, Window
 from analytics.models import Fault, FaultState
 from energy_engine.console.devices.figures import (
-    RANGES,
-    Range,
-    chosen_range,
     meter_figures,
     vehicle_figures,
     what_it_is_made_of,
@@ -30,6 +27,7 @@ from energy_engine.console.devices.links import (
     link_rows,
     timeline,
 )
+from energy_engine.console.devices.ranges import Range, choices, range_of
 from energy_engine.console.hints import hints_of
 from energy_engine.console.lists.base import ConsoleAdmin
 from energy_engine.console.lists.listing import REGISTERED
@@ -119,15 +117,18 @@ class DevicePage(ConsoleAdmin):
         return False
 
     def figures_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Return the part of the page that depends on the chosen range."""
+        """Return the part of the page that depends on the range, and the page's new address."""
         device = self._shown(request, object_id)
-        return render(request, "console/device_figures.html", self._range(request, device))
+        context = self._range(request, device)
+        answer = render(request, "console/device_figures.html", context)
+        answer["HX-Replace-Url"] = f"{context['pages']['change']}?{context['chosen'].query}"
+        return answer
 
     def figures(self, device: Any, chosen: Range) -> dict[str, Any]:
         raise NotImplementedError
 
     def _range(self, request: HttpRequest, device: Any) -> dict[str, Any]:
-        chosen = chosen_range(request.GET)
+        chosen = range_of(device, request.GET)
         kind = self.model._meta.model_name
         return {
             "device": device,
@@ -136,7 +137,7 @@ class DevicePage(ConsoleAdmin):
                 name: reverse(f"admin:fleet_{kind}_{name}", args=[quote(device.pk)])
                 for name in ("change", *self.views())
             },
-            "ranges": RANGES.values(),
+            "choices": choices(chosen),
             "chosen": chosen,
             # No links to pages that the user may not open.
             "may_view": {

@@ -1,5 +1,5 @@
 // Draws every <figure data-chart="…"> from the JSON script that the attribute names, and fills the
-// table below it with the same data. The JSON comes from overview/dashboard.py and devices/figures.py.
+// table below it with the same data. The JSON comes from overview/dashboard.py and devices/charts.py.
 "use strict";
 
 (() => {
@@ -10,6 +10,8 @@
     dark: ["#60a5fa", "#fbbf24", "#c084fc", "#2dd4bf"],
   };
   const charts = new Map();
+
+  const BEHIND = { light: "#9ca3af", dark: "#6b7280" };
 
   const isDark = () => document.documentElement.classList.contains("dark");
 
@@ -45,7 +47,28 @@
     return pen.createPattern(tile, "repeat");
   };
 
+  // Values of the span before are grey steps behind everything else.
+  const behindOf = (series) => {
+    const colour = BEHIND[isDark() ? "dark" : "light"];
+    return {
+      type: "line",
+      label: `${series.label}, ${series.unit}`,
+      data: series.values,
+      yAxisID: series.axis,
+      order: 3,
+      backgroundColor: `${colour}40`,
+      borderColor: colour,
+      borderWidth: 1.5,
+      borderDash: DASHES[series.dash],
+      fill: series.dash === 0 ? "origin" : false,
+      stepped: "middle",
+      pointRadius: 0,
+      pointStyle: "line",
+    };
+  };
+
   const datasetOf = (series, index) => {
+    if (series.behind) return behindOf(series);
     const colour = COLOURS[isDark() ? "dark" : "light"][index % 4];
     const isBar = series.as === "bar";
     const fill = index % 2 ? striped(colour) : colour;

@@ -19,6 +19,7 @@ from energy_engine.console.words.changes import steps_of
 from fleet.links import UnknownDevice, end_link, link_vehicle
 from fleet.models import Meter, Site, Vehicle, VehicleMeterLink
 from fleet.tariffs.models import Tariff
+from ingestion.models import MeterRegister, VehicleRegister
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, vehicle_reading
 from tests.factories import MeterFactory, SiteFactory
@@ -62,11 +63,15 @@ def berlin() -> Site:
 
 @pytest.fixture
 def v1(berlin, clock) -> Vehicle:
-    """V1 in Berlin, at M1 since 8 o'clock: 10 kWh of AC, 8 kWh of DC."""
+    """V1 in Berlin, at M1 since 8 o'clock: 10 kWh of AC, 8 kWh of DC; neither is new."""
     Meter.objects.create(meter_id="M2")
     Meter.objects.create(meter_id="M1", site=berlin)
     vehicle = Vehicle.objects.create(vehicle_id="V1", site=berlin)
     link_vehicle("V1", "M1", at("08:00"))
+    # Of what they sent in the months before, which is in the archive, the last readings are kept.
+    long_ago = NOON - timedelta(days=100)
+    VehicleRegister.objects.create(vehicle_id="V1", measured_at=long_ago, energy_dc_kwh=1.0)
+    MeterRegister.objects.create(meter_id="M1", measured_at=long_ago, energy_ac_kwh=1.0)
     values = {"soc_percent": 80.04, "battery_temp_celsius": 31.5}
     record([vehicle_reading("V1", "11:30", 8.0, **values)], at("11:31"))
     record([meter_reading("M1", "11:30", 10.0, voltage_v=229.96)], at("11:31"))
