@@ -363,6 +363,22 @@ class FaultChange(PostgresModel):
         return f"{self.state}, {self.changed_at.isoformat()}"
 
 
+class FaultNote(PostgresModel):
+    """What somebody wrote about a fault, whatever its state; never edited."""
+
+    fault = models.ForeignKey(Fault, on_delete=models.CASCADE, related_name="notes")
+    written_at = models.DateTimeField()
+    # Null once the user is gone.
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
+    text = models.CharField(max_length=1000)
+
+    class Meta(PostgresModel.Meta):
+        ordering = ["written_at", "pk"]
+
+    def __str__(self) -> str:
+        return f"{self.author}, {self.written_at.isoformat()}"
+
+
 class FaultThresholds(PostgresModel):
     """When faults open and close: at one site, or at all sites without thresholds of their own.
 

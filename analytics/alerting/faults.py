@@ -23,7 +23,7 @@ from analytics.alerting import webhooks
 from analytics.alerting.findings import Finding
 from analytics.alerting.kinds import KINDS, findings
 from analytics.alerting.thresholds import default_thresholds
-from analytics.models import Fault, FaultChange, FaultState
+from analytics.models import Fault, FaultChange, FaultNote, FaultState
 from analytics.sql import STATEMENTS
 from fleet.stores.statements import Statement
 
@@ -100,6 +100,19 @@ def close(fault_id: int, user: AbstractBaseUser | None, note: str) -> Fault:
         raise InvalidNote("Enter a note that says why the fault is closed")
     with transaction.atomic():
         return _changed(_locked(fault_id), FaultState.CLOSED, user, note)
+
+
+def add_note(fault_id: int, author: AbstractBaseUser | None, text: str) -> FaultNote:
+    """Add a note to a fault, whatever its state.
+
+    Errors: `Fault.DoesNotExist`, `InvalidNote`.
+    """
+    text = _checked(text)
+    if not text:
+        raise InvalidNote("Enter a note")
+    said: dict[str, Any] = {"author": author, "text": text, "written_at": timezone.now()}
+    note: FaultNote = FaultNote.objects.create(fault=Fault.objects.get(pk=fault_id), **said)
+    return note
 
 
 def _checked(note: str) -> str:

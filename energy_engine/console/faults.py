@@ -9,7 +9,15 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.db import transaction
-from django.db.models import DurationField, ExpressionWrapper, F, OuterRef, QuerySet, Subquery
+from django.db.models import (
+    Count,
+    DurationField,
+    ExpressionWrapper,
+    F,
+    OuterRef,
+    QuerySet,
+    Subquery,
+)
 from django.db.models import Value as SqlValue
 from django.db.models.functions import Coalesce
 from django.http import Http404, HttpRequest, HttpResponse
@@ -25,7 +33,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from analytics.alerting import faults
 from analytics.alerting.faults import FaultClosed, InvalidNote
 from analytics.alerting.kinds import KINDS
-from analytics.models import Fault, FaultChange, FaultState
+from analytics.models import Fault, FaultChange, FaultNote, FaultState
 from energy_engine.console.lists.exports import ExportedList
 from energy_engine.console.lists.listing import column, column_of_row, meter_link, vehicle_links
 from energy_engine.console.words import changes
@@ -126,6 +134,7 @@ LASTED: Final = column_of_row(
     exports={"Lasted, min": lambda fault: round(fault.lasted / timedelta(minutes=1), 1)},
 )
 TAKEN_ON_BY: Final = column("Acknowledged by", "taken_on_by")
+NOTES: Final = column("Notes", "notes_written")
 
 # --- Filters and forms ------------------------------------------------------------------------
 
@@ -163,6 +172,16 @@ class NoteForm(BaseDialogForm):
     )
 
 
+class FurtherNoteForm(NoteForm):
+    """A required note."""
+
+    note = forms.CharField(
+        max_length=_LONGEST_NOTE,
+        widget=UnfoldAdminTextareaWidget({"rows": 3}),
+        error_messages={"required": "Enter a note"},
+    )
+
+
 class ClosingForm(NoteForm):
     """A required note that says why a fault is closed before its cause is known to be gone."""
 
@@ -180,7 +199,7 @@ class ClosingForm(NoteForm):
 class FaultAdmin(ExportedList):
     """The engine opens faults; users can only acknowledge and close them."""
 
-    list_display = [KIND, STATE, DEVICE, SITE, MEASURED, OPENED, LASTED, TAKEN_ON_BY]
+    list_display = [KIND, STATE, DEVICE, SITE, MEASURED, OPENED, LASTED, TAKEN_ON_BY, NOTES]
     fields = readonly_fields = [
         *(KIND, STATE, DEVICE, SITE, MEASURED, OPENED, CLOSED, LASTED, TAKEN_ON_BY)
     ]
@@ -190,10 +209,11 @@ class FaultAdmin(ExportedList):
     search_help_text = "id of a vehicle or a meter"
     change_form_template = "console/fault.html"
     actions = ["acknowledge_selected"]
-    actions_detail = ["acknowledge", "close"]
+    actions_detail = ["acknowledge", "close", "add_note"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         taken_on = FaultChange.objects.filter(fault=OuterRef("pk"), state=FaultState.ACKNOWLEDGED)
+        notes = FaultNote.objects.filter(fault=OuterRef("pk")).order_by().values("fault")
         until = Coalesce(F("closed_at"), SqlValue(timezone.now()))
         rows: QuerySet[Any] = (
             super()
@@ -202,6 +222,7 @@ class FaultAdmin(ExportedList):
             .annotate(
                 device_id=Coalesce("vehicle_id", "meter_id"),
                 lasted=ExpressionWrapper(until - F("opened_at"), DurationField()),
+                notes_written=Coalesce(Subquery(notes.values(number=Count("pk"))), 0),
                 taken_on_by=Subquery(taken_on.order_by("pk").values("user__username")[:1]),
             )
         )
@@ -222,7 +243,7 @@ class FaultAdmin(ExportedList):
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
         fault = self.get_object(request, unquote(object_id))
         fitting = {FaultState.OPEN: ("acknowledge", "close"), FaultState.ACKNOWLEDGED: ("close",)}
-        names = fitting.get(FaultState(fault.state), ()) if fault else ()
+        names = (*fitting.get(FaultState(fault.state), ()), "add_note") if fault else ()
         buttons = super().get_actions_detail(request, object_id)
         return [button for button in buttons if button.path in names]
 
@@ -240,9 +261,17 @@ class FaultAdmin(ExportedList):
             }
             for change in taken
         ]
-        page: HttpResponse = super().change_view(
-            request, object_id, form_url, (extra_context or {}) | {"history": history}
-        )
+        written = fault.notes.select_related("author") if fault else []
+        notes = [
+            {
+                "at": _instant(note.written_at, fault),
+                "who": note.author or "a user who is gone",
+                "text": note.text,
+            }
+            for note in written
+        ]
+        context = (extra_context or {}) | {"history": history, "notes": notes}
+        page: HttpResponse = super().change_view(request, object_id, form_url, context)
         return page
 
     @admin.action(description="Acknowledge", permissions=["handle"])
@@ -287,6 +316,31 @@ class FaultAdmin(ExportedList):
     def close(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         return self._taken(request, form, object_id, faults.close)
 
+    @action(
+        description="Add a note",
+        icon="edit_note",
+        permissions=["handle"],
+        dialog={
+            "title": "Add a note",
+            "description": "Everybody who may view faults can read it. It stays as it is.",
+            "form_class": FurtherNoteForm,
+            "form_submit_text": "Add the note",
+        },
+    )
+    def add_note(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        fault = self.get_object(request, unquote(object_id))
+        if fault is None:
+            raise Http404
+        try:
+            with transaction.atomic():
+                note = faults.add_note(fault.pk, request.user, form.cleaned_data["note"])  # type: ignore[arg-type]  # signed in
+                told = changes.message([changes.step("Note", None, note.text)])
+                self.log_change(request, fault, told)
+            self.message_user(request, "Note added", messages.SUCCESS)
+        except InvalidNote as error:
+            self.message_user(request, str(error), messages.ERROR)
+        return _page_again(fault)
+
     def _taken(
         self, request: HttpRequest, form: Any, object_id: str, step: Callable[..., Fault]
     ) -> HttpResponse:
@@ -300,8 +354,7 @@ class FaultAdmin(ExportedList):
                 self.message_user(request, "This fault is already closed", messages.ERROR)
         except InvalidNote as error:
             self.message_user(request, str(error), messages.ERROR)
-        page = reverse("admin:analytics_fault_change", args=[fault.pk])
-        return HttpResponse(headers={"HX-Redirect": page})
+        return _page_again(fault)
 
     def _take(
         self, request: HttpRequest, fault: Fault, step: Callable[..., Fault], note: str
@@ -317,3 +370,8 @@ class FaultAdmin(ExportedList):
         except FaultClosed:
             return False
         return True
+
+
+def _page_again(fault: Fault) -> HttpResponse:
+    page = reverse("admin:analytics_fault_change", args=[fault.pk])
+    return HttpResponse(headers={"HX-Redirect": page})

@@ -171,10 +171,10 @@ class TestFaultList:
 
         assert heading == (
             "\ufeffFault,State,Vehicle,Meter,Site,Measured,Threshold,Unit,"
-            '"Opened, UTC","Lasted, min",Acknowledged by'
+            '"Opened, UTC","Lasted, min",Acknowledged by,Notes'
         )
         assert line == (
-            "low_efficiency,open,V1,,'=cmd|' /C calc'!A0,71.2,85.0,%,2026-07-15 09:00:00,180.0,"
+            "low_efficiency,open,V1,,'=cmd|' /C calc'!A0,71.2,85.0,%,2026-07-15 09:00:00,180.0,,0"
         )
 
     def test_many_are_acknowledged_at_once(self, manager):
@@ -251,6 +251,50 @@ class TestFaultPage:
             "Note: - → I am on it",
         ]
 
+    @pytest.mark.parametrize("state", ["open", "acknowledged", "closed"])
+    def test_note_is_kept_with_its_author_and_time_whatever_the_state(self, manager, state):
+        opened = fault(state=state, site=SiteFactory(time_zone="Europe/Berlin"))
+
+        response = press(manager, "add_note", opened.pk, " Cable <b>worn</b> ")
+
+        assert response["HX-Redirect"] == page_of("fault", opened.pk)
+        note = opened.notes.get()
+        assert (note.text, note.author.username, note.written_at) == (
+            "Cable <b>worn</b>",
+            "fleet-manager",
+            NOON,
+        )
+        opened.refresh_from_db()
+        assert opened.state == state
+        assert steps_of(LogEntry.objects.get().change_message) == ["Note: - → Cable <b>worn</b>"]
+        page = shown(manager, page_of("fault", opened.pk))
+        assert "Cable &lt;b&gt;worn&lt;/b&gt;" in page
+        assert "14:00:00 CEST" in page
+
+    def test_list_counts_the_notes(self, boss):
+        opened, other = fault("V1"), fault("V2")
+        for text in ("Called the electrician", "They come on Friday"):
+            faults.add_note(opened.pk, None, text)
+
+        rows = boss.get(FAULTS).context["cl"].result_list
+        assert {row.vehicle_id: row.notes_written for row in rows} == {"V1": 2, "V2": 0}
+        assert not other.notes.exists()
+
+    @pytest.mark.parametrize("text", ["  ", "x" * 1001])
+    def test_note_that_is_empty_or_too_long_is_refused(self, manager, text):
+        opened = fault()
+
+        press(manager, "add_note", opened.pk, text)
+
+        assert not opened.notes.exists()
+
+    def test_note_of_a_user_who_is_gone_stays(self, boss):
+        opened, maria = fault(), User.objects.create_user("maria")
+        faults.add_note(opened.pk, maria, "Called the electrician")
+        maria.delete()
+
+        assert "a user who is gone" in shown(boss, page_of("fault", opened.pk))
+
     def test_closing_needs_a_note(self, manager):
         opened = fault()
 
@@ -293,14 +337,18 @@ class TestFaultPage:
 
     @pytest.mark.parametrize(
         ("state", "buttons"),
-        [("open", {"acknowledge", "close"}), ("acknowledged", {"close"}), ("closed", set())],
+        [
+            ("open", {"acknowledge", "close", "add_note"}),
+            ("acknowledged", {"close", "add_note"}),
+            ("closed", {"add_note"}),
+        ],
     )
     def test_buttons_fit_the_state(self, manager, state, buttons):
         opened = fault(state=state)
 
         content = shown(manager, page_of("fault", opened.pk))
 
-        for button in ("acknowledge", "close"):
+        for button in ("acknowledge", "close", "add_note"):
             assert (page_of("fault", opened.pk, button) in content) == (button in buttons)
 
     def test_nobody_adds_edits_or_deletes_faults(self, boss):
@@ -325,7 +373,9 @@ class TestFaultPage:
         assert opened.state == "open"
 
     def test_button_of_a_fault_that_is_gone_answers_404(self, manager):
-        assert press(manager, "close", 1_000_000, "gone").status_code == HTTPStatus.NOT_FOUND
+        for button in ("close", "add_note"):
+            response = press(manager, button, 1_000_000, "gone")
+            assert response.status_code == HTTPStatus.NOT_FOUND
 
     @pytest.mark.parametrize("group", ["Analyst", "Operator"])
     def test_others_look_and_do_nothing(self, group):
@@ -334,9 +384,10 @@ class TestFaultPage:
         assert page_of("fault", opened.pk, "close") not in shown(
             client, page_of("fault", opened.pk)
         )
-        for button in ("acknowledge", "close"):
+        for button in ("acknowledge", "close", "add_note"):
             response = press(client, button, opened.pk, "mine")
             assert response.status_code == HTTPStatus.FORBIDDEN
+        assert not opened.notes.exists()
         client.post(FAULTS, {"action": "acknowledge_selected", "_selected_action": [opened.pk]})
         opened.refresh_from_db()
         assert opened.state == "open"
