@@ -152,6 +152,42 @@ def measures_loss(figure: Performance) -> bool:
     return is_measured and efficiency is not None and efficiency <= 100
 
 
+class AtMeter(NamedTuple):
+    """What a vehicle took at one meter: its AC there, and its DC meanwhile, in kWh."""
+
+    meter_id: str
+    energy_ac_kwh: float
+    energy_dc_kwh: float
+    efficiency_percent: float | None
+    health: Health
+    reason: Reason | None
+
+
+def by_meter(account: Account) -> list[AtMeter]:
+    """Return the figures of a vehicle at each meter that it was linked to, most AC first.
+
+    They add up to those of `account`. Each is judged as if the vehicle had been nowhere else.
+    """
+    meter_ids = {part.slice.meter.device_id for part in account.parts}
+    at_meters = [_at_meter(account, meter_id) for meter_id in meter_ids]
+    return sorted(at_meters, key=lambda own: (-own.energy_ac_kwh, own.meter_id))
+
+
+def _at_meter(account: Account, meter_id: str) -> AtMeter:
+    parts = [part for part in account.parts if part.slice.meter.device_id == meter_id]
+    readings = sum(part.vehicle.readings for part in parts)
+    there = account._replace(dc=account.dc._replace(readings=readings), parts=parts)
+    figure, energy_dc_kwh = performance(there), compared(there).dc_kwh
+    return AtMeter(
+        meter_id,
+        figure.energy_ac_kwh,
+        without_noise(energy_dc_kwh),
+        figure.efficiency_percent,
+        figure.health,
+        figure.reason,
+    )
+
+
 class Compared(NamedTuple):
     """A vehicle's AC, and the DC that it is compared with."""
 

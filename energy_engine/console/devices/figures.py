@@ -15,7 +15,9 @@ from analytics.figures.energy import Energy, Span, meter_energies
 from analytics.figures.explain import Counted, CutStep, Explanation, Split, explanation
 from analytics.figures.meters import MeterAccount, meter_account
 from analytics.figures.performance import (
+    AtMeter,
     Performance,
+    by_meter,
     measures_loss,
     performance,
     vehicle_account,
@@ -165,14 +167,13 @@ def _difference(unit: str, places: int) -> Callable[[float | None, float | None]
 
 def what_it_is_made_of(vehicle: Vehicle, window: Window) -> dict[str, Any]:
     """Return the explanation of a figure, with at most `_SHOWN_AT_MOST` periods."""
-    made_of = read_of_vehicle(
-        vehicle.pk,
-        lambda: explanation(vehicle_account(vehicle.pk, window, cached_unlinked_energy)),
-    )
+    made_of, at_meters = read_of_vehicle(vehicle.pk, lambda: _explained(vehicle, window))
     return {
         "figure": made_of.figure,
         "figure_json": msgspec.json.format(msgspec.json.encode(made_of.figure)).decode(),
         "formula": made_of.formula,
+        "at_meters": at_meters[:_SHOWN_AT_MOST],
+        "more_meters": len(at_meters[_SHOWN_AT_MOST:]),
         "fleet": made_of.fleet,
         "counted": [("Vehicle", made_of.vehicle), *_by_meter(made_of.meters)],
         "cut_steps": _cut_steps(made_of)[:_SHOWN_AT_MOST],
@@ -182,6 +183,11 @@ def what_it_is_made_of(vehicle: Vehicle, window: Window) -> dict[str, Any]:
         "is_shared": any(len(split.vehicle_ids) > 1 for split in made_of.splits),
         "api_path": f"/v1/analytics/performance/{quote(vehicle.pk, ':')}/explain?{_query(window)}",
     }
+
+
+def _explained(vehicle: Vehicle, window: Window) -> tuple[Explanation, list[AtMeter]]:
+    account = vehicle_account(vehicle.pk, window, cached_unlinked_energy)
+    return explanation(account), by_meter(account)
 
 
 def _query(window: Window) -> str:

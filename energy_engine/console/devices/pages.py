@@ -186,7 +186,9 @@ class VehiclePage(VehicleLinks, DevicePage):
             why = what_it_is_made_of(vehicle, Window.from_query(request.GET))
         except InvalidWindow as error:
             return HttpResponseBadRequest(str(error), content_type="text/plain")
-        return render(request, "console/device_why.html", why | {"device": vehicle})
+        may_view_meter = request.user.has_perm("fleet.view_meter")
+        context = why | {"device": vehicle, "may_view_meter": may_view_meter}
+        return render(request, "console/device_why.html", context)
 
 
 class MeterPage(DevicePage):

@@ -291,6 +291,26 @@ class TestWhy:
         assert "Meter M1 10.0 1 0 0 0 0 4" in content
         assert '"efficiencyRatio": 80.0' in content
 
+    def test_efficiency_at_each_meter_tells_the_charger_from_the_car(self, console, v1):
+        link_vehicle("V1", "M2", at("09:00"), at("10:00"))
+        record([vehicle_reading("V1", "09:30", 5.7), meter_reading("M2", "09:30", 6.0)], NOON)
+        content = self.why(console)
+
+        # A step of unknown beginning lies at its instant: 5.7 of 6 kWh at M2, 8 of 10 at M1.
+        assert "M1 10.000 8.000 80.00 degraded M2 6.000 5.700 95.00 healthy" in content
+        assert "AC in 16.000 kWh" in shown(console, page_of("vehicle", "V1"))
+
+    def test_meter_at_which_the_vehicle_took_nothing_has_a_reason(self, console, v1):
+        link_vehicle("V1", "M2", at("10:00"), at("11:00"))
+
+        assert "M2 0.000 0.000 - unknown no AC known" in self.why(console)
+
+    def test_meters_are_links_for_those_who_may_view_them(self, console, sign_in, v1):
+        why = page_of("vehicle", "V1", "why")
+
+        assert page_of("meter", "M1") in html(console, why)
+        assert page_of("meter", "M1") not in html(sign_in("view_vehicle"), why)
+
     def test_split_of_a_shared_meter_is_told(self, console, v1):
         link_vehicle("V2", "M1", at("11:00"))
         record([vehicle_reading("V2", "11:30", 2.0), meter_reading("M1", "11:00", 0.0)], NOON)
@@ -323,7 +343,7 @@ class TestWhy:
             link_vehicle("V4", meter_id, NOON - timedelta(days=3) + timedelta(hours=hours))
         content = html(console, page_of("vehicle", "V3", "why") + "?window=3d")
         assert "22 more periods not shown" in content
-        assert content.count("<tr>") == 2 + 2 + 50
+        assert content.count("<tr>") == 2 + 2 + 2 + 50
         assert "/v1/analytics/performance/V3/explain?start=2026-07-12T12%3A00%3A00Z" in content
 
     def test_vehicle_without_a_link_is_told_of_the_fleet(self, console):
