@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('analytics', '0010_hints'),
+        ('analytics', '0012_loss_costs'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
