@@ -31,6 +31,13 @@ ROUND_CADENCES = '''
     SET cadence_seconds = analytics_rounded_cadence(cadence_seconds) WHERE cadence_seconds IS NOT NULL;
 '''
 
+# The version before would take sums that follow these rules for its own; it makes all of them anew.
+FORGET_SUMS = '''
+    TRUNCATE analytics_meterhour, analytics_vehiclehour;
+    UPDATE fleet_meterlivestate SET settled_before = NULL;
+    UPDATE fleet_vehiclelivestate SET settled_before = NULL;
+'''
+
 
 class Migration(migrations.Migration):
 
@@ -134,4 +141,5 @@ class Migration(migrations.Migration):
         ),
         migrations.RunSQL(FUNCTIONS.read_text(), DROP_FUNCTIONS),
         migrations.RunSQL(ROUND_CADENCES, migrations.RunSQL.noop),
+        migrations.RunSQL(migrations.RunSQL.noop, FORGET_SUMS),
     ]

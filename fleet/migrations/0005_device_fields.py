@@ -3,6 +3,12 @@ from django.db import migrations, models
 
 from fleet.stores.table_locks import WhileDevicesWrite
 
+# The version before has no session counters; it takes a register that falls for a reset.
+BACK_TO_COUNTERS = '''
+    UPDATE fleet_meter SET energy_register = 'counter' WHERE energy_register = 'session_counter';
+    UPDATE fleet_vehicle SET energy_register = 'counter' WHERE energy_register = 'session_counter';
+'''
+
 
 class Migration(migrations.Migration):
 
@@ -106,4 +112,5 @@ class Migration(migrations.Migration):
                 ),
             ],
         ),
+        migrations.RunSQL(migrations.RunSQL.noop, BACK_TO_COUNTERS),
     ]

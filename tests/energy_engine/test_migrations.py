@@ -165,3 +165,17 @@ def test_price_of_a_site_becomes_a_fixed_tariff_and_back(url):
             "SELECT name, tariff_per_kwh::text FROM fleet_site ORDER BY name"
         ).fetchall()
     assert prices == [("Berlin", "0.3000"), ("Bonn", None)]
+
+
+def test_session_counters_are_counters_of_the_version_before(url):
+    manage(url, ["migrate", "fleet", "0005"])
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO fleet_meter (meter_id, energy_register, registered_at) "
+            "VALUES ('M1', 'session_counter', now())"
+        )
+
+        manage(url, ["migrate", "fleet", "0004"])
+
+        register = "SELECT energy_register FROM fleet_meter"
+        assert connection.execute(register).fetchall() == [("counter",)]
