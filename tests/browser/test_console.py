@@ -188,6 +188,25 @@ class TestVehicle:
         page.wait_for_function("document.querySelector('#energy-chart').width > 0")
         assert is_drawn(page, "energy-chart")
 
+    def test_two_dates_are_compared_with_the_days_before_in_an_address_to_share(self, open_as):
+        page = open_as(MANAGER, page_of("SIM-V0001"))
+        page.evaluate("window.stayed = true")
+        today = page.get_by_label("to", exact=True).input_value()
+
+        page.get_by_label("From", exact=True).fill(today)
+        page.get_by_role("button", name="Show").click()
+        expect(page.get_by_role("heading", name=today)).to_be_visible()
+        page.get_by_role("link", name="Compare with the span before").click()
+
+        shown = page.get_by_role("region", name=today)
+        expect(shown).to_contain_text("before: ")
+        expect(page).to_have_url(re.compile(f"from={today}&to={today}&compare=1"))
+        assert page.evaluate("window.stayed")
+        page.wait_for_function("document.querySelector('#energy-chart').width > 0")
+        assert is_drawn(page, "energy-chart")
+        page.goto(page.url)
+        expect(shown).to_contain_text("before: ")
+
     def test_it_is_linked_to_another_meter_and_the_link_is_ended(self, open_as):
         page = open_as(MANAGER, page_of("SIM-V0009"))
         links = page.get_by_role("region", name="Linked meters")
@@ -292,6 +311,19 @@ class TestLook:
         is_dark = page.evaluate("document.documentElement.classList.contains('dark')")
         assert is_dark == (theme == "dark")
         assert serious_findings(page) == []
+
+    @pytest.mark.parametrize("name", ["vehicles", "meters"])
+    def test_list_has_room_in_a_window_of_1400_pixels(self, open_as, name):
+        page = open_as("root", PAGES[name], viewport={"width": 1400, "height": 900})
+
+        hidden_px = page.evaluate(
+            """() => {
+                const list = document.querySelector(".result-list");
+                const box = list.closest(".simplebar-content-wrapper");
+                return box.scrollWidth - box.clientWidth;
+            }"""
+        )
+        assert hidden_px <= 0
 
     @pytest.mark.parametrize("name", PAGES)
     def test_it_fits_a_phone(self, open_as, name):
