@@ -20,7 +20,8 @@ WITH marked AS (
         least(%(ends_at)s::timestamptz, live.settled_before) - interval '1 microsecond',
         interval '1 hour'
     ) AS hour (hour)
-    WHERE %(device_id)s::text IS NULL OR live.meter_id = %(device_id)s
+    -- All of the history of some is in the archive.
+    WHERE first.at IS NOT NULL AND (%(device_id)s::text IS NULL OR live.meter_id = %(device_id)s)
     ORDER BY live.meter_id, hour.hour
     -- Due at once, even if a writer has just marked it.
     ON CONFLICT (meter_id, hour) DO UPDATE SET changed_at = EXCLUDED.changed_at

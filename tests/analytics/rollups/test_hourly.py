@@ -14,10 +14,15 @@ from analytics.figures.window import Window
 from analytics.models import MeterHour, SharedHour, VehicleHour
 from analytics.rollups import hourly
 from analytics.rollups.cadence import learn_cadences
-from fleet.links import link_vehicle
+from fleet.links import EARLIEST, link_vehicle
 from fleet.models import Meter, VehicleLiveState
 from fleet.stores.stopping import Stopped
-from ingestion.models import ChangedMeterHour, ChangedVehicleHour
+from ingestion.models import (
+    ChangedMeterHour,
+    ChangedVehicleHour,
+    MeterReading,
+    VehicleReading,
+)
 from ingestion.writer import record
 from tests.conftest import NOON, at, meter_reading, stopped_after, vehicle_reading
 from tests.people import UNSCALED
@@ -200,6 +205,19 @@ def test_changed_register_is_not_answered_from_sums_made_before():
     Meter.objects.update(energy_register="counter")
 
     assert vehicle_performance("V1", DAY).energy_ac_kwh == 10.0
+
+
+@pytest.mark.parametrize("kind", [meter_reading, vehicle_reading])
+def test_device_whose_history_is_all_in_the_archive_has_no_hours_to_mark(kind):
+    reading = kind("D1", "09:10", 1.0)
+    record([reading], NOON)
+    hourly.roll_up()
+    assert hourly.mark(EARLIEST, NOON, "D1") == 2  # 09:00 and 10:00: those that are settled
+    history = MeterReading if kind is meter_reading else VehicleReading
+
+    history.objects.all().delete()
+
+    assert hourly.mark(EARLIEST, NOON, "D1") == 0
 
 
 def test_rollup_command_sums_up_a_span_anew():
