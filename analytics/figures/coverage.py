@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 from django.conf import settings
 
-from analytics.figures.curve import Step
-from analytics.figures.energy import Energy, Span, Stretch, meter_energies, vehicle_energies
+from analytics.figures.curve import Step, Stretch
+from analytics.figures.energy import Energy, Span, meter_energies, vehicle_energies
 from analytics.figures.history import METERS, VEHICLES, Source
 from analytics.figures.links import Slice
 from analytics.figures.sharing import shared_energies

@@ -18,6 +18,9 @@ _CLOCK_SECONDS: Final = 60.0
 _RISES_TO_BE_CERTAIN: Final = 3
 _RESET_BELOW: Final = 0.1
 
+# Two instants: from the first up to the second.
+Stretch = tuple[datetime, datetime]
+
 
 class Register(NamedTuple):
     """How a device's readings are counted; `cadence_seconds` is null until it is known.
@@ -49,6 +52,7 @@ class Block(NamedTuple):
 
     `energy_kwh` is that of the steps after the first reading. Of a counter, no reading is lower
     than the one before, and each of the `rises` is plausible. A single reading is a block too.
+    Only in the `unseen` stretches, in time order, may a pause be longer than a step reaches.
     """
 
     first_at: datetime
@@ -59,7 +63,7 @@ class Block(NamedTuple):
     readings: int = 1
     rises: int = 0
     last_rose_at: datetime | None = None
-    is_gapless: bool = True
+    unseen: Sequence[Stretch] = ()
 
     @classmethod
     def of(cls, at: datetime, kwh: float) -> "Block":

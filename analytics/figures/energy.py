@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from analytics.figures.curve import Step
+from analytics.figures.curve import Step, Stretch
 from analytics.figures.history import METERS, VEHICLES, History, Run, Source, histories
 
 
@@ -28,9 +28,6 @@ class Span(NamedTuple):
 
 _APART: Final = timedelta(days=1)
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
-
-# Two instants: from the first up to the second.
-Stretch = tuple[datetime, datetime]
 
 
 class Energy(NamedTuple):
@@ -134,8 +131,7 @@ class Curve:
                     if last is not None and last.starts_at < last.ends_at:
                         self._last[piece] = last
                 self._cover(block.first_at, block.last_at)
-                if not block.is_gapless:
-                    self._unseen.append((block.first_at, block.last_at))
+                self._unseen.extend(block.unseen)
 
     def _piece_of(self, at: datetime) -> int | None:
         piece = bisect_right(self._bounds, at) - 1

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from django.conf import settings
 
-from analytics.figures.curve import Block, Judged, Register, judge
+from analytics.figures.curve import Block, Judged, Register, Stretch, judge
 from analytics.figures.window import InvalidWindow
 from analytics.sql import STATEMENTS
 from fleet.http.wire import instant
@@ -251,7 +251,18 @@ def _block(register: Register, row: Any) -> Block:
         row.readings,
         row.rises,
         row.last_rose_at,
-        row.is_gapless,
+        _unseen(row),
+    )
+
+
+def _unseen(row: Any) -> Sequence[Stretch]:
+    first_at, last_at = row.first_measured_at, row.last_measured_at
+    if row.is_gapless:
+        return ()
+    if row.may_have_gaps is None:
+        return ((first_at, last_at),)
+    return tuple(
+        (max(each.lower, first_at), min(each.upper, last_at)) for each in row.may_have_gaps
     )
 
 
@@ -277,15 +288,23 @@ def _joined(held: Iterable[Held]) -> list[Held]:
             joined.append(each)
             continue
         before, block = joined[-1].block, each.block
-        pause = (block.first_at - before.last_at).total_seconds()
         whole = before._replace(
             last_at=max(before.last_at, block.last_at),
             energy_kwh=before.energy_kwh + block.first_kwh + block.energy_kwh,
             readings=before.readings + block.readings,
-            is_gapless=before.is_gapless and block.is_gapless and 0 <= pause <= _SHORTEST_REACH,
+            unseen=_joint_unseen(before, block),
         )
         joined[-1] = joined[-1]._replace(block=whole)
     return joined
+
+
+def _joint_unseen(before: Block, block: Block) -> Sequence[Stretch]:
+    pause = (block.first_at - before.last_at).total_seconds()
+    if pause < 0:  # in hours that are missing in the block before, which has not seen them
+        return before.unseen
+    if pause <= _SHORTEST_REACH:
+        return (*before.unseen, *block.unseen)
+    return (*before.unseen, (before.last_at, block.first_at), *block.unseen)
 
 
 def _history(loaded: _Loaded) -> History:

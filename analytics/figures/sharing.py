@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 from django.conf import settings
 
 from analytics import formulas
-from analytics.figures.curve import Step
-from analytics.figures.energy import Span, Steps, Stretch, meter_steps, vehicle_steps
+from analytics.figures.curve import Step, Stretch
+from analytics.figures.energy import Span, Steps, meter_steps, vehicle_steps
 from analytics.figures.links import Slice
 from analytics.sql import STATEMENTS
 from fleet.stores.statements import Statement

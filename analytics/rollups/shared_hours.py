@@ -12,7 +12,8 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import connection, transaction
 
-from analytics.figures.energy import Span, Stretch
+from analytics.figures.curve import Stretch
+from analytics.figures.energy import Span
 from analytics.figures.history import ArchivedHistory
 from analytics.figures.links import Slice
 from analytics.figures.sharing import calculated_shares

@@ -2,6 +2,9 @@
 -- planner inlines them. The rules are in docs/energy.md; those that need more than one reading on either
 -- side are in figures/curve.py.
 
+-- A function that returns other columns than before cannot be replaced.
+DROP FUNCTION IF EXISTS analytics_meter_blocks, analytics_vehicle_blocks;
+
 -- How the energy of a device is counted: its settings, and what follows from them. Steps of an interval
 -- register reach back to the reading before, if that is at most reach_seconds earlier. rules names all
 -- that hourly sums depend on: a sum under other rules is no longer valid.
@@ -362,6 +365,10 @@ $$;
 
 -- What history holds of a piece of a meter, or of what is beside it, by its role: see meter_blocks.sql.
 -- The names of its parameters are those of no column.
+--
+-- may_have_gaps: of a block that is not gapless, the hours that may have pauses longer than a step
+-- reaches, each with the hour before and after, since a gapless hour is so towards another alone. Null
+-- if such a pause may be anywhere in the block.
 CREATE OR REPLACE FUNCTION analytics_meter_blocks(
     device_id text,
     piece_starts_at timestamptz,
@@ -384,6 +391,7 @@ CREATE OR REPLACE FUNCTION analytics_meter_blocks(
     last_rose_at timestamptz,
     is_plain boolean,
     is_gapless boolean,
+    may_have_gaps tstzmultirange,
     first_measured_at timestamptz,
     first_kwh float8,
     last_measured_at timestamptz,
@@ -401,6 +409,7 @@ AS $$
         block.last_rose_at,
         block.is_plain,
         block.is_gapless,
+        block.may_have_gaps,
         block.first_measured_at,
         block.first_kwh::float8,
         block.last_measured_at,
@@ -439,6 +448,8 @@ AS $$
                 sum(suspect_steps) AS suspect_steps,
                 sum(energy_ac_kwh) AS energy_kwh,
                 bool_and(is_gapless) AS is_gapless,
+                range_agg(tstzrange(hour - interval '1 hour', hour + interval '2 hours'))
+                    FILTER (WHERE NOT is_gapless) AS may_have_gaps,
                 min(first_measured_at) AS first_measured_at,
                 max(last_measured_at) AS last_measured_at
             FROM rolled_up
@@ -517,6 +528,23 @@ AS $$
             true AS is_plain,
             sums.is_gapless AND sums.hours * interval '1 hour' = sums.ends_at - sums.starts_at
                 AS is_gapless,
+            -- The missing hours too, each with the hour before and after.
+            coalesce(sums.may_have_gaps, '{}') + coalesce(
+                (
+                    SELECT
+                        range_agg(
+                            tstzrange(
+                                rest.starts_at - interval '1 hour', rest.ends_at + interval '1 hour'
+                            )
+                        )
+                    FROM rest
+                    WHERE
+                        rest.starts_at < rest.ends_at
+                        AND rest.starts_at > sums.starts_at
+                        AND rest.ends_at < sums.ends_at
+                ),
+                '{}'
+            ) AS may_have_gaps,
             sums.first_measured_at,
             (SELECT first_kwh FROM rolled_up ORDER BY hour LIMIT 1) AS first_kwh,
             sums.last_measured_at,
@@ -541,6 +569,8 @@ AS $$
             ) AS last_rose_at,
             bool_and(is_plain) AS is_plain,
             bool_and(is_gapless) AS is_gapless,
+            range_agg(tstzrange(hour - interval '1 hour', hour + interval '2 hours'))
+                FILTER (WHERE NOT is_gapless) AS may_have_gaps,
             min(first_measured_at) AS first_measured_at,
             (array_agg(first_kwh ORDER BY hour))[1] AS first_kwh,
             max(last_measured_at) AS last_measured_at,
@@ -559,6 +589,7 @@ AS $$
             counted.last_rose_at,
             counted.is_plain,
             counted.is_gapless,
+            NULL::tstzmultirange AS may_have_gaps,
             counted.first_measured_at,
             counted.first_kwh,
             counted.last_measured_at,
@@ -592,6 +623,7 @@ AS $$
             NULL AS last_rose_at,
             true AS is_plain,
             true AS is_gapless,
+            NULL AS may_have_gaps,
             beyond.measured_at AS first_measured_at,
             beyond.kwh * device_scale AS first_kwh,
             beyond.measured_at AS last_measured_at,
@@ -630,6 +662,7 @@ CREATE OR REPLACE FUNCTION analytics_vehicle_blocks(
     last_rose_at timestamptz,
     is_plain boolean,
     is_gapless boolean,
+    may_have_gaps tstzmultirange,
     first_measured_at timestamptz,
     first_kwh float8,
     last_measured_at timestamptz,
@@ -649,6 +682,7 @@ AS $$
         block.last_rose_at,
         block.is_plain,
         block.is_gapless,
+        block.may_have_gaps,
         block.first_measured_at,
         block.first_kwh::float8,
         block.last_measured_at,
@@ -689,6 +723,8 @@ AS $$
                 sum(suspect_steps) AS suspect_steps,
                 sum(energy_dc_kwh) AS energy_kwh,
                 bool_and(is_gapless) AS is_gapless,
+                range_agg(tstzrange(hour - interval '1 hour', hour + interval '2 hours'))
+                    FILTER (WHERE NOT is_gapless) AS may_have_gaps,
                 min(first_measured_at) AS first_measured_at,
                 max(last_measured_at) AS last_measured_at,
                 sum(battery_temp_celsius_sum) AS battery_temp_celsius_sum,
@@ -769,6 +805,23 @@ AS $$
             true AS is_plain,
             sums.is_gapless AND sums.hours * interval '1 hour' = sums.ends_at - sums.starts_at
                 AS is_gapless,
+            -- The missing hours too, each with the hour before and after.
+            coalesce(sums.may_have_gaps, '{}') + coalesce(
+                (
+                    SELECT
+                        range_agg(
+                            tstzrange(
+                                rest.starts_at - interval '1 hour', rest.ends_at + interval '1 hour'
+                            )
+                        )
+                    FROM rest
+                    WHERE
+                        rest.starts_at < rest.ends_at
+                        AND rest.starts_at > sums.starts_at
+                        AND rest.ends_at < sums.ends_at
+                ),
+                '{}'
+            ) AS may_have_gaps,
             sums.first_measured_at,
             (SELECT first_kwh FROM rolled_up ORDER BY hour LIMIT 1) AS first_kwh,
             sums.last_measured_at,
@@ -795,6 +848,8 @@ AS $$
             ) AS last_rose_at,
             bool_and(is_plain) AS is_plain,
             bool_and(is_gapless) AS is_gapless,
+            range_agg(tstzrange(hour - interval '1 hour', hour + interval '2 hours'))
+                FILTER (WHERE NOT is_gapless) AS may_have_gaps,
             min(first_measured_at) AS first_measured_at,
             (array_agg(first_kwh ORDER BY hour))[1] AS first_kwh,
             max(last_measured_at) AS last_measured_at,
@@ -815,6 +870,7 @@ AS $$
             counted.last_rose_at,
             counted.is_plain,
             counted.is_gapless,
+            NULL::tstzmultirange AS may_have_gaps,
             counted.first_measured_at,
             counted.first_kwh,
             counted.last_measured_at,
@@ -850,6 +906,7 @@ AS $$
             NULL AS last_rose_at,
             true AS is_plain,
             true AS is_gapless,
+            NULL AS may_have_gaps,
             beyond.measured_at AS first_measured_at,
             beyond.kwh * device_scale AS first_kwh,
             beyond.measured_at AS last_measured_at,

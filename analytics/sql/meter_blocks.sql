@@ -30,6 +30,7 @@ SELECT
     block.last_rose_at,
     block.is_plain,
     block.is_gapless,
+    block.may_have_gaps,
     block.first_measured_at,
     block.first_kwh,
     block.last_measured_at,
