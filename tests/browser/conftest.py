@@ -117,7 +117,7 @@ def watched_page(browser: Browser, engine: Engine, **options: object) -> Iterato
         base_url=f"http://127.0.0.1:{engine.port}", accept_downloads=True, **options
     )
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(30_000)  # on a busy machine, a page with charts takes its time
     complaints: list[str] = []
 
     def look_at(request: object) -> None:
