@@ -26,6 +26,7 @@ class Span(NamedTuple):
         return (self.ends_at - self.starts_at).total_seconds()
 
 
+# Spans of a device that lie further apart are read by themselves: nobody asked for what is between.
 _APART: Final = timedelta(days=1)
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 

@@ -1,5 +1,6 @@
 -- Mark the hours of some vehicles whose energy is counted by other rules than when their hours were marked last:
--- another register, scale, maximum power or cadence. Returns how many vehicles these were.
+-- another register, scale, maximum power, cadence, or value that a counter rolls over at. Returns how many
+-- vehicles these were.
 --
 -- Parameters: most bigint, how many vehicles; default_max_power_kw float8, for counters without one of their
 -- own.
