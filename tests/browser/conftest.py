@@ -35,7 +35,7 @@ from analytics.figures import snapshot
 from analytics.rollups import cadence, hourly
 from fleet.models import Meter, Site, Vehicle
 from fleet.tariffs.models import Tariff
-call_command("simulate", vehicles={VEHICLES}, meters={VEHICLES}, hours=30.0)
+call_command("simulate", vehicles={VEHICLES}, meters={VEHICLES}, hours=30.0, leaking=0.0)
 berlin = Site.objects.create(name="Berlin", time_zone="Europe/Berlin")
 Tariff.objects.create(site=berlin, price_per_kwh="0.30")
 Vehicle.objects.update(site=berlin)

@@ -1,48 +1,30 @@
 """Deliver the readings of a simulated fleet, through the HTTP API or directly to the writer."""
 
 import math
-import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from time import sleep
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-import msgspec
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError
 from django.utils import timezone
 from tqdm import tqdm
 
-from fleet.http.wire import DECODE_ERRORS, instant
-from fleet.links import UnknownDevice, link_vehicle
+from fleet.http.wire import instant
+from fleet.links import UnknownDevice
 from ingestion.management.arguments import instant_of
-from ingestion.readings import MAX_AHEAD, MeterReading, Reading, VehicleReading
-from ingestion.simulation import Scenario, batches
-from ingestion.writer import UnknownDevices, record
+from ingestion.management.receivers import DEFAULT_URL, Api, Database, Receiver
+from ingestion.readings import MAX_AHEAD
+from ingestion.simulation.deliveries import batches
+from ingestion.simulation.scenario import Scenario
+from ingestion.simulation.sites import MOST_SITES, depots
+from ingestion.writer import UnknownDevices
 
 BATCH_SIZE: Final = 5_000
-DEFAULT_URL: Final = "http://127.0.0.1:8000"
-
-_TIMEOUT_SECONDS: Final = 30
-_ATTEMPTS: Final = 8
-_TAKEN: Final = (HTTPStatus.OK, HTTPStatus.CREATED)
-_NOT_NOW: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-# By kind: an array of one kind is decoded in one pass, a mixed one item by item.
-_PATHS: Final[dict[type[Reading], str]] = {
-    MeterReading: "/v1/ingest/meter/batch",
-    VehicleReading: "/v1/ingest/vehicle/batch",
-}
-
-LinkVehicle = Callable[[str, str, datetime], object]
-Deliver = Callable[[Sequence[Reading]], object]
 
 
 class Command(BaseCommand):
@@ -54,7 +36,20 @@ class Command(BaseCommand):
         add = parser.add_argument
         share = partial(add, type=_share, metavar="SHARE")
         add("--vehicles", type=_count, default=20, metavar="N", help="default: 20")
-        add("--meters", type=_count, metavar="N", help="default: as many as vehicles")
+        add(
+            "--meters",
+            type=_count,
+            metavar="N",
+            help="default: one in ten vehicles shares its charger",
+        )
+        add(
+            "--sites",
+            type=int,
+            choices=range(MOST_SITES + 1),
+            default=MOST_SITES,
+            metavar="N",
+            help=f"depots with a tariff, up to {MOST_SITES}; default: {MOST_SITES}",
+        )
         add("--hours", type=_hours, default=24.0, metavar="H", help="simulated time; default: 24")
         add("--start", type=instant_of, metavar="TIME", help="RFC 3339; default: H hours ago")
         add(
@@ -66,6 +61,21 @@ class Command(BaseCommand):
         )
         add("--seed", type=int, default=1, help="same seed, same fleet; default: 1")
         share("--faulty", default=0.1, help="share of faulty chargers; default: 0.1")
+        share(
+            "--leaking",
+            default=0.05,
+            help="share of chargers that draw 2 to 3 kWh a day for nothing; default: 0.05",
+        )
+        share(
+            "--public",
+            default=0.1,
+            help="share of days on which a vehicle charges at a public charger too; default: 0.1",
+        )
+        share(
+            "--interrupted",
+            default=0.1,
+            help="share of nights with a pause in the charge; default: 0.1",
+        )
         share("--late", default=0.01, help="share of late readings; default: 0.01")
         share("--repeated", default=0.01, help="share of repeated readings; default: 0.01")
         share("--out-of-order", default=0.01, help="share of readings out of order; default: 0.01")
@@ -91,22 +101,30 @@ class Command(BaseCommand):
 
 
 def _run(scenario: Scenario, options: dict[str, Any]) -> float:
-    if options["via"] == "writer":
-        return _deliver(scenario, link_vehicle, lambda batch: record(batch, timezone.now()))
-    with closing(_Api(options["url"])) as api:
-        return _deliver(scenario, api.link, api.deliver)
+    receiver = Database() if options["via"] == "writer" else Api(options["url"])
+    with closing(receiver):
+        _prepare(scenario, options["sites"], receiver)
+        return _deliver(scenario, receiver)
 
 
-def _deliver(scenario: Scenario, link: LinkVehicle, deliver: Deliver) -> float:
-    """Link the fleet, deliver its readings; return how many seconds the readings took."""
+def _prepare(scenario: Scenario, sites: int, receiver: Receiver) -> None:
+    """Link the fleet and settle it at its sites."""
     for pairing in tqdm(scenario.pairings, desc="links", unit=" vehicles"):
-        link(pairing.vehicle_id, pairing.meter_id, scenario.starts_at)
+        receiver.link(pairing.vehicle_id, pairing.meter_id, scenario.starts_at)
+    for away in tqdm([*scenario.away()], desc="public chargers", unit=" sessions"):
+        receiver.unlink(away)
+    for depot in depots(scenario, sites):
+        receiver.settle(depot)
+
+
+def _deliver(scenario: Scenario, receiver: Receiver) -> float:
+    """Deliver the readings of the fleet; return how many seconds they took."""
     began = time.perf_counter()
     with tqdm(
         total=scenario.delivery_count, desc="readings", unit=" readings", unit_scale=True
     ) as progress:
         for batch in batches(scenario, BATCH_SIZE):
-            deliver(batch)
+            receiver.deliver(batch)
             progress.update(len(batch))
     return time.perf_counter() - began
 
@@ -123,121 +141,26 @@ def _report(scenario: Scenario, seconds: float) -> str:
         f"from {instant(scenario.starts_at)} until {instant(scenario.ends_at)}",
         f"\n{_counted(len(faulty), 'vehicle')} on faulty chargers, with the simulated efficiency:",
         *(f"  {p.vehicle_id}  {p.meter_id}  {100 * p.efficiency:.2f}%" for p in faulty),
-        "\nCompare it with efficiencyRatio from the engine, for example:",
+        *_leaking(scenario),
+        "\nCompare the efficiency with efficiencyRatio from the engine, for example:",
         f"  /v1/analytics/performance/{(faulty or scenario.pairings)[0].vehicle_id}",
     ]
     return "\n".join(lines)
 
 
+def _leaking(scenario: Scenario) -> list[str]:
+    """Return lines about the chargers with a standing loss; none if there are none."""
+    leaking = [charger for charger in scenario.chargers if charger.is_leaking]
+    if not leaking:
+        return []
+    return [
+        f"\n{_counted(len(leaking), 'charger')} with a standby load, a day:",
+        *(f"  {charger.meter_id}  {24 * charger.standby_kw:.2f} kWh" for charger in leaking),
+    ]
+
+
 def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-class _Problem(msgspec.Struct):
-    """The error of one item, as far as it is needed here."""
-
-    message: str = ""
-
-
-class _Answer(msgspec.Struct):
-    """A response of the engine, as far as it is needed here."""
-
-    message: str = ""
-    accepted: int = 0
-    errors: list[_Problem] = []
-
-    def words(self) -> str:
-        """Return its message and that of its first error."""
-        messages = [self.message, *(error.message for error in self.errors[:1])]
-        return ": ".join(filter(None, messages)) or "no reason given"
-
-
-class _NotNow(Exception):
-    """The engine refused a request for now; the same request may succeed later."""
-
-    def __init__(self, reason: str, retry_after: str = "") -> None:
-        super().__init__(reason)
-        self._retry_after = retry_after
-
-    def wait_seconds(self, attempt: int) -> float:
-        """Return the engine's Retry-After; without one, 0.1 s, doubled with each attempt."""
-        told = self._retry_after
-        return int(told) if told.isdecimal() else 0.1 * 2 ** (attempt - 1)
-
-
-class _Api:
-    """An engine's HTTP API, over one connection that is kept open.
-
-    Errors of `link` and `deliver`: `CommandError`, with the engine's message.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._connection, self._base_path = _connection(url)
-
-    def link(self, vehicle_id: str, meter_id: str, valid_from: datetime) -> None:
-        order = {"vehicleId": vehicle_id, "meterId": meter_id, "validFrom": valid_from}
-        self._send("PUT", "/v1/links", order)
-
-    def deliver(self, batch: Sequence[Reading]) -> None:
-        for kind, path in _PATHS.items():
-            of_kind = [reading for reading in batch if type(reading) is kind]
-            if of_kind and (answer := self._send("POST", path, of_kind)).accepted != len(of_kind):
-                count = f"{answer.accepted:,} of {len(of_kind):,}"
-                raise CommandError(f"The engine accepted {count} readings: {answer.words()}")
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def _send(self, method: str, path: str, body: object) -> _Answer:
-        """Send until answered; resending never changes a figure."""
-        content, attempt = msgspec.json.encode(body), 1
-        while True:
-            try:
-                return self._exchange(method, path, content)
-            except _NotNow as error:
-                if attempt == _ATTEMPTS:
-                    raise CommandError(f"{error}; gave up after {_ATTEMPTS} attempts") from None
-                tqdm.write(f"{error}; retrying", file=sys.stderr)
-                sleep(error.wait_seconds(attempt))
-                attempt += 1
-
-    def _exchange(self, method: str, path: str, content: bytes) -> _Answer:
-        headers = {"Content-Type": "application/json"}
-        try:
-            self._connection.request(method, self._base_path + path, content, headers)
-            response = self._connection.getresponse()
-            answer = _decoded(response.read())
-        except (OSError, HTTPException) as error:
-            self._connection.close()
-            raise _NotNow(f"No answer from {self._url}: {error or type(error).__name__}") from None
-        if response.status in _TAKEN:
-            return answer
-        reason = f"{method} {path} returned {response.status}: {answer.words()}"
-        if response.status in _NOT_NOW:
-            raise _NotNow(reason, response.getheader("Retry-After", ""))
-        raise CommandError(reason)
-
-
-def _connection(url: str) -> tuple[HTTPConnection, str]:
-    """Return a connection to `url`, opened on first use, and the path that `url` ends in."""
-    try:
-        parts = urlsplit(url)
-        make = {"http": HTTPConnection, "https": HTTPSConnection}[parts.scheme]
-        if not parts.hostname:
-            raise ValueError("no host")
-        connection = make(parts.hostname, parts.port, timeout=_TIMEOUT_SECONDS)
-    except (KeyError, ValueError):
-        raise CommandError(f"--url must look like {DEFAULT_URL}") from None
-    return connection, parts.path.rstrip("/")
-
-
-def _decoded(body: bytes) -> _Answer:
-    """Return a parsed response; an empty one if it is not the engine's, such as a proxy's page."""
-    try:
-        return msgspec.json.decode(body, type=_Answer)
-    except DECODE_ERRORS:
-        return _Answer()
 
 
 def _scenario(options: dict[str, Any]) -> Scenario:
@@ -249,12 +172,15 @@ def _scenario(options: dict[str, Any]) -> Scenario:
     starts_at, ends_at = _span(options)
     return Scenario(
         vehicles=options["vehicles"],
-        meters=options["meters"] or options["vehicles"],
+        meters=options["meters"] or options["vehicles"] - options["vehicles"] // 10,
         starts_at=starts_at,
         ends_at=ends_at,
         interval_seconds=options["interval"],
         seed=options["seed"],
         faulty_share=options["faulty"],
+        leaking_share=options["leaking"],
+        public_share=options["public"],
+        interrupted_share=options["interrupted"],
         late_share=options["late"],
         repeated_share=options["repeated"],
         out_of_order_share=options["out_of_order"],
