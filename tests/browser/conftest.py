@@ -26,6 +26,7 @@ DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
 # Findings of these weights are what nobody can work around.
 SERIOUS = ("serious", "critical")
+_SIDEWAYS_PX = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 _FLEET = f"""
 from django.contrib.auth.models import Group, User
@@ -181,16 +182,30 @@ def open_as(browser, engine, signed_in) -> Iterator[Callable[..., Page]]:
         watch.__exit__(None, None, None)
 
 
-def serious_findings(page: Page) -> list[str]:
-    """Return what axe-core finds that keeps somebody from using the page."""
+def serious_findings(page: Page, *rules: str) -> list[str]:
+    """Return what axe-core finds that keeps somebody from using the page, by all rules or some."""
     page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text())
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    options = {"resultTypes": ["violations"]} | ({"runOnly": rules} if rules else {})
+    found = page.evaluate("options => axe.run(document, options)", options)["violations"]
     return [
         f"{finding['id']}: {finding['help']}: {node['html'][:160]}"
         for finding in found
         if finding["impact"] in SERIOUS
         for node in finding["nodes"]
     ]
+
+
+def looks_well(page: Page) -> None:
+    """Assert that everybody can use the page: in light, in dark and on a phone."""
+    # Themes by hand: what is shown once would be gone with loading the page again. They differ in
+    # colours alone.
+    for is_dark, rules in ((False, []), (True, ["color-contrast"])):
+        page.evaluate("dark => document.documentElement.classList.toggle('dark', dark)", is_dark)
+        assert serious_findings(page, *rules) == [], f"dark: {is_dark}"
+    page.set_viewport_size(PHONE)
+    # Charts follow the window a moment later.
+    page.wait_for_function(f"{_SIDEWAYS_PX} <= 0", timeout=5_000)
+    page.set_viewport_size(DESKTOP)
 
 
 def is_drawn(page: Page, canvas_id: str) -> bool:
@@ -208,6 +223,4 @@ def is_drawn(page: Page, canvas_id: str) -> bool:
 
 def sideways_px(page: Page) -> int:
     """Return by how much the page is wider than its window."""
-    return page.evaluate(
-        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    )
+    return page.evaluate(_SIDEWAYS_PX)
