@@ -12,10 +12,11 @@ from tests.browser.conftest import (
     PHONE,
     VEHICLES,
     is_drawn,
-    looks_well,
+    serious_findings,
     shell,
     sideways_px,
     sign_in,
+    wait_until_shown,
     watched_page,
 )
 
@@ -301,16 +302,14 @@ class TestRoles:
 
 class TestLook:
     @pytest.mark.parametrize("name", PAGES)
-    def test_everybody_can_use_it(self, open_as, name):
-        looks_well(open_as("root", PAGES[name]))
+    @pytest.mark.parametrize("theme", ["light", "dark"])
+    def test_everybody_can_use_it(self, open_as, name, theme):
+        page = open_as("root", PAGES[name], theme)
+        wait_until_shown(page)
 
-    def test_theme_that_somebody_chose_is_kept(self, open_as):
-        page = open_as("root", PAGES["users"])
-        for theme in ("dark", "light"):
-            page.evaluate("theme => localStorage.setItem('adminTheme', `\"${theme}\"`)", theme)
-            page.goto(PAGES["vehicle"])
-            is_dark = page.evaluate("document.documentElement.classList.contains('dark')")
-            assert is_dark == (theme == "dark")
+        is_dark = page.evaluate("document.documentElement.classList.contains('dark')")
+        assert is_dark == (theme == "dark")
+        assert serious_findings(page) == []
 
     @pytest.mark.parametrize("name", ["vehicles", "meters"])
     def test_list_has_room_in_a_window_of_1400_pixels(self, open_as, name):
@@ -324,6 +323,13 @@ class TestLook:
             }"""
         )
         assert hidden_px <= 0
+
+    @pytest.mark.parametrize("name", PAGES)
+    def test_it_fits_a_phone(self, open_as, name):
+        page = open_as("root", PAGES[name], viewport=PHONE)
+        wait_until_shown(page)
+
+        assert sideways_px(page) <= 0
 
     def test_id_of_64_characters_fits_too(self, engine, open_as):
         long_id = "V" + "x" * 63

@@ -11,8 +11,10 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import (
     DESKTOP,
     PASSWORD,
-    looks_well,
+    PHONE,
+    serious_findings,
     shell,
+    sideways_px,
     watched_page,
 )
 from tests.browser.test_console import MANAGER
@@ -41,8 +43,9 @@ class TestContentPolicy:
         refused = []
         page.on("console", lambda message: refused.append(message.text))
         page.goto(path)
+        page.wait_for_load_state("networkidle")
 
-        expect(page.locator("img[src=x]")).to_have_count(1)
+        assert page.locator("img[src=x]").count() == 1
         assert page.evaluate("window.ran") is None
         assert sum("Content Security Policy" in text for text in refused) >= 2
         context.close()
@@ -54,6 +57,17 @@ class TestContentPolicy:
             page.get_by_role("button", name="Try it out").click()
             page.get_by_role("button", name="Execute").click()
             page.get_by_text("energyConsumedAc").first.wait_for()
+
+
+def looks_well(page: Page) -> None:
+    """Assert that everybody can use the page: in light, in dark and on a phone."""
+    for is_dark in (False, True):
+        # By hand: what is shown once would be gone with loading the page again.
+        page.evaluate("dark => document.documentElement.classList.toggle('dark', dark)", is_dark)
+        assert serious_findings(page) == [], f"dark: {is_dark}"
+    page.set_viewport_size(PHONE)
+    assert sideways_px(page) <= 0
+    page.set_viewport_size(DESKTOP)
 
 
 class TestSigningIn:
