@@ -134,7 +134,7 @@ class _NotNow(Exception):
 class Api:
     """An engine's HTTP API, over one connection that is kept open.
 
-    Errors of `link` and `deliver`: `CommandError`, with the engine's message.
+    Errors: `CommandError`, with the engine's message.
     """
 
     def __init__(self, url: str) -> None:

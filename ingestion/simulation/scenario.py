@@ -12,10 +12,10 @@ from ingestion.simulation.days import Habits, generator, phases
 
 HEALTHY_EFFICIENCY: Final = (0.86, 0.91)
 FAULTY_EFFICIENCY: Final = (0.60, 0.80)
-# At most 0.5% of what a vehicle draws in its lowest hour, 0.1% of a day's: too little to make a
+# At most 0.5% of what a vehicle draws in its lowest hour, 0.05% of a day's: too little to make a
 # healthy vehicle look faulty.
-STANDBY_KW: Final = (0.001, 0.005)
-# More than 2 kWh a day.
+STANDBY_KW: Final = (0.001, 0.003)
+# Two or three kWh on a day without charging.
 LEAKING_KW: Final = (0.09, 0.12)
 
 

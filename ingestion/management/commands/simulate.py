@@ -64,7 +64,7 @@ class Command(BaseCommand):
         share(
             "--leaking",
             default=0.05,
-            help="share of chargers that draw 2 to 3 kWh a day for nothing; default: 0.05",
+            help="share of chargers that draw about 100 W while nobody charges; default: 0.05",
         )
         share(
             "--public",
@@ -149,13 +149,13 @@ def _report(scenario: Scenario, seconds: float) -> str:
 
 
 def _leaking(scenario: Scenario) -> list[str]:
-    """Return lines about the chargers with a standing loss; none if there are none."""
+    """Return lines about the leaking chargers; none if there are none."""
     leaking = [charger for charger in scenario.chargers if charger.is_leaking]
     if not leaking:
         return []
     return [
-        f"\n{_counted(len(leaking), 'charger')} with a standby load, a day:",
-        *(f"  {charger.meter_id}  {24 * charger.standby_kw:.2f} kWh" for charger in leaking),
+        f"\n{_counted(len(leaking), 'leaking charger')}, with the draw while nobody charges:",
+        *(f"  {charger.meter_id}  {1000 * charger.standby_kw:.0f} W" for charger in leaking),
     ]
 
 
